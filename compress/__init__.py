@@ -1,0 +1,1 @@
+"""Passes that make a hash network smaller, and the file it is kept in."""

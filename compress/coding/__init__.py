@@ -1,0 +1,1 @@
+"""Entropy models and coded streams of the model file."""

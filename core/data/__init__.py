@@ -1,0 +1,1 @@
+"""Data sets, read from one-line specs."""

@@ -1,0 +1,143 @@
+"""The one value that flows through hashpress: a hashing network and the story of how it came to be."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import nn
+
+from .errors import InputError
+
+Json = Any  # what json.dumps takes and json.loads gives back unchanged
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What one input looks like and how pixels become numbers: ``(pixel / 255 - mean) / std`` per channel."""
+
+    shape: tuple[int, ...]  # (C, H, W)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def normalise(self, pixels: np.ndarray) -> torch.Tensor:
+        """Return uint8 ``pixels`` (N, C, H, W) as the float32 tensor the network takes.
+
+        Raises:
+            InputError: another type or shape.
+        """
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != self.shape:
+            raise InputError(
+                f"the network takes uint8 images of shape {self.shape}, found {pixels.dtype} of shape {pixels.shape[1:]}"
+            )
+        scale = torch.tensor([1.0 / (255.0 * s) for s in self.std], dtype=torch.float32).view(1, -1, 1, 1)
+        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=torch.float32)
+        return torch.from_numpy(np.ascontiguousarray(pixels)).float() * scale + shift.view(1, -1, 1, 1)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return plain lists."""
+        return {"shape": list(self.shape), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> InputSpec:
+        """Return the spec that :meth:`to_json` wrote."""
+        return cls(tuple(value["shape"]), tuple(value["mean"]), tuple(value["std"]))
+
+
+@dataclass(frozen=True)
+class Arch:
+    """Enough to build the empty original network: encoder by name (or ``module:function``), bits, input, options."""
+
+    encoder: str
+    bits: int
+    input: InputSpec
+    options: Mapping[str, Json] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.bits < 1:
+            raise InputError(f"a code needs at least one bit, got {self.bits}")
+        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the architecture as plain JSON values."""
+        return {
+            "encoder": self.encoder,
+            "bits": self.bits,
+            "input": self.input.to_json(),
+            "options": dict(self.options),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> Arch:
+        """Return the architecture that :meth:`to_json` wrote."""
+        return cls(value["encoder"], value["bits"], InputSpec.from_json(value["input"]), value["options"])
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Arch:
+        return self  # frozen, and mapping proxies do not copy
+
+
+@runtime_checkable
+class Edit(Protocol):
+    """What a pass did to one layer's structure, as JSON-able fields of a frozen dataclass."""
+
+    kind: ClassVar[str]
+
+    def apply(self, net: nn.Module) -> None:
+        """Redo the change on ``net``, whose values need not be meaningful, in place."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of provenance: a pass (or training, or import), its settings, and the figures before and after."""
+
+    name: str
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    seed: int | None = None
+    before: Mapping[str, Json] = field(default_factory=dict)
+    after: Mapping[str, Json] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the step as plain JSON values; empty fields are left out."""
+        value: dict[str, Json] = {"name": self.name}
+        for name in ("settings", "before", "after"):
+            if getattr(self, name):
+                value[name] = dict(getattr(self, name))
+        if self.seed is not None:
+            value["seed"] = self.seed
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> Step:
+        """Return the step that :meth:`to_json` wrote."""
+        return cls(**value)
+
+
+@dataclass(frozen=True)
+class HashModel:
+    """A hashing network: ``net`` maps (N, C, H, W) to real outputs (N, bits); the code is ``output >= 0``.
+
+    Invariant: ``rebuild(arch, edits)`` has exactly the state-dict keys, shapes and dtypes of ``net``.
+    """
+
+    net: nn.Module
+    arch: Arch
+    edits: tuple[Edit, ...] = ()
+    history: tuple[Step, ...] = ()
+
+    def copied_net(self) -> nn.Module:
+        """Return a deep copy of the network, in evaluation mode, for a pass to change."""
+        return copy.deepcopy(self.net).eval()
+
+    def edited(self, net: nn.Module, edits: Sequence[Edit], step: Step) -> HashModel:
+        """Return a model around ``net`` with ``edits`` and ``step`` appended; this one stays as it is."""
+        return replace(self, net=net.eval(), edits=(*self.edits, *edits), history=(*self.history, step))
+
+    def __str__(self) -> str:
+        parameters = sum(value.numel() for value in self.net.state_dict().values())
+        lines = [f"{self.arch.encoder}, {self.arch.bits} bits, input {self.arch.input.shape}, {parameters:,} values"]
+        return "\n".join([*lines, *(f"  {edit}" for edit in self.edits)])

@@ -1,0 +1,1 @@
+"""Hash networks: encoders, heads, systems, training, codes and retrieval."""

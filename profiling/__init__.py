@@ -1,0 +1,1 @@
+"""Figures: clocks, storage, memory, reports, budgets."""

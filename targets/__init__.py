@@ -1,0 +1,1 @@
+"""Devices: lowering, kernels, bundles, runners."""

@@ -1,1 +1,26 @@
-"""."""
+"""Encoders: images (N, C, H, W) to features (N, D), one family a file."""
+
+from __future__ import annotations
+
+from .alexnet import AlexNet
+from .cifar_resnet import resnet20, resnet32, resnet44, resnet56
+from .lenet import LeNet5, LeNet300
+from .resnet import resnet18, resnet34, resnet50
+from .smallconv import SmallConv
+from .spec import CIFAR, IMAGENET, MNIST, EncoderSpec
+from .vgg import VGG16
+
+ENCODERS: dict[str, EncoderSpec] = {
+    "lenet300": EncoderSpec("lenet300", LeNet300, MNIST, "LeNet-300-100, LeCun et al. 1998"),
+    "lenet5": EncoderSpec("lenet5", LeNet5, MNIST, "LeNet-5 as in Caffe (20-50-500), LeCun et al. 1998"),
+    "smallconv": EncoderSpec("smallconv", SmallConv, CIFAR, "the 32-32-64 net of DSH, Liu et al. 2016"),
+    "resnet20": EncoderSpec("resnet20", resnet20, CIFAR, "ResNet-20 with option A shortcuts, arXiv:1512.03385"),
+    "resnet32": EncoderSpec("resnet32", resnet32, CIFAR, "ResNet-32 with option A shortcuts, arXiv:1512.03385"),
+    "resnet44": EncoderSpec("resnet44", resnet44, CIFAR, "ResNet-44 with option A shortcuts, arXiv:1512.03385"),
+    "resnet56": EncoderSpec("resnet56", resnet56, CIFAR, "ResNet-56 with option A shortcuts, arXiv:1512.03385"),
+    "alexnet": EncoderSpec("alexnet", AlexNet, IMAGENET, "AlexNet as in torchvision, arXiv:1404.5997"),
+    "vgg16": EncoderSpec("vgg16", VGG16, IMAGENET, "VGG-16 as in torchvision, arXiv:1409.1556"),
+    "resnet18": EncoderSpec("resnet18", resnet18, IMAGENET, "ResNet-18 as in torchvision, arXiv:1512.03385"),
+    "resnet34": EncoderSpec("resnet34", resnet34, IMAGENET, "ResNet-34 as in torchvision, arXiv:1512.03385"),
+    "resnet50": EncoderSpec("resnet50", resnet50, IMAGENET, "ResNet-50 as in torchvision, arXiv:1512.03385"),
+}

@@ -1,1 +1,60 @@
-"""Data sets, read from one-line specs."""
+"""Data sets, read from one-line specs such as ``cifar10:PATH?limit=1000``, and divided by a named protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ..errors import DataError, lookup
+from . import cifar10, digits, idx, imagefolder
+from .images import Images, Split
+from .parts import Parts, stratified
+from .protocols import divide
+from .spec import Spec, parse_spec
+
+
+@dataclass(frozen=True)
+class Source:
+    """One kind of data set: what people read about it, and the function that reads it."""
+
+    about: str
+    read: Callable[[Spec], Parts]
+    takes_path: bool = True
+
+
+DATASETS = {
+    "digits": Source("scikit-learn's 1,797 handwritten digits of 8x8, embedded", digits.read, takes_path=False),
+    "mnist": Source("MNIST: folder of the four IDX files, plain or gzip", idx.read_digits),
+    "fashion-mnist": Source("Fashion-MNIST: folder of the four IDX files, plain or gzip", idx.read_fashion),
+    "cifar10": Source("CIFAR-10: python or binary batches or class folders, as folder or tar", cifar10.read),
+    "imagefolder": Source(
+        "your images: folder or tar of class folders, with or without train/ test/", imagefolder.read
+    ),
+}
+
+
+def load_data(spec: str, *, protocol: str | None = None, seed: int = 0) -> Split:
+    """Return the data set ``KIND[:PATH][?size=64&limit=1000&gray=1]``, divided by ``protocol`` (default B).
+
+    Raises:
+        DataError: an unknown kind, option or protocol, or files that cannot be read as asked.
+    """
+    parsed = parse_spec(spec)
+    source = lookup(DATASETS, parsed.kind, "data set", DataError)
+    if parsed.path is not None and not source.takes_path:
+        raise DataError(f"{parsed.kind} is embedded and takes no path, got {parsed.path}")
+    parts = _limited(source.read(parsed), parsed.limit)
+    return divide(parts, spec, protocol or "B", seed)
+
+
+def _limited(parts: Parts, limit: int | None) -> Parts:
+    if limit is None:
+        return parts
+    return replace(parts, train=_few(parts.train, limit), test=parts.test and _few(parts.test, limit))
+
+
+def _few(images: Images, limit: int) -> Images:
+    return images if limit >= len(images) else images.take(stratified(images.labels, limit, seed=0))
+
+
+__all__ = ["DATASETS", "Images", "Parts", "Source", "Spec", "Split", "load_data", "parse_spec"]

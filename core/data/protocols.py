@@ -1,0 +1,81 @@
+"""Which images train, which ask and which are found: the protocols that published figures use.
+
+They move the same method by 0.1 and more, so that a figure without its protocol means nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..errors import DataError, lookup
+from .images import Images, Split
+from .parts import Parts
+
+HOLD_OUT = 5  # one item in five becomes a query where a source has no test part
+
+PROTOCOLS = {
+    "A": "100 queries and 500 training images of each class, database = all but the queries (DPSH, DSDH, DTSH)",
+    "A-excl": "as A, the database without the training images (DCH, HashNet's successors)",
+    "B": "queries = test part, training images = database = train part (DSH, DLBHC, DSDH's second setting)",
+}
+
+
+def divide(parts: Parts, name: str, protocol: str, seed: int) -> Split:
+    """Return the split that ``protocol`` makes of ``parts``.
+
+    Raises:
+        DataError: an unknown protocol, or a class with too few images.
+    """
+    lookup(PROTOCOLS, protocol, "protocol", DataError)
+    if protocol == "B":
+        return _protocol_b(parts, name, seed)
+    return _protocol_a(parts, name, protocol, seed)
+
+
+def _protocol_b(parts: Parts, name: str, seed: int) -> Split:
+    if parts.test is not None:
+        return Split(name, "B", parts.train, parts.test, parts.train, parts.classes)
+    queries, _ = _drawn(parts, parts.train.labels, seed, lambda count: (max(1, round(count / HOLD_OUT)), 0))
+    rest = np.setdiff1d(np.arange(len(parts.train)), queries)
+    train = parts.train.take(rest)
+    words = f"B (1/{HOLD_OUT} of each class held out, seed {seed})"
+    return Split(name, words, train, parts.train.take(queries), train, parts.classes)
+
+
+def _protocol_a(parts: Parts, name: str, protocol: str, seed: int) -> Split:
+    """Draw queries and training images out of all parts; of a small class 1/12 and 5/12 instead of 100 and 500."""
+    pool = parts.train if parts.test is None else _joined(parts.train, parts.test)
+    queries, train = _drawn(
+        parts, pool.labels, seed, lambda count: (min(100, max(1, count // 12)), min(500, max(1, 5 * count // 12)))
+    )
+    taken = queries if protocol == "A" else np.concatenate([queries, train])
+    database = np.setdiff1d(np.arange(len(pool)), taken)
+    if not len(database):
+        raise DataError(f"{name}: protocol {protocol} leaves no database of {len(pool)} images")
+    words = f"{protocol} (seed {seed})"
+    return Split(name, words, pool.take(train), pool.take(queries), pool.take(database), parts.classes)
+
+
+def _joined(first: Images, second: Images) -> Images:
+    if first.pixels.shape[1:] != second.pixels.shape[1:]:
+        raise DataError(f"train and test images differ: {first.pixels.shape[1:]} and {second.pixels.shape[1:]}")
+    return Images(np.concatenate([first.pixels, second.pixels]), np.concatenate([first.labels, second.labels]))
+
+
+def _drawn(
+    parts: Parts, labels: np.ndarray, seed: int, quota: Callable[[int], tuple[int, int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return indices of two disjoint draws, ``quota(size of the class)`` items of each class, in random order."""
+    random = np.random.default_rng(seed)
+    draws: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for label, name in enumerate(parts.classes):
+        members = random.permutation(np.flatnonzero(labels == label))
+        if len(members) < 2:
+            raise DataError(f"class {name} has {len(members)} images; dividing it takes at least two")
+        first, second = quota(len(members))
+        draws[0].append(members[:first])
+        draws[1].append(members[first : first + second])
+    queries, train = (random.permutation(np.concatenate(draw)) for draw in draws)
+    return queries, train

@@ -1,0 +1,74 @@
+"""Asymmetric numeral systems in fixed point, by constriction: a state of 64 bits, words of 32, models of 24.
+
+A model is a table of integer frequencies that sum to ``1 << precision``; constriction is handed ``frequency - 1`` so
+that its own floating-point set-up reproduces the integers exactly. A decoder is therefore a small loop::
+
+    slot = state & 0xFFFFFF;  symbol = lookup(slot >> (24 - precision))
+    state = (state >> 24) * frequency[symbol] + slot - start[symbol]
+    if (state < 1 << 32 && words remain) state = state << 32 | next word from the end
+
+with frequency and start scaled by ``1 << (24 - precision)``. (Duda 2013, arXiv:1311.2540; Bamler 2022, arXiv:2201.01741.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import constriction
+import numpy as np
+
+from ...core.errors import ModelFileError
+
+MODEL_BITS = 24
+
+Model = constriction.stream.model.Categorical
+
+
+def model(frequencies: Sequence[int] | np.ndarray, precision: int) -> Model:
+    """Return the entropy model of at least two positive ``frequencies`` that sum to ``1 << precision``."""
+    scaled = np.asarray(frequencies, dtype=np.int64) << (MODEL_BITS - precision)
+    if len(scaled) < 2 or scaled.min() < 1 or scaled.sum() != 1 << MODEL_BITS:
+        raise ModelFileError("an entropy model of a coded stream is not a distribution")
+    return Model((scaled - 1).astype(np.float64), perfect=False)
+
+
+class Encoder:
+    """A stack of symbols: what is pushed last is popped first."""
+
+    def __init__(self) -> None:
+        self._coder = constriction.stream.stack.AnsCoder()
+
+    def push(self, symbols: np.ndarray, entropy_model: Model) -> None:
+        """Put ``symbols`` on the stack so that they pop in their order."""
+        if len(symbols):
+            self._coder.encode_reverse(np.ascontiguousarray(symbols, dtype=np.int32), entropy_model)
+
+    def to_bytes(self) -> bytes:
+        """Return the little-endian words."""
+        return self._coder.get_compressed().astype("<u4").tobytes()
+
+
+class Decoder:
+    """The stack that :class:`Encoder` left.
+
+    Raises:
+        ModelFileError: the bytes are no words of a coder.
+    """
+
+    def __init__(self, payload: bytes) -> None:
+        if len(payload) % 4:
+            raise ModelFileError(f"a coded stream of {len(payload)} bytes is not made of 32-bit words")
+        words = np.frombuffer(payload, dtype="<u4").astype(np.uint32)
+        try:
+            self._coder = constriction.stream.stack.AnsCoder(words)
+        except ValueError as fault:
+            raise ModelFileError(f"a coded stream is damaged: {fault}") from fault
+
+    def pop(self, entropy_model: Model, count: int) -> np.ndarray:
+        """Return the next ``count`` symbols, int32."""
+        return self._coder.decode(entropy_model, count)
+
+    def finish(self) -> None:
+        """Raise ModelFileError when symbols are left or more were taken than put in."""
+        if not self._coder.is_empty():
+            raise ModelFileError("a coded stream is damaged: it holds more than was asked of it")

@@ -1,0 +1,118 @@
+"""Integer tensors as byte streams: of several models the one that gives the fewest bytes for this tensor.
+
+A payload starts with the model's number. Zero is a symbol like any other: no index of positions is stored.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ...core.errors import ModelFileError
+from . import ans, tables
+from .bits import ByteReader, signed, varint
+
+CONSTANT, PACKED, ORDER0 = range(3)
+
+
+class Coded(NamedTuple):
+    """A payload and how many of its bytes describe the model rather than the symbols."""
+
+    payload: bytes
+    table_bytes: int
+
+
+def encode(values: np.ndarray) -> Coded:
+    """Return the shortest stream of an integer tensor."""
+    flat = values.reshape(-1)
+    if flat.size == 0 or (flat == flat[0]).all():
+        payload = bytes([CONSTANT]) + signed(int(flat[0]) if flat.size else 0)
+        return Coded(payload, len(payload))
+    candidates = [packed(flat)]
+    symbols, ranks, counts = np.unique(flat, return_inverse=True, return_counts=True)
+    if len(symbols) <= tables.MAX_SYMBOLS:
+        candidates.append(order0(symbols, ranks, counts))
+    return min(candidates, key=lambda coded: len(coded.payload))
+
+
+def decode(payload: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the int64 tensor of ``shape`` that was encoded.
+
+    Raises:
+        ModelFileError: the stream is not one of ours or does not fit the shape.
+    """
+    reader = ByteReader(payload)
+    kind = reader.byte()
+    if kind >= len(DECODERS):
+        raise ModelFileError(f"a coded stream has the unknown model {kind}")
+    return DECODERS[kind](reader, math.prod(shape)).reshape(shape)
+
+
+def packed(flat: np.ndarray) -> Coded:
+    """Return the values above their minimum in the fewest bits that hold each."""
+    low = int(flat.min())
+    width = (int(flat.max()) - low).bit_length()
+    head = bytes([PACKED]) + signed(low) + bytes([width])
+    return Coded(head + pack_bits((flat.astype(np.int64) - low).astype(np.uint64), width), len(head))
+
+
+def order0(symbols: np.ndarray, ranks: np.ndarray, counts: np.ndarray) -> Coded:
+    """Return the values under one frequency for each that occurs."""
+    table, frequencies = tables.encode(counts)
+    gaps = np.diff(symbols) - 1
+    head = bytes([ORDER0]) + varint(len(symbols)) + signed(int(symbols[0]))
+    head += bytes([int(gaps.any())]) + b"".join(varint(int(gap)) for gap in gaps if gaps.any())
+    encoder = ans.Encoder()
+    encoder.push(ranks, ans.model(frequencies, tables.PRECISION))
+    return Coded(head + table + encoder.to_bytes(), len(head + table))
+
+
+def pack_bits(values: np.ndarray, width: int) -> bytes:
+    """Return ``values`` (N,) uint64 with ``width`` bits each, least significant first."""
+    bits = (values[:, None] >> np.arange(width, dtype=np.uint64)) & np.uint64(1)
+    return np.packbits(bits.astype(np.uint8).reshape(-1), bitorder="little").tobytes()
+
+
+def unpack_bits(payload: bytes, width: int, count: int) -> np.ndarray:
+    """Return ``count`` uint64 values that :func:`pack_bits` packed."""
+    if len(payload) != (width * count + 7) // 8 or not 1 <= width <= 64:
+        raise ModelFileError(f"{len(payload)} bytes do not hold {count} values of {width} bits")
+    bits = np.unpackbits(np.frombuffer(payload, dtype=np.uint8), count=width * count, bitorder="little")
+    values = np.zeros(count, dtype=np.uint64)
+    for place, column in enumerate(bits.reshape(count, width).T):
+        values |= column.astype(np.uint64) << np.uint64(place)
+    return values
+
+
+def _constant(reader: ByteReader, count: int) -> np.ndarray:
+    value = reader.signed()
+    _at_end(reader)
+    return np.full(count, value, dtype=np.int64)
+
+
+def _packed(reader: ByteReader, count: int) -> np.ndarray:
+    low, width = reader.signed(), reader.byte()
+    return unpack_bits(reader.rest(), width, count).astype(np.int64) + low
+
+
+def _order0(reader: ByteReader, count: int) -> np.ndarray:
+    size, first, gappy = reader.varint(), reader.signed(), reader.byte()
+    if size > tables.MAX_SYMBOLS:
+        raise ModelFileError(f"a coded stream has an alphabet of {size} symbols, at most {tables.MAX_SYMBOLS}")
+    gaps = [reader.varint() for _ in range(size - 1)] if gappy else [0] * (size - 1)
+    frequencies = tables.decode(reader, size)
+    symbols = first + np.concatenate([[0], np.cumsum(np.array(gaps, dtype=np.int64) + 1)])
+    decoder = ans.Decoder(reader.rest())
+    ranks = decoder.pop(ans.model(frequencies, tables.PRECISION), count)
+    decoder.finish()
+    return symbols[ranks]
+
+
+def _at_end(reader: ByteReader) -> None:
+    if reader.rest():
+        raise ModelFileError("a coded stream is longer than its content")
+
+
+DECODERS = (_constant, _packed, _order0)

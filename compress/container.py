@@ -1,0 +1,193 @@
+"""The outside of a model file: a safetensors file that only one sequence of bytes can be.
+
+Layout: plain tensors, then ``manifest`` (zlib of JSON), ``streams`` (all coded tensors, one behind the other) and
+``check``, the first eight bytes of the SHA-256 of everything before them. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import ModelFileError
+from ..core.files import atomic_write
+
+FORMAT = 1
+CHECK_BYTES = 8
+MAX_MANIFEST = 1 << 24
+MANIFEST, STREAMS, CHECK = "manifest", "streams", "check"
+DTYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1"}
+DTYPES |= {"BOOL": "|b1"}
+
+
+@dataclass(frozen=True)
+class Container:
+    """What stands in a model file."""
+
+    manifest: dict[str, Any]
+    plain: Mapping[str, np.ndarray]  # tensors stored as they are
+    streams: bytes
+    header_bytes: int
+    manifest_bytes: int
+
+
+def write(
+    path: str | os.PathLike[str], manifest: Mapping[str, Any], plain: Mapping[str, np.ndarray], streams: bytes
+) -> None:
+    """Write a model file, whole or not at all.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    packed = zlib.compress(dump(manifest).encode("ascii"), 9)
+    header = _header({name: (code_of(array), array.shape) for name, array in plain.items()}, len(packed), len(streams))
+    digest = hashlib.sha256()
+    with atomic_write(path) as handle:
+        for part in (header, *(np.ascontiguousarray(array).tobytes() for array in plain.values()), packed, streams):
+            digest.update(part)
+            handle.write(part)
+        handle.write(digest.digest()[:CHECK_BYTES])
+
+
+def read(path: str | os.PathLike[str]) -> Container:
+    """Return the parts of a model file.
+
+    Raises:
+        ModelFileError: the file is none of ours, damaged or of another version.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as fault:
+        raise ModelFileError(f"cannot read model file {path}: {fault.strerror}") from fault
+    try:
+        return _parse(content)
+    except ModelFileError as fault:
+        raise ModelFileError(f"{path}: {fault}") from fault
+
+
+def dump(value: Any) -> str:
+    """Return JSON without spaces, ASCII only."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def code_of(array: np.ndarray) -> str:
+    """Return the name of an array's type in safetensors."""
+    for code, dtype in DTYPES.items():
+        if array.dtype == np.dtype(dtype):
+            return code
+    raise ModelFileError(f"tensors of type {array.dtype} cannot be stored (there are: {', '.join(DTYPES)})")
+
+
+def _header(plain: Mapping[str, tuple[str, tuple[int, ...]]], manifest: int, streams: int) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": {"hashpress": str(FORMAT)}}
+    at = 0
+    tails = ((MANIFEST, manifest), (STREAMS, streams), (CHECK, CHECK_BYTES))
+    for name, (code, shape) in (*plain.items(), *((name, ("U8", (size,))) for name, size in tails)):
+        end = at + _size(code, shape)
+        entries[name] = {"dtype": code, "shape": list(shape), "data_offsets": [at, end]}
+        at = end
+    text = dump(entries).encode("ascii")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _size(code: str, shape: tuple[int, ...]) -> int:
+    size = np.dtype(DTYPES[code]).itemsize
+    for side in shape:
+        size *= side
+    return size
+
+
+def _parse(content: bytes) -> Container:
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > len(content) - 8:
+        raise ModelFileError(
+            f"not a safetensors file: {len(content)} bytes, of which a header of {length} is announced"
+        )
+    header = parse_json(content[8 : 8 + length], "header")
+    version = header.get("__metadata__", {}) if isinstance(header, dict) else {}
+    version = version.get("hashpress") if isinstance(version, dict) else None
+    if version is None:
+        raise ModelFileError(
+            "not a model file of hashpress (its metadata has no key 'hashpress'); use hashpress import"
+        )
+    if version != str(FORMAT):
+        raise ModelFileError(f"model file of format {str(version)[:20]!r}, this hashpress reads format {FORMAT}")
+    if hashlib.sha256(content[:-CHECK_BYTES]).digest()[:CHECK_BYTES] != content[-CHECK_BYTES:]:
+        raise ModelFileError("damaged: the checksum does not match (incomplete download or changed bytes)")
+    tensors = _tensors(header)
+    if list(tensors)[-3:] != [MANIFEST, STREAMS, CHECK]:
+        raise ModelFileError("the last tensors of a model file must be manifest, streams and check")
+    plain = {name: entry for name, entry in tensors.items() if name not in (MANIFEST, STREAMS, CHECK)}
+    sizes = [_size(*tensors[name]) for name in (MANIFEST, STREAMS)]
+    total = sum(_size(*entry) for entry in tensors.values())
+    if _header(plain, *sizes) != content[: 8 + length] or 8 + length + total != len(content):
+        raise ModelFileError("the header does not describe the file: offsets, sizes or order are wrong")
+    arrays, at = {}, 8 + length
+    for name, (code, shape) in plain.items():
+        end = at + _size(code, shape)
+        arrays[name] = np.frombuffer(content, dtype=DTYPES[code], count=(end - at) // _size(code, ()), offset=at)
+        arrays[name] = arrays[name].reshape(shape)
+        at = end
+    manifest = parse_json(_inflate(content[at : at + sizes[0]]), "manifest")
+    streams = content[at + sizes[0] : at + sum(sizes)]
+    return Container(manifest, arrays, streams, 8 + length, sizes[0])
+
+
+def _tensors(header: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        code, shape = (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
+        if code not in DTYPES or not isinstance(shape, list) or len(shape) > 8:
+            raise ModelFileError(f"header entry {name[:80]!r} is no tensor of a known type")
+        if not all(type(side) is int and 0 <= side < 1 << 48 for side in shape):
+            raise ModelFileError(f"header entry {name[:80]!r} has an impossible shape")
+        tensors[name] = (code, tuple(shape))
+    return tensors
+
+
+def _inflate(packed: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        text = stream.decompress(packed, MAX_MANIFEST)
+    except zlib.error as fault:
+        raise ModelFileError(f"the manifest cannot be unpacked: {fault}") from fault
+    if not stream.eof or stream.unused_data:
+        raise ModelFileError(f"the manifest is cut off, followed by something or larger than {MAX_MANIFEST} bytes")
+    return text
+
+
+def parse_json(text: bytes, what: str) -> Any:
+    """Return the JSON value of ``text``, an object.
+
+    Raises:
+        ModelFileError: it is none; NaN and infinities are none.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as fault:
+        raise ModelFileError(f"the {what} is not JSON: {str(fault)[:200]}") from fault
+    if not isinstance(value, dict):
+        raise ModelFileError(f"the {what} is a JSON {type(value).__name__}, an object was expected")
+    return value
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not allowed")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key stands twice")
+    return value

@@ -1,0 +1,130 @@
+"""What passes did to a network's structure, as JSON-able values, and the empty network they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from ..core.errors import HashpressError, ModelFileError, lookup
+from ..core.model import Arch, Edit, Json
+from ..core.surgery import get_layer, set_layer
+from ..hashnets.build import build
+from .layers import forms
+from .layers.decoded import replace_form
+
+MAX_ENTRIES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Folded:
+    """The batch norm ``layer`` went into ``into``, which has a bias since."""
+
+    kind: ClassVar[str] = "folded"
+    layer: str
+    into: str
+
+    def apply(self, net: nn.Module) -> None:
+        """Put an identity in the norm's place and give its target a bias."""
+        target, norm = get_layer(net, self.into), get_layer(net, self.layer)
+        if not isinstance(target, nn.Conv2d | nn.Linear) or not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            raise ModelFileError(f"{self}: these layers are a {type(norm).__name__} and a {type(target).__name__}")
+        if target.bias is None:
+            target.bias = nn.Parameter(target.weight.new_empty(target.weight.shape[0]))
+        set_layer(net, self.layer, nn.Identity())
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Some weights of these layers are zero for good."""
+
+    kind: ClassVar[str] = "pruned"
+    layers: tuple[str, ...]
+
+    def apply(self, net: nn.Module) -> None:
+        """Check that the layers exist; the zeros are values, not structure."""
+        for layer in self.layers:
+            get_layer(net, layer)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The weight of ``layer`` takes its values from a codebook of ``entries`` numbers, the first of them zero."""
+
+    kind: ClassVar[str] = "shared"
+    layer: str
+    entries: int
+    scaled: bool = False  # a factor per output channel
+    half: bool = True  # codebook, factors and bias are kept in binary16
+
+    def apply(self, net: nn.Module) -> None:
+        """Put a decoding layer in the plain one's place."""
+        if not 1 <= self.entries <= MAX_ENTRIES:
+            raise ModelFileError(f"{self}: a codebook has 1 to {MAX_ENTRIES} entries")
+        layer = get_layer(net, self.layer)
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            raise ModelFileError(f"{self}: this layer is a {type(layer).__name__}, a Conv2d or Linear was expected")
+        shape = tuple(layer.weight.shape)
+        replace_form(net, self.layer, forms.Shared(shape, self.entries, scaled=self.scaled, half=self.half))
+
+
+EDITS: dict[str, type[Edit]] = {edit.kind: edit for edit in (Folded, Pruned, Shared)}
+
+
+def rebuild(arch: Arch, edits: Sequence[Edit], *, trust_code: bool = False) -> nn.Module:
+    """Return the empty network of ``arch`` after ``edits``, on the meta device: names, shapes and types, no values."""
+    with torch.device("meta"):
+        net = build(arch, trust_code=trust_code)
+        for edit in edits:
+            edit.apply(net)
+    return net.eval()
+
+
+def edit_to_json(edit: Edit) -> dict[str, Json]:
+    """Return the edit's kind and those fields that differ from their defaults."""
+    value: dict[str, Json] = {"kind": edit.kind}
+    for field in fields(edit):  # type: ignore[arg-type]  # every edit is a dataclass
+        content = getattr(edit, field.name)
+        if content != field.default:
+            value[field.name] = list(content) if isinstance(content, tuple) else content
+    return value
+
+
+def edit_from_json(value: Any) -> Edit:
+    """Return the edit that :func:`edit_to_json` wrote.
+
+    Raises:
+        ModelFileError: an unknown kind, a field too many or too few, a value of the wrong type.
+    """
+    if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
+        raise ModelFileError(f"an edit must be an object with a kind, found {str(value)[:80]}")
+    edit = lookup(EDITS, value["kind"], "edit", ModelFileError)
+    types = {field.name: field for field in fields(edit)}  # type: ignore[arg-type]  # every edit is a dataclass
+    given = {name: content for name, content in value.items() if name != "kind"}
+    for name, content in given.items():
+        if name not in types:
+            raise ModelFileError(
+                f"edit {value['kind']!r} has no field {str(name)[:40]!r} (there are: {', '.join(types)})"
+            )
+        if not _fits(content, str(types[name].type)):
+            raise ModelFileError(
+                f"edit {value['kind']!r}: {name} must be {types[name].type}, found {str(content)[:80]}"
+            )
+    missing = [name for name, field in types.items() if field.default is MISSING and name not in given]
+    if missing:
+        raise ModelFileError(f"edit {value['kind']!r} lacks {', '.join(missing)}")
+    plain = {name: tuple(content) if isinstance(content, list) else content for name, content in given.items()}
+    try:
+        return edit(**plain)
+    except HashpressError as fault:
+        raise ModelFileError(f"edit {value['kind']!r}: {fault}") from fault
+
+
+def _fits(content: object, annotation: str) -> bool:
+    if annotation.startswith("tuple["):
+        inner = annotation[len("tuple[") :].split(",", maxsplit=1)[0]
+        return isinstance(content, list) and all(_fits(item, inner) for item in content)
+    return type(content).__name__ == annotation

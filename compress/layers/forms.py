@@ -1,0 +1,65 @@
+"""Forms: how a layer keeps its weight. A form is a module whose call returns the dense weight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Lookup(torch.autograd.Function):
+    """``codebook[indices]`` whose gradient is the sum over each cluster (Han et al. 2016, section 3.3).
+
+    Entry 0 is the zero of pruned weights and gets no gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, codebook: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        ctx.save_for_backward(indices)
+        ctx.entries = len(codebook)
+        return codebook[indices.long()]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:  # noqa: D102
+        (indices,) = ctx.saved_tensors
+        (gradient,) = gradients
+        sums = torch.bincount(indices.flatten().long(), gradient.flatten().double(), minlength=ctx.entries)
+        sums[0] = 0
+        return sums.to(gradient.dtype), None
+
+
+def index_dtype(entries: int) -> torch.dtype:
+    """Return the smallest signed or unsigned type that numbers ``entries`` values."""
+    return torch.uint8 if entries <= 1 << 8 else torch.int16 if entries <= 1 << 15 else torch.int32
+
+
+class Shared(nn.Module):
+    """A weight whose values come from a codebook; entry 0 is exactly zero; optionally a factor per output channel."""
+
+    def __init__(self, shape: tuple[int, ...], entries: int, *, scaled: bool = False, half: bool = True) -> None:
+        super().__init__()
+        self.codebook = nn.Parameter(torch.zeros(entries))  # (K,)
+        self.register_buffer("indices", torch.zeros(shape, dtype=index_dtype(entries)))
+        if scaled:
+            self.scale = nn.Parameter(torch.ones(shape[0]))  # (O,)
+        self.scaled, self.half = scaled, half
+
+    def forward(self) -> torch.Tensor:
+        """Return the dense weight."""
+        weight = Lookup.apply(self.codebook, self.indices)
+        if self.scaled:
+            weight = weight * self.scale.view(-1, *[1] * (weight.ndim - 1))
+        return weight
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Round the values to what the file keeps and hold entry 0 at zero; called at the end of a training."""
+        if self.half:
+            for values in self.parameters():
+                values.copy_(values.half().float())
+        self.codebook[0] = 0.0
+
+    def extra_repr(self) -> str:
+        """Return the size of the codebook."""
+        return f"{tuple(self.indices.shape)}, {len(self.codebook)} values" + (", scaled" if self.scaled else "")

@@ -1,0 +1,146 @@
+"""The model file: one safetensors file that holds a compressed network, its architecture and its history."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..core.errors import HashpressError, ModelFileError
+from ..core.model import Arch, Edit, HashModel, InputSpec, Step
+from . import container, reader
+from .coding import floats, integers
+from .edits import edit_from_json, edit_to_json, rebuild
+
+PLAIN_FROM = 4096  # bytes from which a tensor is kept as it is
+PLAIN_GAIN = 0.75  # unless coding leaves at most this share of it
+
+
+def save(model: HashModel, path: str | os.PathLike[str]) -> None:
+    """Write ``model``; the same model gives the same bytes.
+
+    Raises:
+        InputError: the file cannot be written.
+        ModelFileError: the network is not what its architecture and edits say, or holds what no file can.
+    """
+    state = {name: value.detach().cpu() for name, value in model.net.state_dict().items()}
+    _check(rebuild(model.arch, model.edits, trust_code=True).state_dict(), _described(state), "the network")
+    rows: list[list[Any]] = []
+    streams: list[bytes] = []
+    plain: dict[str, np.ndarray] = {}
+    for name, tensor in state.items():
+        array = tensor.contiguous().numpy()
+        coded = _coded(array)
+        if coded is None or (array.nbytes >= PLAIN_FROM and len(coded.payload) > PLAIN_GAIN * array.nbytes):
+            if name in (container.MANIFEST, container.STREAMS, container.CHECK):
+                raise ModelFileError(f"a tensor cannot be called {name!r}: the file uses this name")
+            plain[name] = array
+            continue
+        rows.append([name, container.code_of(array), list(array.shape), len(coded.payload), coded.table_bytes])
+        streams.append(coded.payload)
+    manifest = {
+        "arch": model.arch.to_json(),
+        "edits": [edit_to_json(edit) for edit in model.edits],
+        "coded": rows,
+        "history": [step.to_json() for step in model.history],
+    }
+    container.write(path, manifest, plain, b"".join(streams))
+
+
+def load(path: str | os.PathLike[str], *, trust_code: bool = False) -> HashModel:
+    """Return the model that :func:`save` wrote, in evaluation mode.
+
+    Raises:
+        ModelFileError: the file is damaged, hostile or of another version; names the layer, what was expected and found.
+    """
+    file, rows = reader.checked(path)
+    try:
+        arch, edits = _arch(file.manifest["arch"]), tuple(edit_from_json(edit) for edit in file.manifest["edits"])
+        history = tuple(_step(step) for step in file.manifest["history"])
+        net = _rebuilt(arch, edits, trust_code)
+        found = {name: (container.code_of(array), array.shape) for name, array in file.plain.items()}
+        found |= {row.name: (row.dtype, row.shape) for row in rows}
+        _check(net.state_dict(), found, "the file")
+    except ModelFileError as fault:
+        raise ModelFileError(f"{path}: {fault}") from fault
+    arrays = reader.decode(file, rows, path)
+    state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    net.load_state_dict(state, strict=True, assign=True)
+    left = [name for name, value in (*net.named_parameters(), *net.named_buffers()) if value.is_meta]
+    if left:
+        raise ModelFileError(f"{path}: {', '.join(left)} are not part of the network's state and stay without values")
+    return HashModel(net.requires_grad_(requires_grad=True).eval(), arch, edits, history)
+
+
+def _coded(array: np.ndarray) -> integers.Coded | None:
+    if array.dtype == np.float32:
+        return floats.encode(array)
+    return integers.encode(array.astype(np.int64)) if array.dtype.kind in "iub" else None
+
+
+def _described(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    known = {torch.from_numpy(np.empty(0, np.dtype(name))).dtype: code for code, name in container.DTYPES.items()}
+    return {name: (known.get(value.dtype, str(value.dtype)), tuple(value.shape)) for name, value in state.items()}
+
+
+def _check(expected: Mapping[str, torch.Tensor], found: Mapping[str, tuple[str, tuple[int, ...]]], whose: str) -> None:
+    """Raise ModelFileError at the first tensor of ``whose`` state that its architecture and edits do not ask for."""
+    wanted = _described(expected)
+    for name, what in wanted.items():
+        if name not in found:
+            raise ModelFileError(f"{name}: expected {_text(what)}, {whose} has no such tensor")
+        if found[name] != what:
+            raise ModelFileError(f"{name}: expected {_text(what)}, {whose} has {_text(found[name])}")
+    extra = [name for name in found if name not in wanted]
+    if extra:
+        raise ModelFileError(f"{extra[0][:200]}: {whose} has this tensor, its architecture has not")
+
+
+def _text(what: tuple[str, tuple[int, ...]]) -> str:
+    return f"{what[0]} of shape {what[1]}"
+
+
+def _rebuilt(arch: Arch, edits: tuple[Edit, ...], trust_code: bool) -> nn.Module:
+    try:
+        return rebuild(arch, edits, trust_code=trust_code)
+    except HashpressError as fault:
+        raise ModelFileError(str(fault)) from fault
+    except (TypeError, ValueError, RuntimeError, OverflowError, AttributeError) as fault:
+        text = str(fault).splitlines()[:1]
+        raise ModelFileError(f"the architecture {arch.encoder!r} cannot be built: {''.join(text)[:200]}") from fault
+
+
+def _arch(value: Any) -> Arch:
+    """Return the architecture of a manifest whose values are of the right types."""
+    keys = {"encoder": str, "bits": int, "input": dict, "options": dict}
+    if not isinstance(value, dict) or set(value) != set(keys):
+        raise ModelFileError(f"the architecture must have {', '.join(keys)}, found {str(value)[:80]}")
+    for key, kind in keys.items():
+        if type(value[key]) is not kind:
+            raise ModelFileError(f"{key} of the architecture must be {kind.__name__}, found {str(value[key])[:80]}")
+    spec = value["input"]
+    if set(spec) != {"shape", "mean", "std"} or not all(isinstance(item, list) for item in spec.values()):
+        raise ModelFileError(f"the input of the architecture needs shape, mean and std, found {str(spec)[:80]}")
+    if not spec["shape"] or not all(type(side) is int and 0 < side < 1 << 20 for side in spec["shape"]):
+        raise ModelFileError(f"the input shape must be positive numbers, found {str(spec['shape'])[:80]}")
+    if not all(type(item) in (int, float) for item in (*spec["mean"], *spec["std"])):
+        raise ModelFileError("mean and std of the input must be numbers")
+    try:
+        return Arch(value["encoder"], value["bits"], InputSpec.from_json(spec), value["options"])
+    except HashpressError as fault:
+        raise ModelFileError(str(fault)) from fault
+
+
+def _step(value: Any) -> Step:
+    kinds = {"name": str, "settings": dict, "before": dict, "after": dict, "seed": int}
+    if (
+        not isinstance(value, dict)
+        or "name" not in value
+        or not all(name in kinds and type(item) is kinds[name] for name, item in value.items())
+    ):
+        raise ModelFileError(f"a step of the history is malformed: {str(value)[:80]}")
+    return Step.from_json(value)

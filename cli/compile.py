@@ -1,0 +1,37 @@
+"""hashpress compile: a model file becomes a bundle for a device."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import options
+from .console import console, print_json, progress, set_threads
+
+NAME = "compile"
+EXAMPLES = options.examples(
+    "compile small.safetensors --target host -o small.bundle", "compile small.safetensors --target c -o small-c.bundle"
+)
+
+
+def verb(
+    *,
+    model: options.Model,
+    output: options.Output,
+    target: Annotated[str, typer.Option("--target", metavar="NAME", help="See: hashpress ls targets.")] = "host",
+    trust_code: options.TrustCode = False,
+    threads: options.Threads = 1,
+    json: options.Json = False,
+) -> None:
+    """Compile a model's kernels for a target and put them, the model file and golden codes into a bundle."""
+    set_threads(threads)
+    from ..compress.modelfile import load
+    from ..targets.build import compile_model
+
+    with progress():
+        bundle = compile_model(load(model, trust_code=trust_code), target, output)
+    if json:
+        print_json(bundle.manifest)
+    else:
+        console().print(f"{bundle.path}: {target}")

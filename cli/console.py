@@ -1,0 +1,68 @@
+"""What people see: tables on stdout (on stderr when stdout carries JSON), progress bars on stderr, threads bounded."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..core.progress import reporting
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS")
+
+
+def console(machine: bool = False) -> Console:
+    """Return where text for people goes: stdout, or stderr when ``machine`` output has stdout to itself."""
+    width = None if sys.stdout.isatty() or machine else 120  # pipes and files have no width of their own
+    return Console(stderr=machine, highlight=False, soft_wrap=False, width=width)
+
+
+def print_json(value: Any) -> None:
+    """Print ``value`` as JSON on stdout."""
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> Table:
+    """Return a table; the columns numbered in ``right`` hold numbers."""
+    found = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for place, column in enumerate(columns):
+        found.add_column(column, justify="right" if place in right else "left", overflow="fold")
+    for row in rows:
+        found.add_row(*("" if cell is None else str(cell) for cell in row))
+    return found
+
+
+def set_threads(threads: int) -> None:
+    """Bound the threads of every library that is loaded from here on."""
+    for name in _THREADS:
+        os.environ[name] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+@contextmanager
+def progress() -> Iterator[None]:
+    """Show the progress of all work in the block, when stderr is a terminal and no CI runs."""
+    if not sys.stderr.isatty() or os.environ.get("CI", "").lower() in ("1", "true"):
+        yield
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+            if total is not None and done >= total:
+                bars.remove_task(tasks.pop(what))
+
+        with reporting(report):
+            yield

@@ -1,0 +1,56 @@
+"""hashpress encode: images become codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .console import console, progress, set_threads
+
+NAME = "encode"
+EXAMPLES = options.examples(
+    "encode small.bundle photo.jpg another.png -o codes.npy",
+    "encode small.safetensors images.npy -o codes.npy",
+    "encode small.bundle imagefolder:photos -o codes.npy",
+)
+
+
+def verb(
+    *,
+    model: Annotated[Path, typer.Argument(metavar="MODEL|BUNDLE", help="A model file or a compiled bundle.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Image files, .npy arrays (N, C, H, W) uint8, or data specs."),
+    ],
+    output: options.Output,
+    trust_code: options.TrustCode = False,
+    threads: options.Threads = 1,
+) -> None:
+    """Write the packed codes (N, ceil(bits / 8)) uint8 of inputs in the order given; bit k of a code is output k >= 0.
+
+    Of a data spec, all images are coded: the database, then the queries.
+    """
+    set_threads(threads)
+    import numpy as np
+
+    from ..core.files import atomic_write
+    from .inputs import read_inputs
+
+    with progress():
+        if model.is_dir():
+            from ..targets.runtime import Runtime
+
+            runtime = Runtime(model, threads=threads)
+            codes = runtime.encode(read_inputs(inputs, runtime.input_shape))
+        else:
+            from ..compress.modelfile import load
+            from ..hashnets.codes import outputs, pack
+
+            network = load(model, trust_code=trust_code)
+            codes = pack(outputs(network, read_inputs(inputs, network.arch.input.shape)))
+    with atomic_write(output) as handle:
+        np.save(handle, codes)
+    console().print(f"{output}: {codes.shape[0]} codes of {codes.shape[1]} bytes")

@@ -1,0 +1,50 @@
+"""hashpress evaluate: the quality of a model's codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .console import console, print_json, progress, set_threads
+
+NAME = "evaluate"
+EXAMPLES = options.examples(
+    "evaluate model.safetensors --data digits",
+    "evaluate small.safetensors --data cifar10:cifar.tar.xz --against model.safetensors -o quality.json",
+)
+
+
+def verb(
+    *,
+    model: options.Model,
+    data: options.Data = "digits",
+    protocol: options.Protocol = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="BASE", help="The original: also bit flips and the asymmetric mAP."),
+    ] = None,
+    output: options.MaybeOutput = None,
+    seed: options.Seed = 0,
+    trust_code: options.TrustCode = False,
+    threads: options.Threads = 1,
+    json: options.Json = False,
+) -> None:
+    """Measure retrieval (mAP, precision, PR curve) and, against the original network, bit flips and margins."""
+    set_threads(threads)
+    from ..compress.modelfile import load
+    from ..core.data import load_data
+    from ..profiling.quality import assess
+
+    with progress():
+        split = load_data(data, protocol=protocol, seed=seed)
+        base = load(against, trust_code=trust_code) if against else None
+        found = assess(load(model, trust_code=trust_code), split, base)
+    if output:
+        found.save(output)
+    if json:
+        print_json(found.to_json())
+    else:
+        console().print(str(found), markup=False)

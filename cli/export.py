@@ -1,0 +1,20 @@
+"""hashpress export: a model file becomes ONNX."""
+
+from __future__ import annotations
+
+from . import options
+from .console import console, progress, set_threads
+
+NAME = "export"
+EXAMPLES = options.examples("export small.safetensors -o small.onnx")
+
+
+def verb(model: options.Model, output: options.Output, trust_code: options.TrustCode = False) -> None:
+    """Write the network, its weights decoded, as ONNX and check it against ONNX Runtime."""
+    set_threads(1)
+    from ..compress.modelfile import load
+    from ..targets.onnx import export_onnx
+
+    with progress():
+        export_onnx(load(model, trust_code=trust_code), output)
+    console().print(f"{output}: {output.stat().st_size:,} bytes, fp32 (ONNX has no entropy coding)")

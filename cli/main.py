@@ -1,0 +1,110 @@
+"""The program ``hashpress``: its verbs, and how every ending becomes one line and an exit code.
+
+0   fine
+1   a fault of ours (HASHPRESS_DEBUG=1 shows the traceback)
+2   wrong usage, configuration or input
+3   over budget
+4   a device cannot be reached or failed
+130 interrupted        141 nobody reads the output any more
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from ..core.errors import HashpressError, InputError
+from . import (
+    check,
+    compile,  # noqa: A004  the verb is called so
+    compress,
+    demo,
+    encode,
+    evaluate,
+    export,
+    importing,
+    ls,
+    profile,
+    report,
+    show,
+    train,
+)
+
+app = typer.Typer(
+    name="hashpress",
+    help="Compress a trained deep-hashing network, compile it for a device, measure it there, hold CI to it.",
+    epilog="Exit codes: 0 fine, 1 a fault of ours, 2 wrong usage or input, 3 over budget, 4 device unreachable.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _verb in (demo, ls, train, importing, show, evaluate, compress, compile, profile, check, report, encode, export):
+    app.command(_verb.NAME, epilog=_verb.EXAMPLES)(_verb.verb)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code; whatever goes wrong is one line on stderr."""
+    try:
+        code = app(args=arguments, prog_name="hashpress", standalone_mode=False)
+        sys.stdout.flush()
+    except HashpressError as fault:
+        return _fail(str(fault), fault.exit_code, fault)
+    except TyperException as fault:
+        return _fail(f"{fault.format_message()} (help: {_command(fault)} --help)", 2, fault)
+    except (BrokenPipeError, SystemExit):  # rich and typer end the program so when the reader of a pipe has gone
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  the interpreter flushes stdout once more at its end
+        return 141
+    except (KeyboardInterrupt, Abort):
+        return _fail("interrupted", 130)
+    except OSError as fault:
+        return _fail(_system(fault), InputError.exit_code, fault)
+    except MemoryError as fault:
+        return _fail("out of memory; try a smaller --batch or fewer images (?limit=N)", 1, fault)
+    except Exception as fault:  # noqa: BLE001, RUF100  the last resort of a program
+        what = f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__
+        return _fail(f"internal error: {what} (HASHPRESS_DEBUG=1 shows where; please report it)", 1, fault)
+    return int(code or 0)
+
+
+def _fail(message: str, code: int, fault: BaseException | None = None) -> int:
+    if fault is not None and os.environ.get("HASHPRESS_DEBUG"):
+        traceback.print_exception(fault, file=sys.stderr)
+    sys.stderr.write(f"hashpress: {' '.join(message.split())}\n")
+    return code
+
+
+def _system(fault: OSError) -> str:
+    if fault.errno == errno.ENOSPC:
+        return f"no space left on the device{f' for {fault.filename}' if fault.filename else ''}; nothing was replaced"
+    where = f"{fault.filename}: " if fault.filename else ""
+    return f"{where}{fault.strerror or fault}"
+
+
+def _command(fault: TyperException) -> str:
+    context = getattr(fault, "ctx", None)
+    return context.command_path if context is not None else "hashpress"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"hashpress {version('hashpress')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Compress a trained deep-hashing network, compile it for a device, measure it there, hold CI to it."""

@@ -1,0 +1,39 @@
+"""Arguments that several verbs share, spelt once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A hashpress model file (.safetensors).")]
+BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder written by hashpress compile.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        metavar="SPEC",
+        help="digits (embedded), mnist:DIR, fashion-mnist:DIR, cifar10:PATH or imagefolder:DIR; options as in "
+        "imagefolder:DIR?size=64&limit=1000.",
+    ),
+]
+Protocol = Annotated[
+    str | None,
+    typer.Option("--protocol", metavar="NAME", help="Retrieval protocol: A, A-excl or B (queries = test images)."),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides everything random.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads for arithmetic.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, everything else on stderr.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue interrupted work; it ends in the same bytes.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, write nothing.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Let a model file import the encoder module:function that it names.")
+]
+Output = Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="What to write.")]
+MaybeOutput = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write it as JSON.")]
+
+
+def examples(*lines: str) -> str:
+    """Return worked examples as the last paragraph of a help text."""
+    return "\n\n".join(["[bold]Examples[/bold]", *(f"$ hashpress {line}".replace("[", "\\[") for line in lines)])

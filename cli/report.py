@@ -1,0 +1,27 @@
+"""hashpress report: reports become one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .console import console
+
+NAME = "report"
+EXAMPLES = options.examples("report report.json -o report.html", "report before.json after.json -o compare.html")
+
+
+def verb(
+    *,
+    reports: Annotated[list[Path], typer.Argument(metavar="REPORT...", help="Written by hashpress profile.")],
+    output: options.Output = Path("report.html"),
+) -> None:
+    """Draw one or several reports, side by side, as one HTML file that needs no network."""
+    from ..profiling.html.page import render
+    from ..profiling.report import load_report
+
+    render([load_report(path) for path in reports], output)
+    console().print(str(output), markup=False)

@@ -1,0 +1,85 @@
+"""hashpress train: train a hashing network from scratch or from a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .console import console, print_json, progress, set_threads
+
+NAME = "train"
+EXAMPLES = options.examples(
+    "train --system dpsh --encoder smallconv --bits 24 --data digits -o model.safetensors",
+    "train --system dpsh --encoder resnet20 --bits 48 --data cifar10:cifar.tar.xz --augment flip-crop -o m.safetensors",
+    "train --init imported.safetensors --system dlbhc --data imagefolder:photos --epochs 5 --lr 1e-3 -o m.safetensors",
+)
+
+
+def verb(
+    *,
+    output: options.Output,
+    system: Annotated[str, typer.Option("--system", metavar="NAME", help="See: hashpress ls systems.")] = "dpsh",
+    encoder: Annotated[
+        str, typer.Option("--encoder", metavar="NAME", help="See: hashpress ls encoders; or module:function.")
+    ] = "smallconv",
+    bits: Annotated[int, typer.Option("--bits", min=1, help="Bits of a code.")] = 48,
+    data: options.Data = "digits",
+    protocol: options.Protocol = None,
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="FILE", help="Start from this model; --encoder and --bits are its.")
+    ] = None,
+    epochs: Annotated[int, typer.Option("--epochs", min=1)] = 20,
+    batch: Annotated[int, typer.Option("--batch", min=1)] = 128,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = 0.01,
+    head_lr: Annotated[float, typer.Option("--head-lr", help="The hash head's rate, as a factor of --lr.")] = 1.0,
+    optimizer: Annotated[str, typer.Option("--optimizer", metavar="NAME", help="sgd or adam.")] = "sgd",
+    decay: Annotated[str, typer.Option("--decay", metavar="NAME", help="cosine, step or constant.")] = "cosine",
+    augment: Annotated[str, typer.Option("--augment", metavar="NAME", help="none, flip or flip-crop.")] = "none",
+    weight_decay: Annotated[float, typer.Option("--weight-decay")] = 5e-4,
+    resume: options.Resume = False,
+    seed: options.Seed = 0,
+    trust_code: options.TrustCode = False,
+    threads: options.Threads = 1,
+    json: options.Json = False,
+) -> None:
+    """Train a hashing network with one of the published systems and write its model file."""
+    set_threads(threads)
+    from ..compress.modelfile import load, save
+    from ..core.data import load_data
+    from ..core.model import HashModel, InputSpec
+    from ..hashnets.build import build, default_arch
+    from ..hashnets.schedule import Schedule
+    from ..hashnets.train import train
+
+    schedule = Schedule(
+        epochs=epochs,
+        batch=batch,
+        lr=lr,
+        head_lr=head_lr,
+        optimizer=optimizer,
+        decay=decay,
+        augment=augment,
+        weight_decay=weight_decay,
+    )
+    checkpoint = output.with_suffix(".checkpoint")
+    if not resume:
+        checkpoint.unlink(missing_ok=True)
+    with progress():
+        split = load_data(data, protocol=protocol, seed=seed)
+        if init:
+            start = load(init, trust_code=trust_code)
+        else:
+            arch = default_arch(encoder, bits, InputSpec(split.train.pixels.shape[1:], split.mean, split.std))
+            start = HashModel(build(arch, seed=seed, trust_code=trust_code), arch)
+        model = train(start, split, system, schedule, seed=seed, checkpoint=checkpoint)
+        save(model, output)
+    checkpoint.unlink(missing_ok=True)
+    log = model.history[-1].to_json()
+    if json:
+        print_json({"path": str(output), "bytes": output.stat().st_size, "step": log})
+    else:
+        console().print(str(model), markup=False)
+        console().print(f"{output}: {output.stat().st_size:,} bytes")

@@ -1,0 +1,122 @@
+"""Latency that can be believed: warm-up, medians with a stated confidence, pairs run in turn, and the machine's state.
+
+A run is repeated until the 95 % confidence interval of the median (order statistics, no assumption on the
+distribution: Hahn & Meeker 1991, section 5.2) is narrower than the tolerance, or until time is up; the result says which.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.progress import track
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The distribution of one piece of work's wall time; ``spread`` is the half width of the median's interval."""
+
+    min_ms: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    runs: int
+    spread: float  # relative to the median
+    settled: bool  # whether the spread fell below the tolerance within the time
+
+    @classmethod
+    def of(cls, samples_ms: Sequence[float], tolerance: float = 0.02) -> Timing:
+        """Return the summary of at least one sample."""
+        ordered = np.sort(np.asarray(samples_ms, dtype=np.float64))
+        p50, p90, p99 = (float(value) for value in np.percentile(ordered, (50, 90, 99)))
+        spread = median_spread(ordered)
+        return cls(float(ordered[0]), p50, p90, p99, len(ordered), spread, spread <= tolerance)
+
+
+def median_spread(ordered: np.ndarray) -> float:
+    """Return half the width of the 95 % interval of the median of sorted samples, relative to the median."""
+    count = len(ordered)
+    reach = 0.98 * math.sqrt(count)  # half of 1.96 standard deviations of a binomial(count, 1/2), in ranks
+    low, high = math.floor(count / 2 - reach), math.ceil(count / 2 + reach)
+    if low < 0 or high >= count:
+        return math.inf
+    return float((ordered[high] - ordered[low]) / 2 / max(float(np.median(ordered)), 1e-12))
+
+
+def measure(
+    work: Work,
+    *,
+    warmup: int = 5,
+    min_runs: int = 30,
+    max_runs: int = 5000,
+    seconds: float = 5.0,
+    tolerance: float = 0.02,
+    what: str = "timing",
+) -> Timing:
+    """Return the wall time of ``work()``: after the warm-up, repeated until the median is known or time is up."""
+    return Timing.of(_rounds((work,), warmup, min_runs, max_runs, seconds, tolerance, what)[0], tolerance)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two pieces of work that ran in turn; ``ratio`` is the median over the rounds of first over second."""
+
+    first: Timing
+    second: Timing
+    ratio: float
+    ratio_low: float  # quartiles of the rounds' ratios
+    ratio_high: float
+
+
+def measure_pair(
+    first: Work,
+    second: Work,
+    *,
+    warmup: int = 5,
+    min_runs: int = 30,
+    max_runs: int = 5000,
+    seconds: float = 10.0,
+    tolerance: float = 0.02,
+    what: str = "side by side",
+) -> Pair:
+    """Return both timings and their paired ratio, from runs in turn so that drift of the machine hits both alike."""
+    one, two = _rounds((first, second), warmup, min_runs, max_runs, seconds, tolerance, what)
+    low, middle, high = (float(value) for value in np.percentile(np.divide(one, two), (25, 50, 75)))
+    return Pair(Timing.of(one, tolerance), Timing.of(two, tolerance), middle, low, high)
+
+
+def _rounds(
+    works: Sequence[Work],
+    warmup: int,
+    min_runs: int,
+    max_runs: int,
+    seconds: float,
+    tolerance: float,
+    what: str,
+) -> tuple[list[float], ...]:
+    for _ in range(warmup):
+        for work in works:
+            work()
+    samples: tuple[list[float], ...] = tuple([] for _ in works)
+    deadline = time.perf_counter() + seconds
+    check_at = min_runs
+    for done in track(range(1, max_runs + 1), what):
+        for place in range(len(works)):
+            turn = (place + done) % len(works)  # who goes first alternates
+            start = time.perf_counter_ns()
+            works[turn]()
+            samples[turn].append((time.perf_counter_ns() - start) / 1e6)
+        if done < check_at:
+            continue
+        if time.perf_counter() >= deadline or all(median_spread(np.sort(times)) <= tolerance for times in samples):
+            break
+        check_at = done + max(1, done // 4)  # sorting after every run would disturb what is measured
+        if (time.perf_counter() - deadline + seconds) / done * (check_at - done) > deadline - time.perf_counter():
+            check_at = done + 1
+    return samples

@@ -1,0 +1,70 @@
+"""What is inside a model file, for people and as JSON, read without torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ..compress.reader import read_manifest, sections
+from ..core.units import format_bytes
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return architecture, edits, bytes by class and by tensor, and history.
+
+    Raises:
+        ModelFileError: the file is none of ours or damaged.
+    """
+    manifest = read_manifest(path)
+    parts = sections(path)
+    classes: dict[str, int] = {}
+    tensors: dict[str, int] = {}
+    for part in parts:
+        classes[part.kind] = classes.get(part.kind, 0) + part.bytes
+        tensors[part.name] = tensors.get(part.name, 0) + part.bytes
+    return {
+        "path": str(path),
+        "bytes": Path(path).stat().st_size,
+        "arch": manifest["arch"],
+        "edits": manifest["edits"],
+        "classes": classes,
+        "tensors": tensors,
+        "history": manifest["history"],
+    }
+
+
+def describe_text(path: str | os.PathLike[str]) -> str:
+    """Return the same as lines for people."""
+    found = describe(path)
+    arch = found["arch"]
+    lines = [
+        f"{path}: {format_bytes(found['bytes'])}",
+        f"{arch['encoder']}, {arch['bits']} bits, input {tuple(arch['input']['shape'])}",
+        "",
+        "bytes by class",
+        *_columns(found["classes"], found["bytes"]),
+        "",
+        "bytes by tensor",
+        *_columns(found["tensors"], found["bytes"]),
+    ]
+    if found["edits"]:
+        lines += ["", "edits", *(f"  {_pairs(edit)}" for edit in found["edits"])]
+    if found["history"]:
+        lines += ["", "history"]
+    for step in found["history"]:
+        seed = f", seed {step['seed']}" if "seed" in step else ""
+        lines.append(f"  {step['name']}{seed}: {_pairs(step.get('settings', {}))}")
+        lines += [f"    {side}: {_pairs(step[side])}" for side in ("before", "after") if step.get(side)]
+    return "\n".join(lines)
+
+
+def _columns(sizes: dict[str, int], whole: int) -> list[str]:
+    width = max(map(len, sizes), default=0)
+    return [f"  {name:<{width}} {size:>12,} {100 * size / max(whole, 1):6.1f} %" for name, size in sizes.items()]
+
+
+def _pairs(value: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {entry:.4g}" if isinstance(entry, float) else f"{key} {entry}" for key, entry in value.items()
+    )

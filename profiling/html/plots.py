@@ -1,0 +1,140 @@
+"""The plots of a report page: plain data in, an inline SVG out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from ...core.units import format_bytes, format_ms
+from .svg import FAINT, INK, SERIES, axes, inline
+
+_WIDTH = 8.6
+Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]  # label -> (x, y)
+
+
+def stacked(bars: Mapping[str, Mapping[str, float]], name: str, title: str) -> str:
+    """Return one horizontal bar of bytes a report, stacked by class, with the total at its end."""
+    groups = list(dict.fromkeys(group for parts in bars.values() for group in parts))
+    figure, (plot,) = axes(_WIDTH, 0.9 + 0.45 * len(bars))
+    left = dict.fromkeys(bars, 0.0)
+    for place, group in enumerate(groups):
+        sizes = [parts.get(group, 0.0) for parts in bars.values()]
+        plot.barh(list(bars), sizes, left=list(left.values()), height=0.62, color=_colour(place), label=group)
+        left = {label: start + size for (label, start), size in zip(left.items(), sizes, strict=True)}
+    for label, total in left.items():
+        plot.annotate(format_bytes(total), (total, label), xytext=(4, 0), textcoords="offset points", va="center")
+    plot.invert_yaxis()
+    plot.grid(axis="y", visible=False)
+    plot.margins(x=0.12)
+    plot.set_xlim(left=0)
+    plot.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
+    figure.legend(*plot.get_legend_handles_labels(), loc="outside lower left", ncols=9, fontsize=8, handlelength=1)
+    return inline(figure, name, title)
+
+
+def layer_times(bars: Mapping[str, Mapping[str, float]], name: str, title: str, top: int = 24) -> str:
+    """Return horizontal bars of milliseconds, one group a layer in network order, one bar a report."""
+    layers = list(dict.fromkeys(layer for costs in bars.values() for layer in costs))
+    heaviest = sorted(layers, key=lambda layer: -max(costs.get(layer, 0.0) for costs in bars.values()))[:top]
+    shown = [layer for layer in layers if layer in heaviest]
+    figure, (plot,) = axes(_WIDTH, 0.8 + max(0.22, 0.13 * len(bars)) * len(shown))
+    height = 0.8 / len(bars)
+    for place, (label, costs) in enumerate(bars.items()):
+        rows = [row + (place - (len(bars) - 1) / 2) * height for row in range(len(shown))]
+        values = [costs.get(layer, 0.0) for layer in shown]
+        plot.barh(rows, values, height=height * 0.92, color=_colour(place), label=label)
+    plot.set_yticks(range(len(shown)), [_short(layer) for layer in shown], fontsize=7.5)
+    plot.set_ylim(len(shown) - 0.5, -0.5)
+    plot.grid(axis="y", visible=False)
+    plot.set_xlim(left=0)
+    plot.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_ms(value) if value else "0"))
+    if len(bars) > 1:
+        figure.legend(*plot.get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=8)
+    return inline(figure, name, title)
+
+
+def precision_recall(curves: Curves, name: str, title: str) -> str:
+    """Return precision over recall, one point a Hamming radius, one line a report."""
+    figure, (plot,) = axes(5.4, 3.4)
+    for place, (label, (recall, precision)) in enumerate(curves.items()):
+        plot.plot(recall, precision, marker="o", markersize=2.6, linewidth=1.4, color=_colour(place), label=label)
+    plot.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.03))
+    _percent(plot, x=True)
+    plot.legend(fontsize=8)
+    return inline(figure, name, title)
+
+
+def margins(histograms: Mapping[str, Mapping[str, Sequence[float]]], name: str, title: str) -> str:
+    """Return, a report a panel, the histogram of margins |output| of the original and of the bits that flipped.
+
+    A histogram holds ``edges`` (n + 1), ``all`` (n) and ``flipped`` (n); counts are on a logarithmic axis.
+    """
+    figure, plots = axes(_WIDTH, 2.4 * len(histograms), rows=len(histograms))
+    for plot, (label, found) in zip(plots, histograms.items(), strict=True):
+        edges = list(found["edges"])
+        for place, key in enumerate(("all", "flipped")):
+            colour = _colour(0 if key == "all" else 1)
+            plot.stairs(list(found[key]), edges, fill=True, color=colour, alpha=0.9 - 0.15 * place, label=f"{key} bits")
+        plot.set_yscale("symlog", linthresh=1)
+        plot.set_ylim(bottom=0)
+        plot.set(xlabel="|output| of the original network", ylabel="bits", title=label if len(histograms) > 1 else "")
+        plot.legend(fontsize=8)
+    return inline(figure, name, title)
+
+
+def bit_flips(flips: Mapping[str, Sequence[float]], name: str, title: str) -> str:
+    """Return the share of inputs for which each bit flipped, a report a panel, with the mean as a line."""
+    figure, plots = axes(_WIDTH, 1.9 * len(flips), rows=len(flips))
+    for plot, (label, shares) in zip(plots, flips.items(), strict=True):
+        plot.bar(range(len(shares)), shares, color=_colour(0), width=0.8)
+        mean = sum(shares) / max(len(shares), 1)
+        plot.axhline(mean, color=INK, linewidth=0.8, linestyle="--")
+        plot.annotate(
+            f"mean {100 * mean:.3g} %", (1, mean), xycoords=("axes fraction", "data"), va="bottom", ha="right"
+        )
+        plot.set(xlabel="bit", title=label if len(flips) > 1 else "", xlim=(-0.6, len(shares) - 0.4))
+        plot.grid(axis="x", visible=False)
+        _percent(plot, x=False)
+    return inline(figure, name, title)
+
+
+def ledger(steps: Sequence[tuple[str, float, float | None]], name: str, title: str) -> str:
+    """Return file bytes (bars, logarithmic) and quality (line) after every step: (name, bytes, quality)."""
+    figure, (plot,) = axes(_WIDTH, 2.8)
+    places = range(len(steps))
+    bars = plot.bar(places, [size for _, size, _ in steps], color=_colour(0), width=0.6)
+    plot.bar_label(bars, [format_bytes(size) for _, size, _ in steps], fontsize=8, padding=2)
+    plot.set_yscale("log")
+    plot.margins(y=0.25)
+    plot.set_xticks(places, [label for label, _, _ in steps])
+    plot.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
+    plot.minorticks_off()
+    plot.set_ylabel("file")
+    plot.grid(axis="x", visible=False)
+    known = [(place, quality) for place, (_, _, quality) in enumerate(steps) if quality is not None]
+    if known:
+        other = plot.twinx()
+        other.plot(*zip(*known, strict=True), color=_colour(1), marker="o", markersize=4, linewidth=1.4)
+        other.set_ylabel("mAP")
+        other.spines["top"].set_visible(False)
+        other.tick_params(color=FAINT, labelcolor=INK)
+        other.grid(visible=False)
+        low = min(quality for _, quality in known)
+        other.set_ylim(max(0.0, low - 0.1), 1.0)
+    return inline(figure, name, title)
+
+
+def _colour(place: int) -> str:
+    return SERIES[place % len(SERIES)]
+
+
+def _percent(plot: Axes, x: bool) -> None:
+    plot.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    if x:
+        plot.xaxis.set_major_formatter(PercentFormatter(1))
+
+
+def _short(text: str, width: int = 44) -> str:
+    return text if len(text) <= width else f"{text[: width // 2 - 1]}…{text[-(width // 2) :]}"

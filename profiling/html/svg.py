@@ -1,0 +1,72 @@
+"""Matplotlib figures as inline SVG that follows the page's light or dark colours.
+
+Figures are drawn in marker colours which are then replaced by CSS variables; text stays text; identifiers get the
+plot's own prefix, because one page holds many; the same data gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+INK, FAINT = "#010101", "#020202"
+SERIES = ("#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04", "#0a0a05", "#0a0a06", "#0a0a07", "#0a0a08", "#0a0a09")
+_VARIABLES = {INK: "var(--ink)", FAINT: "var(--faint)"} | {
+    colour: f"var(--series-{place})" for place, colour in enumerate(SERIES, start=1)
+}
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "hashpress",
+    "font.size": 9.0,
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.4,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "path.simplify": True,
+}
+
+
+def axes(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure of ``width`` x ``height`` inches and its axes, row by row."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        grid = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(grid.flat)
+
+
+def inline(figure: Figure, name: str, title: str) -> str:
+    """Return ``figure`` as an ``<svg>`` element whose text alternative is ``title``."""
+    with mpl.rc_context(_STYLE):
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="|url\()#', rf"\g<1>#{name}-", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, variable)
+    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', _opening(title), text, count=1)
+    return text.replace("xlink:href", "href").strip()
+
+
+def _opening(title: str) -> str:
+    safe = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;").replace("\\", "")
+    return rf'<svg viewBox="\1" role="img" aria-label="{safe}">'

@@ -1,0 +1,223 @@
+"""A report: every figure of one bundle on one device, each with its unit and its kind of evidence.
+
+The JSON form is versioned and loaded strictly: a report that CI trusts is complete or refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ReportError, lookup
+from ..core.files import atomic_write
+from ..core.units import format_bytes, format_ms
+from .metrics import KINDS, METRICS
+
+FORMAT = 1
+UNITS = ("ms", "B", "share", "count", "cycles")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number that carries its unit and its kind.
+
+    Raises:
+        ReportError: not a finite number, or an unknown unit or kind.
+    """
+
+    value: float
+    unit: str
+    kind: str
+
+    def __post_init__(self) -> None:
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float) or not math.isfinite(self.value):
+            raise ReportError(f"a figure must be a finite number, found {self.value!r}")
+        if self.unit not in UNITS:
+            raise ReportError(f"unknown unit {self.unit!r} of a figure (there are: {', '.join(UNITS)})")
+        if self.kind not in KINDS:
+            raise ReportError(f"unknown kind {self.kind!r} of a figure (there are: {', '.join(KINDS)})")
+
+    def __str__(self) -> str:
+        return show(self.value, self.unit)
+
+
+def show(value: float, unit: str) -> str:
+    """Return a quantity for people: ``67.5 kB``, ``1.2 ms``, ``0.35 %``, ``1,234``."""
+    if unit == "B":
+        return format_bytes(value)
+    if unit == "ms":
+        return format_ms(value)
+    if unit == "share":
+        return f"{100 * value:.4g} %"
+    return f"{value:,.0f}"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one kernel costs per input."""
+
+    name: str
+    cost: Figure
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of the bundle: a tensor's stream, the header, the library."""
+
+    name: str
+    group: str  # values | codebooks | biases | metadata | tables | library | manifest | golden | other
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything measured about one bundle.
+
+    Raises:
+        ReportError: a figure's name is unknown, or its unit or kind is not the metric's.
+    """
+
+    name: str
+    target: str
+    device: str
+    figures: Mapping[str, Figure]
+    layers: tuple[Layer, ...] = ()
+    parts: tuple[Part, ...] = ()
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    noise: tuple[str, ...] = ()  # reasons to distrust the times
+    versions: Mapping[str, str] = field(default_factory=dict)
+    quality: Mapping[str, Any] = field(default_factory=dict)  # an evaluation's JSON, for curves
+    history: tuple[Mapping[str, Any], ...] = ()  # provenance of the model, one entry a step
+
+    def __post_init__(self) -> None:
+        for name, figure in self.figures.items():
+            metric = lookup(METRICS, name, "figure", ReportError)
+            if figure.unit != metric.unit or figure.kind not in metric.kinds:
+                raise ReportError(
+                    f"{name} is given in {metric.unit} and is {' or '.join(metric.kinds)}, "
+                    f"found {figure.unit} and {figure.kind}"
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "target": self.target,
+            "device": self.device,
+            "figures": {name: _plain(figure) for name, figure in self.figures.items()},
+            "layers": [{"name": layer.name, "cost": _plain(layer.cost)} for layer in self.layers],
+            "parts": [_plain(part) for part in self.parts],
+            "machine": dict(self.machine),
+            "noise": list(self.noise),
+            "versions": dict(self.versions),
+            "quality": dict(self.quality),
+            "history": [dict(step) for step in self.history],
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Report:
+        """Return the report that :meth:`to_json` wrote.
+
+        Raises:
+            ReportError: another version, or a field that is missing, unknown or of another type.
+        """
+        if not isinstance(value, dict) or "format" not in value:
+            raise ReportError("not a hashpress report: the field 'format' is missing")
+        if value["format"] != FORMAT:
+            raise ReportError(f"report of format {value['format']!r}, this hashpress reads format {FORMAT}")
+        value = _checked(value, _SHAPE, "the report")
+        figures = {name: _figure(entry, name) for name, entry in value["figures"].items()}
+        layers = [_checked(entry, {"name": str, "cost": dict}, "a layer") for entry in value["layers"]]
+        parts = [_checked(entry, {"name": str, "group": str, "bytes": int}, "a part") for entry in value["parts"]]
+        return cls(
+            value["name"],
+            value["target"],
+            value["device"],
+            figures,
+            tuple(Layer(entry["name"], _figure(entry["cost"], entry["name"])) for entry in layers),
+            tuple(Part(**entry) for entry in parts),
+            value["machine"],
+            tuple(value["noise"]),
+            value["versions"],
+            value["quality"],
+            tuple(value["history"]),
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the report as JSON, whole or not at all."""
+        with atomic_write(path, "w") as handle:
+            json.dump(self.to_json(), handle, indent=1, allow_nan=False)
+            handle.write("\n")
+
+    def __str__(self) -> str:
+        lines = [f"{self.name} for {self.target} on {self.device}"]
+        lines += [f"  {name:<28} {figure!s:>12}  {figure.kind}" for name, figure in self.figures.items()]
+        return "\n".join([*lines, *(f"  noisy: {reason}" for reason in self.noise)])
+
+
+def load_report(path: str | os.PathLike[str]) -> Report:
+    """Return the report in a JSON file.
+
+    Raises:
+        ReportError: no such file, not JSON, or not a report of this version.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as fault:
+        reason = fault.strerror if isinstance(fault, OSError) else f"not JSON ({fault})"
+        raise ReportError(f"cannot read report {path}: {reason}") from fault
+    try:
+        return Report.from_json(value)
+    except ReportError as fault:
+        raise ReportError(f"{path}: {fault}; write it anew with: hashpress profile BUNDLE -o REPORT") from fault
+
+
+_SHAPE = {
+    "format": int,
+    "name": str,
+    "target": str,
+    "device": str,
+    "figures": dict,
+    "layers": list,
+    "parts": list,
+    "machine": dict,
+    "noise": list,
+    "versions": dict,
+    "quality": dict,
+    "history": list,
+}
+
+
+def _refuse_constant(name: str) -> float:
+    raise ReportError(f"a report holds finite numbers only, found {name}")
+
+
+def _checked(value: Any, shape: Mapping[str, type], what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ReportError(f"{what} must be an object, found {type(value).__name__}")
+    problems = [f"field {name!r} is missing" for name in shape if name not in value]
+    problems += [f"unknown field {name!r}" for name in value if name not in shape]
+    problems += [
+        f"field {name!r} must be {kind.__name__}, found {type(value[name]).__name__}"
+        for name, kind in shape.items()
+        if name in value and type(value[name]) is not kind
+    ]
+    if problems:
+        raise ReportError(f"{what}: {'; '.join(problems)}")
+    return value
+
+
+def _figure(value: Any, name: str) -> Figure:
+    if isinstance(value, dict) and isinstance(value.get("value"), int):
+        value = {**value, "value": float(value["value"])} if not isinstance(value["value"], bool) else value
+    return Figure(**_checked(value, {"value": float, "unit": str, "kind": str}, f"figure {name!r}"))
+
+
+def _plain(value: Figure | Part) -> dict[str, Any]:
+    return {entry.name: getattr(value, entry.name) for entry in fields(value)}

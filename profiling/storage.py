@@ -1,0 +1,41 @@
+"""Where the bytes of a bundle are: the model file by class and tensor, the library, the manifest, the golden codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..compress.reader import sections
+from .report import Figure, Part
+
+_FILES = {"lib.so": "library", "manifest.json": "manifest", "golden.npz": "golden"}
+MODEL_FILE = "model.safetensors"
+
+
+def model_parts(path: Path) -> list[Part]:
+    """Return the pieces of one model file; they add up to its length."""
+    return [Part(section.name, section.kind, section.bytes) for section in sections(path)]
+
+
+def bundle_parts(folder: Path) -> list[Part]:
+    """Return the pieces of every file in a bundle; they add up to the sum of the files' lengths."""
+    parts: list[Part] = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            continue
+        name = path.relative_to(folder).as_posix()
+        if name == MODEL_FILE:
+            parts += model_parts(path)
+        else:
+            parts.append(Part(name, _FILES.get(name, "other"), path.stat().st_size))
+    return parts
+
+
+def storage_figures(parts: list[Part]) -> dict[str, Figure]:
+    """Return the sums: the model file, the bundle, and each class."""
+    groups: dict[str, int] = {}
+    for part in parts:
+        groups[part.group] = groups.get(part.group, 0) + part.bytes
+    bundle = sum(groups.values())
+    outside = sum(groups.get(name, 0) for name in (*_FILES.values(), "other"))
+    sums = {"file": bundle - outside, "bundle": bundle, **groups}
+    return {f"storage.{name}": Figure(size, "B", "measured") for name, size in sums.items()}

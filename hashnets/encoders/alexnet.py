@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .spec import Encoder, Shape, check_count, check_input
+from .spec import Encoder, Shape, check_count, check_input, he_normal
 
 
 class AlexNet(Encoder):
@@ -57,6 +57,7 @@ class AlexNet(Encoder):
             nn.ReLU(),
         )
         self.width = hidden[1]
+        he_normal(self)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return features (N, 4096)."""

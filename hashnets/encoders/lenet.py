@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import max_pool2d, relu
 
-from .spec import Encoder, Shape, check_count, check_input
+from .spec import Encoder, Shape, check_count, check_input, he_normal
 
 
 class LeNet300(Encoder):
@@ -43,6 +43,7 @@ class LeNet5(Encoder):
         self.conv2 = nn.Conv2d(widths[0], widths[1], 5)
         self.fc1 = nn.Linear(widths[1] * rows * columns, widths[2])
         self.width = widths[2]
+        he_normal(self)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return features (N, 500)."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
-from .spec import Encoder, Shape, check_count, check_input
+from .spec import Encoder, Shape, check_count, check_input, he_normal
 
 
 class SmallConv(Encoder):
@@ -30,6 +30,7 @@ class SmallConv(Encoder):
         self.pool3 = nn.AvgPool2d(3, 2, ceil_mode=True, count_include_pad=False)
         self.fc1 = nn.Linear(widths[2] * rows * columns, widths[3])
         self.width = widths[3]
+        he_normal(self)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return features (N, 500)."""

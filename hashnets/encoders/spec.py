@@ -51,9 +51,12 @@ def check_count(name: str, option: str, values: Sequence[int], count: int) -> No
 
 
 def he_normal(net: nn.Module) -> None:
-    """Draw convolution weights from He's normal distribution by fan-out (He et al. 2015, arXiv:1502.01852)."""
+    """Draw weights from He's normal distribution by fan-in, biases zero (He et al. 2015, arXiv:1502.01852).
+
+    Fan-in keeps the scale of the signal through networks without batch norm even where the first layer sees one channel.
+    """
     for layer in net.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -1,0 +1,30 @@
+"""Deep learning of binary hash codes (Lin, Yang, Hsiao & Chen, CVPR workshops 2015)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...core.model import Arch
+from ..losses.classes import class_entropy
+from ..objective import Batch
+from ..relaxations import Sigmoid
+
+
+class Dlbhc(nn.Module):
+    """A latent layer of sigmoids and a class layer on it, trained by cross-entropy alone."""
+
+    def __init__(self, arch: Arch, classes: int, items: int, seed: int) -> None:  # noqa: ARG002  # the same for all systems
+        super().__init__()
+        self.relax = Sigmoid()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.classes = nn.Linear(arch.bits, classes)
+
+    def forward(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the scalar loss of ``outputs`` (B, bits)."""
+        return class_entropy(self.classes(self.relax(outputs)), batch.labels)
+
+    def end_epoch(self) -> None:
+        """Pass the word on to the relaxation."""
+        self.relax.end_epoch()

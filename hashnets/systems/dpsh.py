@@ -1,0 +1,41 @@
+"""Deep pairwise-supervised hashing (Li, Wang & Kang, IJCAI 2016, arXiv:1511.03855)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...core.model import Arch
+from ..bank import CodeBank
+from ..losses.pair import pair_likelihood
+from ..losses.quantisation import quantisation_l2
+from ..objective import Batch
+from ..relaxations import Identity
+
+
+class Dpsh(nn.Module):
+    """Pair likelihood between the batch and all training items, plus ``eta`` times the distance from the corners.
+
+    The items' latest outputs stand in a running matrix U (N, bits); gradients flow through the batch's rows only.
+    Both terms are means (over pairs, over bits), so ``eta`` does not depend on the size of the data.
+    """
+
+    eta: Tensor
+
+    def __init__(self, arch: Arch, classes: int, items: int, seed: int, *, eta: float = 0.1) -> None:  # noqa: ARG002  # the same for all systems
+        super().__init__()
+        self.register_buffer("eta", torch.tensor(eta))  # a buffer, so that a resumed run has the same
+        self.relax = Identity()
+        self.bank = CodeBank(items, arch.bits)
+
+    def forward(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the scalar loss of ``outputs`` (B, bits)."""
+        relaxed = self.relax(outputs)
+        self.bank.write(batch.index, relaxed, batch.labels)
+        others, labels = self.bank.known()
+        similar = batch.labels[:, None] == labels[None, :]
+        return pair_likelihood(0.5 * relaxed @ others.T, similar) + self.eta * quantisation_l2(relaxed)
+
+    def end_epoch(self) -> None:
+        """Pass the word on to the relaxation."""
+        self.relax.end_epoch()

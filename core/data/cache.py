@@ -109,7 +109,7 @@ def _write(folder: Path, items: Iterable[tuple[str, np.ndarray]], where: str) ->
                 raise _mixed(names[0], shape, name, pixels.shape)
             shape = pixels.shape
             names.append(name)
-            handle.write(np.ascontiguousarray(pixels))
+            handle.write(np.ascontiguousarray(pixels).data)
     layout = arrange(names, where)
     decoded = np.memmap(stream, np.uint8, "r", shape=(len(names), *shape))
     sequence = np.argsort(np.array(names), kind="stable")

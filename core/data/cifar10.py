@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 import numpy as np
 
+from ..errors import DataError
 from ..progress import track
+from .batches import CLASSES, is_batch, read_batch
 from .cache import cached
 from .parts import Parts
-from .pixels import decode, is_image
+from .pixels import decode, fitted, is_image
 from .spec import Spec
 from .tree import files
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+BATCHES = 6
 
 
 def read(spec: Spec) -> Parts:
-    """Return the 50,000 and 10,000 images of whatever form the path holds."""
-    return cached(spec, "all", lambda: _decoded(spec))
+    """Return the train and test images of whatever form the path holds.
+
+    Raises:
+        DataError: neither batches nor class folders, both, batches that are missing, other classes.
+    """
+    parts = cached(spec, "all", lambda: _decoded(spec))
+    if parts.classes != CLASSES:
+        raise DataError(f"cifar10: {spec.where} has the classes {', '.join(parts.classes[:12])}; use imagefolder:PATH")
+    return parts
 
 
 def _decoded(spec: Spec) -> Iterator[tuple[str, np.ndarray]]:
+    batches: set[str] = set()
+    images = 0
     for file in track(files(spec.where), "decoding"):
+        where = f"{file.name} in {spec.where}"
         if is_image(file.name):
-            yield file.name, decode(file.read(), f"{file.name} in {spec.where}", spec)
+            images += 1
+            yield file.name, decode(file.read(), where, spec)
+        elif is_batch(file.name):
+            batches.add(PurePosixPath(file.name).name)
+            for name, pixels in read_batch(file.read(), where):
+                yield name, fitted(pixels[None], spec)[0]
+    if batches and (images or len(batches) != BATCHES):
+        raise DataError(
+            f"cifar10: {spec.where} has {', '.join(sorted(batches))} and {images} image files; expected the six "
+            "batches of one form (data_batch_1 to 5 and test_batch), or class folders alone"
+        )

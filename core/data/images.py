@@ -45,8 +45,8 @@ class Images:
         """SHA-256 of shape, pixels and labels, in order."""
         content = hashlib.sha256(repr(self.pixels.shape).encode())
         for start in range(0, len(self), BLOCK):
-            content.update(np.ascontiguousarray(self.pixels[start : start + BLOCK]))
-        content.update(np.ascontiguousarray(self.labels, dtype="<i8"))
+            content.update(np.ascontiguousarray(self.pixels[start : start + BLOCK]).data)
+        content.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
         return content.hexdigest()
 
     @cached_property

@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import DataError
-from ..progress import track
 from .spec import Spec
 
 LARGEST_IMAGE = 50_000_000  # pixels; a decompression bomb is a small file with a huge picture
@@ -93,7 +92,7 @@ def fitted(pixels: np.ndarray, spec: Spec) -> np.ndarray:
     if not gray and (spec.size is None or pixels.shape[2:] == (spec.size, spec.size)):
         return pixels
     pictures = []
-    for picture in track(pixels, "resizing"):
+    for picture in pixels:
         image = Image.fromarray(picture[0] if len(picture) == 1 else np.ascontiguousarray(picture.transpose(1, 2, 0)))
         pictures.append(_array(_sized(image.convert("L") if gray else image, spec.size)))
     return np.stack(pictures)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import options
-from .console import console, print_json
+from .console import print_json
 
 NAME = "check"
 EXAMPLES = options.examples(
@@ -32,17 +33,19 @@ def verb(
     json: options.Json = False,
 ) -> int:
     """Compare a report with a budget; exit code 3 when an error limit is exceeded, 0 when only warnings are."""
-    from ..core.errors import OverBudgetError
-    from ..profiling.budget import check, load_budget, verdict
+    from ..core.errors import OverBudgetError, lookup
+    from ..profiling.budget import check, load_budget
+    from ..profiling.ci import STYLES
     from ..profiling.report import load_report
 
+    write = lookup(STYLES, style, "format")
     limits = load_budget(budget)
     found, before = load_report(report), load_report(baseline) if baseline else None
     excesses = check(found, limits, before)
     if json:
         print_json([excess.to_json() for excess in excesses])
     else:
-        console().print(verdict(found, limits, excesses, before, style, why, str(budget)), markup=False, end="")
+        sys.stdout.write(write(found, excesses, before, why))
     errors = [excess for excess in excesses if excess.level == "error"]
     if errors:
         raise OverBudgetError(f"over budget: {'; '.join(map(str, errors))}")

@@ -38,6 +38,8 @@ def verb(
     from ..compress.modelfile import load
     from ..compress.recipe import compress, load_recipe
     from ..core.data import load_data
+    from ..core.units import format_bytes
+    from ..profiling.contents import pairs
 
     plan = load_recipe(recipe)
     plan.check()
@@ -52,6 +54,6 @@ def verb(
     if json:
         print_json({"path": str(output), "bytes": output.stat().st_size, "steps": steps})
         return
-    rows = [(step["name"], *(show_figures(step.get(side, {})) for side in ("before", "after"))) for step in steps]
+    rows = [(step["name"], *(pairs(step.get(side, {})) for side in ("before", "after"))) for step in steps]
     console().print(table("", ("step", "before", "after"), rows))
     console().print(f"{output}: {format_bytes(output.stat().st_size)}")

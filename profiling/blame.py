@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from .metrics import METRICS
 from .report import Report, show
 
 _GROUPS = ("values", "codebooks", "biases", "metadata", "tables", "library", "manifest", "golden", "other")
@@ -13,7 +14,7 @@ _OUTSIDE = ("library", "manifest", "golden", "other")  # parts of the bundle tha
 def blame(report: Report, metric: str, baseline: Report | None = None, top: int = 3) -> tuple[str, ...]:
     """Return up to ``top`` sentences: the largest contributors, or the largest growth when there is a baseline."""
     shares = contributions(report, metric)
-    unit = report.figures[metric].unit
+    unit = METRICS[metric].unit
     total = sum(shares.values()) or 1.0
     if baseline is not None and metric in baseline.figures:
         before = contributions(baseline, metric)

@@ -66,6 +66,12 @@ class Excess:
         """How far the figure lies beyond the limit, in its own unit, positive."""
         return abs(self.measured.value - self.limit)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        value: dict[str, Any] = {"metric": self.metric, "measured": self.measured.value, "limit": self.limit}
+        value |= {"margin": self.margin, "unit": self.measured.unit, "kind": self.measured.kind}
+        return value | {"level": self.level, "why": list(self.why)}
+
     def __str__(self) -> str:
         unit = self.measured.unit
         limit, margin = show(self.limit, unit), show(self.margin, unit)
@@ -117,7 +123,7 @@ def check(report: Report, budget: Budget, baseline: Report | None = None) -> tup
     """
     problems, found = [], []
     for limit in budget.limits:
-        figure = report.figures.get(limit.metric)
+        figure = report.figures.get(limit.metric) or _lost(report, limit.metric, baseline)
         reference = baseline.figures.get(limit.metric) if baseline else None
         if figure is None:
             problems.append(f"the report has no {limit.metric}{_remedy(limit.metric)}")
@@ -130,6 +136,14 @@ def check(report: Report, budget: Budget, baseline: Report | None = None) -> tup
     if problems:
         raise BudgetError("; ".join(problems))
     return tuple(sorted(found, key=lambda excess: LEVELS.index(excess.level)))
+
+
+def _lost(report: Report, metric: str, baseline: Report | None) -> Figure | None:
+    """Return mAP lost against the baseline report, when the report was evaluated without the original network."""
+    if metric != "quality.map_drop" or baseline is None:
+        return None
+    now, before = (one.figures.get("quality.map") for one in (report, baseline))
+    return Figure(before.value - now.value, "share", now.kind) if now and before else None
 
 
 def _excess(

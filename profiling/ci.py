@@ -1,4 +1,4 @@
-"""What a pull request shows: a markdown summary of reports and excesses, and GitHub's annotation lines."""
+"""What people and pull requests see of a check: plain text, a markdown summary, GitHub's annotation lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from .budget import Excess
 from .report import Report, show
 
 
-def markdown(report: Report, excesses: Sequence[Excess], baseline: Report | None = None) -> str:
+def text(report: Report, excesses: Sequence[Excess], baseline: Report | None = None, why: bool = False) -> str:  # noqa: ARG001  same arguments for every style
+    """Return one line an excess, with ``why`` its reasons below it, and the times' noise."""
+    lines = []
+    for excess in excesses:
+        lines += [f"{excess.level:<5} {excess}", *(f"        {reason}" for reason in excess.why if why)]
+    lines += [f"noisy {reason}" for reason in report.noise if excesses]
+    return "\n".join(lines or [f"{report.name}: within budget"]) + "\n"
+
+
+def markdown(report: Report, excesses: Sequence[Excess], baseline: Report | None = None, why: bool = True) -> str:
     """Return a summary table, one row a figure, with the change against ``baseline`` when there is one."""
     over = {excess.metric: excess for excess in excesses}
     head = ["figure", "value", *(["baseline", "change"] if baseline else []), "kind", "budget"]
@@ -23,19 +32,21 @@ def markdown(report: Report, excesses: Sequence[Excess], baseline: Report | None
         rows.append(_row([*cells, figure.kind, verdict]))
     rows += ["", *(f"- noisy: {reason}" for reason in report.noise)]
     for excess in excesses:
-        rows += [f"- {excess}", *(f"  - {reason}" for reason in excess.why)]
+        rows += [f"- {excess}", *(f"  - {reason}" for reason in excess.why if why)]
     return "\n".join(rows).rstrip() + "\n"
 
 
-def annotations(excesses: Sequence[Excess], file: str = "") -> str:
-    """Return GitHub's workflow commands, one line an excess; they show beside the budget file when it is named."""
+def annotations(report: Report, excesses: Sequence[Excess], baseline: Report | None = None, why: bool = True) -> str:  # noqa: ARG001
+    """Return GitHub's workflow commands, one line an excess."""
     lines = []
     for excess in excesses:
         level = "warning" if excess.level == "warn" else "error"
-        place = f"file={_escaped(file, ',:')}," if file else ""
-        text = _escaped("; ".join([str(excess), *excess.why]))
-        lines.append(f"::{level} {place}title={_escaped(f'over budget: {excess.metric}', ',:')}::{text}")
-    return "".join(f"{line}\n" for line in lines)
+        message = _escaped("; ".join([f"{report.name}: {excess}", *(excess.why if why else ())]))
+        lines.append(f"::{level} title={_escaped(f'over budget: {excess.metric}', ',:')}::{message}\n")
+    return "".join(lines)
+
+
+STYLES = {"text": text, "markdown": markdown, "github": annotations}
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -48,7 +59,7 @@ def _change(now: float, before: float) -> str:
     return f"{100 * (now - before) / before:+.1f} %"
 
 
-def _escaped(text: str, more: str = "") -> str:
+def _escaped(message: str, more: str = "") -> str:
     for sign in "%\r\n" + more:  # % first: it introduces the escapes themselves
-        text = text.replace(sign, f"%{ord(sign):02X}")
-    return text
+        message = message.replace(sign, f"%{ord(sign):02X}")
+    return message

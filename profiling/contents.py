@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,13 @@ def describe_text(path: str | os.PathLike[str]) -> str:
         *_columns(found["tensors"], found["bytes"]),
     ]
     if found["edits"]:
-        lines += ["", "edits", *(f"  {_pairs(edit)}" for edit in found["edits"])]
+        lines += ["", "edits", *(f"  {pairs(edit)}" for edit in found["edits"])]
     if found["history"]:
         lines += ["", "history"]
     for step in found["history"]:
         seed = f", seed {step['seed']}" if "seed" in step else ""
-        lines.append(f"  {step['name']}{seed}: {_pairs(step.get('settings', {}))}")
-        lines += [f"    {side}: {_pairs(step[side])}" for side in ("before", "after") if step.get(side)]
+        lines.append(f"  {step['name']}{seed}: {pairs(step.get('settings', {}))}")
+        lines += [f"    {side}: {pairs(step[side])}" for side in ("before", "after") if step.get(side)]
     return "\n".join(lines)
 
 
@@ -64,7 +65,8 @@ def _columns(sizes: dict[str, int], whole: int) -> list[str]:
     return [f"  {name:<{width}} {size:>12,} {100 * size / max(whole, 1):6.1f} %" for name, size in sizes.items()]
 
 
-def _pairs(value: dict[str, Any]) -> str:
+def pairs(value: Mapping[str, Any]) -> str:
+    """Return ``key value`` pairs on one line."""
     return ", ".join(
         f"{key} {entry:.4g}" if isinstance(entry, float) else f"{key} {entry}" for key, entry in value.items()
     )

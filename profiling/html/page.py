@@ -62,6 +62,7 @@ def page(reports: Sequence[Report]) -> str:
     return environment.get_template("page.html").render(
         title=" · ".join(labels),
         labels=labels,
+        places=dict.fromkeys(_place(report) for report in reports),
         reports=[_filled(report) for report in reports],
         style=(_HERE / "style.css").read_text(encoding="utf-8"),
         tiles=_tiles(reports[-1]),
@@ -70,6 +71,10 @@ def page(reports: Sequence[Report]) -> str:
         rows=_rows(reports),
         version=version("hashpress"),
     )
+
+
+def _place(report: Report) -> str:
+    return f"{report.device}: {report.machine.get('cpu') or 'unknown processor'}, target {report.target}"
 
 
 def _plots(reports: Mapping[str, Report]) -> list[Plot]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from ...core.units import format_bytes, format_ms
-from .svg import FAINT, INK, SERIES, axes, inline
+from .svg import INK, SERIES, axes, inline, styled
 
 _WIDTH = 8.6
 Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]  # label -> (x, y)
 
 
+@styled
 def stacked(bars: Mapping[str, Mapping[str, float]], name: str, title: str) -> str:
     """Return one horizontal bar of bytes a report, stacked by class, with the total at its end."""
     groups = list(dict.fromkeys(group for parts in bars.values() for group in parts))
@@ -34,6 +35,7 @@ def stacked(bars: Mapping[str, Mapping[str, float]], name: str, title: str) -> s
     return inline(figure, name, title)
 
 
+@styled
 def layer_times(bars: Mapping[str, Mapping[str, float]], name: str, title: str, top: int = 24) -> str:
     """Return horizontal bars of milliseconds, one group a layer in network order, one bar a report."""
     layers = list(dict.fromkeys(layer for costs in bars.values() for layer in costs))
@@ -55,6 +57,7 @@ def layer_times(bars: Mapping[str, Mapping[str, float]], name: str, title: str, 
     return inline(figure, name, title)
 
 
+@styled
 def precision_recall(curves: Curves, name: str, title: str) -> str:
     """Return precision over recall, one point a Hamming radius, one line a report."""
     figure, (plot,) = axes(5.4, 3.4)
@@ -66,6 +69,7 @@ def precision_recall(curves: Curves, name: str, title: str) -> str:
     return inline(figure, name, title)
 
 
+@styled
 def margins(histograms: Mapping[str, Mapping[str, Sequence[float]]], name: str, title: str) -> str:
     """Return, a report a panel, the histogram of margins |output| of the original and of the bits that flipped.
 
@@ -75,8 +79,7 @@ def margins(histograms: Mapping[str, Mapping[str, Sequence[float]]], name: str, 
     for plot, (label, found) in zip(plots, histograms.items(), strict=True):
         edges = list(found["edges"])
         for place, key in enumerate(("all", "flipped")):
-            colour = _colour(0 if key == "all" else 1)
-            plot.stairs(list(found[key]), edges, fill=True, color=colour, alpha=0.9 - 0.15 * place, label=f"{key} bits")
+            plot.stairs(list(found[key]), edges, fill=True, color=_colour(place), label=f"{key} bits")
         plot.set_yscale("symlog", linthresh=1)
         plot.set_ylim(bottom=0)
         plot.set(xlabel="|output| of the original network", ylabel="bits", title=label if len(histograms) > 1 else "")
@@ -84,6 +87,7 @@ def margins(histograms: Mapping[str, Mapping[str, Sequence[float]]], name: str, 
     return inline(figure, name, title)
 
 
+@styled
 def bit_flips(flips: Mapping[str, Sequence[float]], name: str, title: str) -> str:
     """Return the share of inputs for which each bit flipped, a report a panel, with the mean as a line."""
     figure, plots = axes(_WIDTH, 1.9 * len(flips), rows=len(flips))
@@ -91,38 +95,39 @@ def bit_flips(flips: Mapping[str, Sequence[float]], name: str, title: str) -> st
         plot.bar(range(len(shares)), shares, color=_colour(0), width=0.8)
         mean = sum(shares) / max(len(shares), 1)
         plot.axhline(mean, color=INK, linewidth=0.8, linestyle="--")
-        plot.annotate(
-            f"mean {100 * mean:.3g} %", (1, mean), xycoords=("axes fraction", "data"), va="bottom", ha="right"
-        )
+        plot.set_title(f"mean {100 * mean:.3g} %", loc="right", fontsize=8)
         plot.set(xlabel="bit", title=label if len(flips) > 1 else "", xlim=(-0.6, len(shares) - 0.4))
         plot.grid(axis="x", visible=False)
         _percent(plot, x=False)
     return inline(figure, name, title)
 
 
+@styled
 def ledger(steps: Sequence[tuple[str, float, float | None]], name: str, title: str) -> str:
-    """Return file bytes (bars, logarithmic) and quality (line) after every step: (name, bytes, quality)."""
-    figure, (plot,) = axes(_WIDTH, 2.8)
-    places = range(len(steps))
-    bars = plot.bar(places, [size for _, size, _ in steps], color=_colour(0), width=0.6)
-    plot.bar_label(bars, [format_bytes(size) for _, size, _ in steps], fontsize=8, padding=2)
-    plot.set_yscale("log")
-    plot.margins(y=0.25)
-    plot.set_xticks(places, [label for label, _, _ in steps])
-    plot.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
-    plot.minorticks_off()
-    plot.set_ylabel("file")
-    plot.grid(axis="x", visible=False)
-    known = [(place, quality) for place, (_, _, quality) in enumerate(steps) if quality is not None]
-    if known:
-        other = plot.twinx()
-        other.plot(*zip(*known, strict=True), color=_colour(1), marker="o", markersize=4, linewidth=1.4)
-        other.set_ylabel("mAP")
-        other.spines["top"].set_visible(False)
-        other.tick_params(color=FAINT, labelcolor=INK)
-        other.grid(visible=False)
-        low = min(quality for _, quality in known)
-        other.set_ylim(max(0.0, low - 0.1), 1.0)
+    """Return file bytes and mAP after every step, side by side: (name, bytes, mAP or None)."""
+    figure, (sizes, quality) = axes(_WIDTH, 0.9 + 0.36 * len(steps), columns=2)
+    rows = range(len(steps))
+    bars = sizes.barh(rows, [size for _, size, _ in steps], color=_colour(0), height=0.62)
+    sizes.bar_label(bars, [format_bytes(size) for _, size, _ in steps], fontsize=8, padding=3)
+    sizes.margins(x=0.2)
+    sizes.set_xlim(left=0)
+    sizes.xaxis.set_major_locator(MaxNLocator(5))
+    sizes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
+    sizes.set_title("model file")
+    known = [(value, row) for row, (_, _, value) in enumerate(steps) if value is not None]
+    quality.plot([value for value, _ in known], [row for _, row in known], color=_colour(1), marker="o", markersize=5)
+    for value, row in known:
+        quality.annotate(
+            f"{value:.4f}", (value, row), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    quality.margins(x=0.25)
+    quality.xaxis.set_major_locator(MaxNLocator(5))
+    quality.set_title("mAP")
+    sizes.set_yticks(rows, [label for label, _, _ in steps])
+    quality.set_yticks(rows, [""] * len(steps))
+    for plot in (sizes, quality):
+        plot.set_ylim(len(steps) - 0.5, -0.5)
+        plot.grid(axis="y", visible=False)
     return inline(figure, name, title)
 
 

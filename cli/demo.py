@@ -1,0 +1,79 @@
+"""hashpress demo: the whole story on the embedded data, told in the other verbs' own command lines."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .console import console, table
+
+NAME = "demo"
+EXAMPLES = options.examples("demo", "demo -o /tmp/story --threads 2")
+
+BUDGET = """\
+# What this model may cost; `hashpress check` exits with 3 when an error limit is exceeded.
+storage.file = "12 kB"
+latency.p50 = { limit = "2 ms", level = "warn" }
+memory.rss = "250 MB"
+quality.map_drop = "1 %"
+quality.map_drop_asymmetric = "1 %"
+quality.bit_flips = { limit = "5 %", level = "warn" }
+"""
+
+STORY = """
+train --system dpsh --encoder smallconv --bits 24 --data digits --epochs 30 --lr 0.02 --optimizer sgd -o base.safetensors
+compress base.safetensors --recipe deep-compression --data digits -o small.safetensors
+evaluate small.safetensors --data digits --against base.safetensors -o quality.json
+evaluate base.safetensors --data digits -o base-quality.json
+compile base.safetensors --target host -o base.bundle
+compile small.safetensors --target host -o small.bundle
+profile base.bundle --quality base-quality.json -o base.json
+profile small.bundle --quality quality.json -o small.json
+check small.json --budget budget.toml --baseline base.json --why
+report base.json small.json -o report.html
+"""
+
+_ENDING = ("storage.file", "quality.map", "quality.map_drop", "quality.bit_flips", "latency.p50", "memory.rss")
+
+
+def verb(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for all files.")] = Path(
+        "hashpress-demo"
+    ),
+    seed: options.Seed = 0,
+    threads: options.Threads = 2,
+) -> None:
+    """Train on embedded digits, compress, evaluate, compile, profile, check a budget and draw a report: a minute."""
+    from ..core.files import atomic_write
+    from .main import app
+
+    output.mkdir(parents=True, exist_ok=True)
+    with atomic_write(output / "budget.toml", "w") as handle:
+        handle.write(BUDGET)
+    for line in STORY.strip().splitlines():
+        arguments = told(line, output, seed, threads)
+        console().print(f"\n[bold cyan]$ hashpress {shlex.join(arguments)}[/bold cyan]", soft_wrap=True)
+        app(args=arguments, prog_name="hashpress", standalone_mode=False)
+    _end(output)
+
+
+def told(line: str, folder: Path, seed: int, threads: int) -> list[str]:
+    """Return the words of one command, its files in ``folder``."""
+    suffixes = (".safetensors", ".json", ".toml", ".bundle", ".html")
+    words = [str(folder / word) if word.endswith(suffixes) else word for word in line.split()]
+    seeded = ["--seed", str(seed)] if words[0] in ("train", "compress", "evaluate") else []
+    threaded = ["--threads", str(threads)] if words[0] in ("train", "compress", "evaluate") else []
+    return [*words, *seeded, *threaded]
+
+
+def _end(folder: Path) -> None:
+    from ..profiling.report import load_report
+
+    base, small = load_report(folder / "base.json"), load_report(folder / "small.json")
+    rows = [(name, base.figures.get(name, ""), small.figures.get(name, "")) for name in _ENDING]
+    console().print(table("", ("", "original", "compressed"), rows, right=(1, 2)))
+    console().print(f"\nreport: {folder / 'report.html'}", markup=False, soft_wrap=True)

@@ -13,6 +13,7 @@ with frequency and start scaled by ``1 << (24 - precision)``. (Duda 2013, arXiv:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import constriction
 import numpy as np
@@ -21,7 +22,7 @@ from ...core.errors import ModelFileError
 
 MODEL_BITS = 24
 
-Model = constriction.stream.model.Categorical
+Model = Any  # constriction.stream.model.Categorical, which has no type information
 
 
 def model(frequencies: Sequence[int] | np.ndarray, precision: int) -> Model:
@@ -29,7 +30,7 @@ def model(frequencies: Sequence[int] | np.ndarray, precision: int) -> Model:
     scaled = np.asarray(frequencies, dtype=np.int64) << (MODEL_BITS - precision)
     if len(scaled) < 2 or scaled.min() < 1 or scaled.sum() != 1 << MODEL_BITS:
         raise ModelFileError("an entropy model of a coded stream is not a distribution")
-    return Model((scaled - 1).astype(np.float64), perfect=False)
+    return constriction.stream.model.Categorical((scaled - 1).astype(np.float64), perfect=False)
 
 
 class Encoder:

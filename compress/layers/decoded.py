@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 from ...core.errors import InputError
 from ...core.surgery import set_layer
+from .forms import Form
 
 
 class DecodedConv2d(nn.Module):
     """A convolution with zero padding whose weight (O, I / groups, kH, kW) is what ``form()`` returns."""
 
-    def __init__(self, form: nn.Module, layer: nn.Conv2d | DecodedConv2d) -> None:
+    def __init__(self, form: Form, layer: nn.Conv2d) -> None:
         super().__init__()
         self.form = form
         self.bias = layer.bias
         self.in_channels, self.out_channels, self.kernel_size = layer.in_channels, layer.out_channels, layer.kernel_size
         self.stride, self.padding, self.dilation = layer.stride, layer.padding, layer.dilation
-        self.groups, self.padding_mode = layer.groups, layer.padding_mode
+        self.groups = layer.groups
 
     @property
     def weight(self) -> torch.Tensor:
@@ -30,20 +33,18 @@ class DecodedConv2d(nn.Module):
         """Return (N, O, H', W')."""
         return functional.conv2d(images, self.form(), self.bias, self.stride, self.padding, self.dilation, self.groups)
 
-    def dense(self) -> nn.Conv2d:
+    def dense(self) -> nn.Module:
         """Return the plain layer with the same outputs, in new memory."""
-        weight = self.form().detach()
-        layer = nn.Conv2d(
-            self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding, self.dilation,
-            self.groups, bias=self.bias is not None, padding_mode=self.padding_mode, device="meta",
-        )  # fmt: skip
-        return _filled(layer, weight, self.bias)
+        names = ("kernel_size", "stride", "padding", "dilation", "groups")
+        settings: dict[str, Any] = {name: getattr(self, name) for name in names}
+        layer = nn.Conv2d(self.in_channels, self.out_channels, bias=False, device="meta", **settings)
+        return _filled(layer, self)
 
 
 class DecodedLinear(nn.Module):
     """A dense layer whose weight (O, I) is what ``form()`` returns."""
 
-    def __init__(self, form: nn.Module, layer: nn.Linear | DecodedLinear) -> None:
+    def __init__(self, form: Form, layer: nn.Linear) -> None:
         super().__init__()
         self.form = form
         self.bias = layer.bias
@@ -58,17 +59,15 @@ class DecodedLinear(nn.Module):
         """Return (N, O)."""
         return functional.linear(features, self.form(), self.bias)
 
-    def dense(self) -> nn.Linear:
+    def dense(self) -> nn.Module:
         """Return the plain layer with the same outputs, in new memory."""
-        weight = self.form().detach()
-        layer = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
-        return _filled(layer, weight, self.bias)
+        return _filled(nn.Linear(self.in_features, self.out_features, bias=False, device="meta"), self)
 
 
 Decoded = DecodedConv2d | DecodedLinear
 
 
-def decoded(form: nn.Module, layer: nn.Module, path: str) -> Decoded:
+def decoded(form: Form, layer: nn.Module, path: str) -> Decoded:
     """Return the layer that takes the place of ``layer`` and keeps its weight in ``form``.
 
     Raises:
@@ -81,14 +80,24 @@ def decoded(form: nn.Module, layer: nn.Module, path: str) -> Decoded:
     raise InputError(f"layer {path!r} is a {type(layer).__name__}, a plain Conv2d or Linear was expected")
 
 
-def replace_form(net: nn.Module, path: str, form: nn.Module) -> None:
+def replace_form(net: nn.Module, path: str, form: Form) -> None:
     """Put a decoding layer with ``form`` at ``path``, in place."""
     layer = net.get_submodule(path)
     set_layer(net, path, decoded(form, layer, path).train(layer.training))
 
 
-def _filled(layer: nn.Conv2d | nn.Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Conv2d | nn.Linear:
-    layer.weight = nn.Parameter(weight.clone())
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().clone())
+@torch.no_grad()
+def settle(net: nn.Module) -> None:
+    """Round every form, and the bias beside it, to what the file keeps, in place."""
+    for layer in net.modules():
+        if isinstance(layer, Decoded):
+            layer.form.settle()
+            if layer.form.rounded and layer.bias is not None:
+                layer.bias.copy_(layer.bias.half().float())
+
+
+def _filled(layer: nn.Conv2d | nn.Linear, source: Decoded) -> nn.Module:
+    layer.weight = nn.Parameter(source.form().detach().clone())
+    if source.bias is not None:
+        layer.bias = nn.Parameter(source.bias.detach().clone())
     return layer

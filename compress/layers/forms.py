@@ -34,16 +34,28 @@ def index_dtype(entries: int) -> torch.dtype:
     return torch.uint8 if entries <= 1 << 8 else torch.int16 if entries <= 1 << 15 else torch.int32
 
 
-class Shared(nn.Module):
+class Form(nn.Module):
+    """What every form has: a call that returns the dense weight, and a state it settles in."""
+
+    rounded: bool  # values, and the bias beside them, are kept in binary16
+
+    def settle(self) -> None:
+        """Round the values to what the file keeps, in place; called at the end of a training."""
+
+
+class Shared(Form):
     """A weight whose values come from a codebook; entry 0 is exactly zero; optionally a factor per output channel."""
+
+    indices: torch.Tensor
 
     def __init__(self, shape: tuple[int, ...], entries: int, *, scaled: bool = False, half: bool = True) -> None:
         super().__init__()
+        self.shape = tuple(shape)
         self.codebook = nn.Parameter(torch.zeros(entries))  # (K,)
         self.register_buffer("indices", torch.zeros(shape, dtype=index_dtype(entries)))
         if scaled:
             self.scale = nn.Parameter(torch.ones(shape[0]))  # (O,)
-        self.scaled, self.half = scaled, half
+        self.scaled, self.rounded = scaled, half
 
     def forward(self) -> torch.Tensor:
         """Return the dense weight."""
@@ -54,12 +66,12 @@ class Shared(nn.Module):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Round the values to what the file keeps and hold entry 0 at zero; called at the end of a training."""
-        if self.half:
+        """Round the values to binary16 when that is asked for, and hold entry 0 at zero."""
+        if self.rounded:
             for values in self.parameters():
                 values.copy_(values.half().float())
         self.codebook[0] = 0.0
 
     def extra_repr(self) -> str:
         """Return the size of the codebook."""
-        return f"{tuple(self.indices.shape)}, {len(self.codebook)} values" + (", scaled" if self.scaled else "")
+        return f"{self.shape}, {len(self.codebook)} values" + (", scaled" if self.scaled else "")

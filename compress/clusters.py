@@ -1,0 +1,109 @@
+"""Codebooks for the values of one weight: k-means in one dimension, exact or iterated, and with a price on bits.
+
+Works on sorted copies, so that an assignment is a search among thresholds and a centre is a difference of prefix sums.
+Sources: Han et al. 2016 (arXiv:1510.00149, section 3) for the initial centres; Chou, Lookabaugh & Gray 1989 for
+entropy-constrained quantization; Wang & Song 2011 and Gronlund et al. 2017 for the exact optimum (package kmeans1d).
+"""
+
+from __future__ import annotations
+
+import kmeans1d
+import numpy as np
+
+MAX_ROUNDS = 100
+EXACT_LIMIT = 200_000  # values; beyond it kmeans1d takes minutes
+UNUSED = 40.0  # bits charged for an entry that nothing uses
+
+
+def linear(values: np.ndarray, entries: int, seed: int) -> np.ndarray:  # noqa: ARG001  # as all starts
+    """Return centres at equal distances between the smallest and the largest value."""
+    return np.linspace(values.min(), values.max(), entries)
+
+
+def density(values: np.ndarray, entries: int, seed: int) -> np.ndarray:  # noqa: ARG001  # as all starts
+    """Return centres between which equally many values lie."""
+    return np.quantile(values, (np.arange(entries) + 0.5) / entries)
+
+
+def forgy(values: np.ndarray, entries: int, seed: int) -> np.ndarray:
+    """Return values drawn at random."""
+    return np.random.default_rng(seed).choice(values, entries, replace=len(values) < entries)
+
+
+STARTS = {"linear": linear, "density": density, "forgy": forgy}
+
+
+def kmeans(values: np.ndarray, entries: int, start: str, seed: int) -> np.ndarray:
+    """Return sorted centres after Lloyd's iteration from ``start``, or the optimum for ``start = "optimal"``."""
+    values = np.sort(values.astype(np.float64))
+    distinct = np.unique(values)
+    if len(distinct) <= entries:
+        return distinct
+    if start == "optimal" and len(values) <= EXACT_LIMIT:
+        return np.unique(np.array(kmeans1d.cluster(values, entries).centroids))
+    centres = np.unique(STARTS["linear" if start == "optimal" else start](values, entries, seed))
+    return lloyd(values, np.ones_like(values), centres)
+
+
+def lloyd(values: np.ndarray, weights: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return the centres that Lloyd's iteration ends in; ``values`` sorted; clusters that run empty are dropped."""
+    mass = np.concatenate([[0.0], np.cumsum(weights)])
+    moment = np.concatenate([[0.0], np.cumsum(weights * values)])
+    cuts = np.array([], dtype=np.int64)
+    for _ in range(MAX_ROUNDS):
+        new = np.searchsorted(values, (centres[1:] + centres[:-1]) / 2)
+        if np.array_equal(new, cuts):
+            break
+        cuts = new
+        edges = np.concatenate([[0], cuts, [len(values)]])
+        masses = np.diff(mass[edges])
+        centres = np.diff(moment[edges])[masses > 0] / masses[masses > 0]
+        if len(centres) != len(masses):
+            cuts = np.array([], dtype=np.int64)
+    return centres
+
+
+def nearest(values: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return the index of the nearest of the sorted ``centres``."""
+    return np.searchsorted((centres[1:] + centres[:-1]) / 2, values)
+
+
+def priced(
+    values: np.ndarray, weights: np.ndarray, centres: np.ndarray, price: float, rounds: int = 30
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return centres, the first of them zero, and indices that make ``sum weights (v - c)^2 + price * bits`` small.
+
+    Bits are those of an ideal coder of the indices. Entries that nothing uses are dropped.
+    """
+    centres = np.concatenate([[0.0], centres[centres != 0]])
+    bits = np.full(len(centres), np.log2(len(centres)))
+    indices = np.zeros(len(values), dtype=np.int64)
+    for _ in range(rounds):
+        new = _cheapest(values, weights, centres, price * bits)
+        if np.array_equal(new, indices):
+            break
+        indices = new
+        counts = np.bincount(indices, minlength=len(centres))
+        mass = np.bincount(indices, weights, minlength=len(centres))
+        moment = np.bincount(indices, weights * values, minlength=len(centres))
+        moved = mass > 0
+        centres[moved] = moment[moved] / mass[moved]
+        centres[0] = 0.0
+        with np.errstate(divide="ignore"):
+            bits = np.where(counts > 0, -np.log2(counts / len(values)), UNUSED)
+    used = np.unique(np.concatenate([[0], indices]))
+    order = used[np.argsort(np.where(used == 0, -np.inf, centres[used]), kind="stable")]
+    places = np.zeros(len(centres), dtype=np.int64)
+    places[order] = np.arange(len(order))
+    return centres[order], places[indices]
+
+
+def _cheapest(values: np.ndarray, weights: np.ndarray, centres: np.ndarray, prices: np.ndarray) -> np.ndarray:
+    best = weights * np.square(values - centres[0]) + prices[0]
+    indices = np.zeros(len(values), dtype=np.int64)
+    for place in range(1, len(centres)):
+        cost = weights * np.square(values - centres[place]) + prices[place]
+        better = cost < best
+        best[better] = cost[better]
+        indices[better] = place
+    return indices

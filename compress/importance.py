@@ -1,0 +1,51 @@
+"""How much the outputs move when a weight does: the diagonal of the Gauss-Newton matrix, sampled, without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..core.errors import InputError
+from ..core.model import HashModel
+from ..core.progress import track
+from ..core.surgery import get_layer
+
+FLOOR = 0.05  # share of a layer's mean that every weight gets at least: rare inputs are not worthless
+
+
+def output_energy(
+    model: HashModel, pixels: np.ndarray, layers: Sequence[str], *, batches: int = 100, batch: int = 64, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Return E[sum over outputs of (d output / d weight)^2] per image for each weight of ``layers``.
+
+    Drawn signs s make ``(d (s . outputs) / dw)^2`` an unbiased estimate (Hutchinson 1990); outputs are divided by their
+    root mean square, so that figures of different networks compare.
+
+    Raises:
+        InputError: no images.
+    """
+    if not len(pixels):
+        raise InputError("measuring importance needs images; name a data set with --data")
+    net = model.copied_net()
+    found: list[Any] = [get_layer(net, path) for path in layers]
+    net.requires_grad_(requires_grad=False)
+    weights = [layer.weight.requires_grad_() for layer in found]
+    sums = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights]
+    generator = torch.Generator().manual_seed(seed)
+    energy = 0.0
+    for _ in track(range(batches), "importance of weights"):
+        chosen = torch.randint(len(pixels), (min(batch, len(pixels)),), generator=generator).sort().values
+        outputs = net(model.arch.input.normalise(pixels[chosen.numpy()]))
+        signs = torch.randint(0, 2, outputs.shape, generator=generator).float() * 2 - 1
+        gradients = torch.autograd.grad((outputs * signs).sum(), weights)
+        for total, gradient in zip(sums, gradients, strict=True):
+            total.add_(gradient.double().square())
+        energy += float(outputs.detach().square().sum())
+    floored = []
+    for total in sums:
+        scaled = total / max(energy, 1e-30)
+        floored.append(scaled.clamp_min(FLOOR * float(scaled.mean())).numpy())
+    return dict(zip(layers, floored, strict=True))

@@ -1,0 +1,201 @@
+"""Training after compression: a system's own loss, imitation of the uncompressed network, or both.
+
+Pruned weights stay zero; of shared weights only the codebook moves, by the sum of the gradients over each cluster
+(Han et al. 2016, section 3.3). May stand anywhere after ``fold``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...core.data.images import Split
+from ...core.errors import HashpressError, InputError, RecipeError, lookup
+from ...core.model import HashModel, Json
+from ...core.surgery import get_layer
+from ...hashnets.objective import Batch, Objective
+from ...hashnets.schedule import Schedule
+from ...hashnets.systems import SYSTEMS
+from ...hashnets.train import fit
+from ..edits import Pruned
+from ..layers.decoded import settle
+from .step import step_of
+
+Match = Callable[[Tensor, Tensor], Tensor]
+
+
+def _outputs(given: Tensor, wanted: Tensor) -> Tensor:
+    return functional.mse_loss(given, wanted) / wanted.square().mean().clamp_min(1e-12)
+
+
+def _codes(given: Tensor, wanted: Tensor) -> Tensor:
+    scale = 4 / wanted.abs().mean().clamp_min(1e-12)
+    return functional.binary_cross_entropy_with_logits(given * scale, torch.sigmoid(wanted * scale))
+
+
+def _classes(given: Tensor, wanted: Tensor) -> Tensor:
+    return functional.cross_entropy(given, wanted.softmax(1))
+
+
+MATCHES: dict[str, Match] = {"outputs": _outputs, "codes": _codes, "classes": _classes}
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Train what is left.
+
+    ``system`` adds the loss of a published system with weight ``task``; ``distill`` weighs the imitation of the
+    reference network: of its real ``outputs`` (relative square), of its ``codes`` (cross entropy of soft signs), or of
+    its ``classes`` (cross entropy of softmax).
+
+    Raises:
+        RecipeError: a setting is out of range.
+    """
+
+    phase: ClassVar[str] = "finetune"
+    epochs: int = 5
+    lr: float = 0.001
+    batch: int = 128
+    optimizer: str = "adam"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    decay: str = "cosine"
+    warmup: float = 0.05
+    head_lr: float = 1.0
+    augment: str = "none"
+    clip: float = 0.0
+    precision: str = "float32"
+    system: str | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
+    task: float = 1.0
+    distill: float = 1.0
+    match: str = "outputs"
+
+    def __post_init__(self) -> None:
+        try:
+            self.schedule()
+            lookup(MATCHES, self.match, "match")
+            if self.system is not None:
+                lookup(SYSTEMS, self.system, "system")
+        except HashpressError as fault:
+            raise RecipeError(f"finetune: {fault}") from fault
+        for name in ("task", "distill"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise RecipeError(f"finetune: {name} must be at least 0, got {getattr(self, name)}")
+        if not self.distill and not (self.system and self.task):
+            raise RecipeError("finetune: nothing to learn from; set distill above 0 or name a system")
+
+    def schedule(self) -> Schedule:
+        """Return the part of the settings that the training loop takes."""
+        return Schedule(**{item.name: getattr(self, item.name) for item in fields(Schedule)})
+
+    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
+        """Return how many values move, how many stay zero, and how many steps are taken."""
+        masks = pruned_masks(model)
+        frozen = sum(int((~mask).sum()) for mask in masks.values())
+        trained = sum(value.numel() for value in model.net.parameters()) - frozen
+        steps = None if split is None else self.epochs * -(-len(split.train) // self.batch)
+        return {"trained": trained, "held_at_zero": frozen, "epochs": self.epochs, "steps": steps}
+
+    def __call__(
+        self,
+        model: HashModel,
+        split: Split | None = None,
+        *,
+        seed: int = 0,
+        reference: HashModel | None = None,
+        work: Path | None = None,
+    ) -> HashModel:
+        """Return the trained model.
+
+        Raises:
+            InputError: no data, or data that the network cannot take.
+        """
+        if split is None:
+            raise InputError("finetune needs training images; name a data set with --data")
+        net = model.copied_net()
+        task = None
+        if self.system is not None and self.task:
+            task = lookup(SYSTEMS, self.system, "system")(
+                model.arch, len(split.classes), len(split.train), seed, **self.settings
+            )
+        teacher = (reference or model).copied_net() if self.distill else None
+        objective = Imitation(teacher, MATCHES[self.match], self.distill, task, self.task)
+        masks = pruned_masks(model)
+        hold = _holder(net, masks)
+        checkpoint = None if work is None else work / "finetune.checkpoint"
+        log = fit(
+            net, objective, split.train, model.arch.input, self.schedule(),
+            seed=seed, checkpoint=checkpoint, after_step=hold,
+        )  # fmt: skip
+        hold()
+        settle(net)
+        loss = {"loss": round(log[-1]["loss"], 6)} if log else {}
+        return model.edited(net, (), step_of("finetune", self, seed, **loss))
+
+
+class Imitation:
+    """A loss made of a system's own and of the distance to a teacher's outputs."""
+
+    def __init__(
+        self, teacher: nn.Module | None, match: Match, distill: float, task: Objective | None, weight: float
+    ) -> None:
+        self._teacher, self._match, self._distill = teacher, match, distill
+        self._task, self._weight = task, weight
+        if teacher is not None:
+            teacher.requires_grad_(requires_grad=False).eval()
+
+    def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the weighted sum of both losses."""
+        loss = outputs.new_zeros(())
+        if self._task is not None:
+            loss = loss + self._weight * self._task(outputs, batch)
+        if self._teacher is not None:
+            with torch.no_grad():
+                wanted = self._teacher(batch.inputs)
+            loss = loss + self._distill * self._match(outputs, wanted)
+        return loss
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Return the system's parameters; the teacher has none that move."""
+        return iter(()) if self._task is None else iter(self._task.parameters())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the system's state."""
+        return {} if self._task is None else self._task.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore the system's state."""
+        if self._task is not None:
+            self._task.load_state_dict(state_dict)
+
+    def end_epoch(self) -> None:
+        """Pass the news on."""
+        if self._task is not None:
+            self._task.end_epoch()
+
+
+def pruned_masks(model: HashModel) -> dict[str, Tensor]:
+    """Return where the weights of pruned, still plain layers are not zero."""
+    paths = {path for edit in model.edits if isinstance(edit, Pruned) for path in edit.layers}
+    layers: dict[str, Any] = {path: get_layer(model.net, path) for path in sorted(paths)}
+    return {
+        path: layer.weight.detach() != 0 for path, layer in layers.items() if isinstance(layer, nn.Conv2d | nn.Linear)
+    }
+
+
+def _holder(net: nn.Module, masks: Mapping[str, Tensor]) -> Callable[[], None]:
+    pairs: list[tuple[Any, Tensor]] = [(get_layer(net, path), mask) for path, mask in masks.items()]
+
+    @torch.no_grad()
+    def hold() -> None:
+        for layer, mask in pairs:
+            layer.weight.mul_(mask)
+
+    return hold

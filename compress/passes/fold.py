@@ -1,0 +1,114 @@
+"""Batch norm folded into the convolution or dense layer before it: w' = w g / sqrt(v + eps), b' = (b - m) g / sqrt(v + eps) + beta.
+
+Exact up to rounding; computed in double precision. First in the order: later passes then see the weights that really
+act. A norm is left, with the reason, when something else reads the layer's output too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import fx, nn
+
+from ...core.data.images import Split
+from ...core.errors import HashpressError
+from ...core.model import HashModel, Json
+from ...core.surgery import get_layer
+from ..edits import Folded
+from .step import step_of
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Fold batch norms away."""
+
+    phase: ClassVar[str] = "fold"
+
+    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
+        """Return ``fold``: norm -> layer it goes into, and ``left``: norm -> reason."""
+        norms = [path for path, layer in model.net.named_modules() if isinstance(layer, NORMS)]
+        if not norms:
+            return {"fold": {}, "left": {}}
+        try:
+            graph = fx.Tracer().trace(model.net)
+        except Exception as fault:  # foreign code may raise anything while it is traced
+            return {"fold": {}, "left": dict.fromkeys(norms, f"the network cannot be traced: {str(fault)[:80]}")}
+        calls = _calls(graph)
+        fold: dict[str, str] = {}
+        left: dict[str, str] = {}
+        for norm in norms:
+            target, reason = _target(model.net, norm, calls)
+            if reason:
+                left[norm] = reason
+            else:
+                fold[norm] = target
+        return {"fold": fold, "left": left}
+
+    def __call__(
+        self,
+        model: HashModel,
+        split: Split | None = None,  # noqa: ARG002  # as all passes
+        *,
+        seed: int = 0,  # noqa: ARG002  # as all passes
+        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
+        work: Path | None = None,  # noqa: ARG002  # as all passes
+    ) -> HashModel:
+        """Return the model without the norms that could be folded."""
+        net = model.copied_net()
+        edits = []
+        for norm, target in self.decide(model)["fold"].items():
+            weight, bias = folded(get_layer(net, target), get_layer(net, norm))
+            edit = Folded(norm, target)
+            edit.apply(net)
+            layer: Any = get_layer(net, target)
+            layer.weight.data.copy_(weight)
+            layer.bias.data.copy_(bias)
+            edits.append(edit)
+        return model.edited(net, edits, step_of("fold", self))
+
+
+@torch.no_grad()
+def folded(layer: Any, norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weight and bias that do the work of ``layer`` and ``norm`` together."""
+    gain = torch.rsqrt(norm.running_var.double() + norm.eps)
+    shift = torch.zeros_like(gain)
+    if norm.affine:
+        gain, shift = gain * norm.weight.double(), norm.bias.double()
+    bias = layer.bias.double() if layer.bias is not None else torch.zeros_like(gain)
+    weight = layer.weight.double() * gain.view(-1, *[1] * (layer.weight.ndim - 1))
+    return weight.float(), ((bias - norm.running_mean.double()) * gain + shift).float()
+
+
+def _calls(graph: fx.Graph) -> dict[str, list[fx.Node]]:
+    calls: dict[str, list[fx.Node]] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            calls.setdefault(str(node.target), []).append(node)
+    return calls
+
+
+def _target(net: nn.Module, norm: str, calls: dict[str, list[fx.Node]]) -> tuple[str, str]:
+    """Return the layer that ``norm`` goes into, or why it stays."""
+    layer = get_layer(net, norm)
+    if not isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) or layer.running_var is None:
+        return "", f"a {type(layer).__name__} without running statistics or of another kind"
+    if len(calls.get(norm, ())) != 1:
+        return "", f"called {len(calls.get(norm, ()))} times"
+    source = calls[norm][0].args[0]
+    if not isinstance(source, fx.Node) or source.op != "call_module":
+        return "", "no layer stands directly before it"
+    target = str(source.target)
+    try:
+        before = get_layer(net, target)
+    except HashpressError:
+        return "", f"the layer before it, {target}, has no path"
+    if type(before) not in (nn.Conv2d, nn.Linear):
+        return "", f"the layer before it, {target}, is a {type(before).__name__}"
+    if len(source.users) != 1 or len(calls[target]) != 1:
+        return "", f"the output of {target} is used elsewhere too"
+    return target, ""

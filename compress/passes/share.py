@@ -1,0 +1,174 @@
+"""Weights that share values: a codebook per layer, by k-means in one dimension (Han et al. 2016, arXiv:1510.00149).
+
+After ``prune``; followed by ``finetune``, which moves the centres. Zero is entry 0 of every codebook and stays zero, so
+that pruned weights stay pruned. With ``lam`` > 0 assignment and centres also pay for bits, zero included (Chou,
+Lookabaugh & Gray 1989): the price is the same in all layers, which is what spreads bits over them. Biases and layers
+that are already in another form are not shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from ...core.data.images import Split
+from ...core.errors import InputError, RecipeError
+from ...core.model import HashModel, Json
+from ...core.progress import track
+from ...core.surgery import get_layer
+from .. import clusters, edits
+from ..importance import output_energy
+from ..layers import forms
+from .select import check_keys, skipped, spread, weighted
+from .step import step_of
+
+STARTS = (*clusters.STARTS, "optimal")
+IMPORTANCES = ("equal", "outputs")
+CODEBOOKS = ("float16", "float32")
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """The decision for one layer: centres (K,) with zero first, indices of the weight's shape, factors (O,) or none."""
+
+    centres: np.ndarray
+    indices: np.ndarray
+    scale: np.ndarray | None
+
+    @property
+    def bits(self) -> float:
+        """Bits of an ideal order-0 coder of the indices."""
+        counts = np.bincount(self.indices.reshape(-1))
+        counts = counts[counts > 0]
+        return float(-(counts * np.log2(counts / counts.sum())).sum())
+
+
+@dataclass(frozen=True)
+class Share:
+    """Give every layer a codebook of ``2 ** bits`` values besides zero.
+
+    ``bits`` is one number or a table by layer (names, ``re:`` patterns, ``first``, ``head``, ``conv``, ``dense``,
+    ``*``). ``start`` is where k-means begins, or ``optimal``. ``scaled`` gives every output channel a factor of its own.
+    ``codebook`` is the precision of centres, factors and biases. ``lam`` is the price of one bit, in shares of the
+    layers' mean energy per weight; ``importance = "outputs"`` weighs errors by how far they move the outputs, measured
+    on training images.
+
+    Raises:
+        RecipeError: a setting is out of range.
+    """
+
+    phase: ClassVar[str] = "values"
+    bits: int | Mapping[str, int] = 5
+    start: str = "linear"
+    scaled: bool = False
+    codebook: str = "float16"
+    lam: float = 0.0
+    importance: str = "equal"
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        table = self.bits if isinstance(self.bits, Mapping) else {"*": self.bits}
+        problems = [*check_keys("share: bits", list(table)), *check_keys("share: skip", self.skip)]
+        problems += [
+            f"share: bits of {key!r} must be 1 to 12, got {bits}" for key, bits in table.items() if not 1 <= bits <= 12
+        ]
+        choices = {"start": STARTS, "importance": IMPORTANCES, "codebook": CODEBOOKS}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                problems.append(f"share: unknown {name} {getattr(self, name)!r} (there are: {', '.join(known)})")
+        if not 0 <= self.lam < float("inf"):
+            problems.append(f"share: lam must be at least 0, got {self.lam}")
+        if problems:
+            raise RecipeError(problems)
+
+    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
+        """Return entries, zeros and predicted bytes of each layer, and ``left``: layer -> reason."""
+        decisions = self.codebooks(model, split, seed=seed)
+        layers = {
+            path: {
+                "entries": len(book.centres),
+                "zeros": round(float((book.indices == 0).mean()), 6),
+                "bytes": round(book.bits / 8) + 2 * len(book.centres),
+            }
+            for path, book in decisions.items()
+        }
+        return {"layers": layers, "left": skipped(model.net)}
+
+    def codebooks(self, model: HashModel, split: Split | None, *, seed: int = 0) -> dict[str, Codebook]:
+        """Return the decision for each layer.
+
+        Raises:
+            InputError: importance is to be measured and there are no images.
+        """
+        sizes = spread(self.bits, model.net, self.skip)
+        layers = weighted(model.net)
+        weights = {path: layers[path].weight.detach().double().numpy() for path in sizes}
+        if self.importance == "outputs":
+            if split is None:
+                raise InputError("share with importance 'outputs' needs training images; name a data set with --data")
+            moved = output_energy(model, split.train.pixels, list(sizes), seed=seed)
+        else:
+            moved = {path: np.full(w.shape, 1 / max(float(np.mean(w**2)), 1e-30)) for path, w in weights.items()}
+        energy = sum(float((moved[path] * weights[path] ** 2).sum()) for path in weights)
+        unit = energy / max(sum(weight.size for weight in weights.values()), 1)
+        return {
+            path: self._codebook(weights[path], moved[path] / max(unit, 1e-30), bits, seed)
+            for path, bits in track(sizes.items(), "codebooks", len(sizes))
+        }
+
+    def _codebook(self, weight: np.ndarray, moved: np.ndarray, bits: int, seed: int) -> Codebook:
+        scale = None
+        if self.scaled:
+            rows = weight.reshape(len(weight), -1)
+            scale = np.sqrt(np.mean(rows**2, axis=1))
+            scale = np.where(scale > 0, scale, 1.0).astype(self.codebook).astype(np.float64)
+            shape = (-1, *[1] * (weight.ndim - 1))
+            weight, moved = weight / scale.reshape(shape), moved * scale.reshape(shape) ** 2
+        values = weight.reshape(-1)
+        alive = values[values != 0]
+        if not alive.size:
+            return Codebook(np.zeros(1), np.zeros(weight.shape, dtype=np.int64), scale)
+        centres = clusters.kmeans(alive, 1 << bits, self.start, seed)
+        if self.lam > 0:
+            centres, indices = clusters.priced(values, moved.reshape(-1), centres, self.lam)
+        else:
+            indices = np.where(values == 0, 0, clusters.nearest(values, centres) + 1)
+            centres = np.concatenate([[0.0], centres])
+        return Codebook(centres.astype(self.codebook).astype(np.float64), indices.reshape(weight.shape), scale)
+
+    def __call__(
+        self,
+        model: HashModel,
+        split: Split | None = None,
+        *,
+        seed: int = 0,
+        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
+        work: Path | None = None,  # noqa: ARG002  # as all passes
+    ) -> HashModel:
+        """Return the model with codebooks in the place of weights."""
+        net = model.copied_net()
+        made = []
+        for path, book in self.codebooks(model, split, seed=seed).items():
+            edit = edits.Shared(path, len(book.centres), self.scaled, self.codebook == "float16")
+            edit.apply(net)
+            fill(get_layer(net, path), book, half=edit.half)
+            made.append(edit)
+        return model.edited(net, made, step_of("share", self, seed))
+
+
+@torch.no_grad()
+def fill(layer: Any, book: Codebook, *, half: bool) -> None:
+    """Put the values of a decision into a decoding layer."""
+    form: forms.Shared = layer.form
+    form.codebook.copy_(torch.from_numpy(book.centres))
+    form.indices.copy_(torch.from_numpy(book.indices))
+    if book.scale is not None:
+        form.scale.copy_(torch.from_numpy(book.scale))
+    form.settle()
+    if half and layer.bias is not None:
+        layer.bias.copy_(layer.bias.half().float())

@@ -21,7 +21,7 @@ class Schedule:
 
     ``warmup`` is the share of all steps in which the rate rises linearly from zero. ``head_lr`` multiplies the rate of
     the hash layer and of the system's own layers. ``weight_decay`` spares biases, batch norms and other vectors.
-    ``clip`` bounds the gradient's norm; 0 does not.
+    ``clip`` bounds the norm of the network's gradient; 0 does not.
 
     Raises:
         InputError: a setting is out of range.
@@ -37,7 +37,7 @@ class Schedule:
     warmup: float = 0.05
     head_lr: float = 1.0
     augment: str = "none"
-    clip: float = 0.0
+    clip: float = 1.0
     precision: str = "float32"
 
     def __post_init__(self) -> None:

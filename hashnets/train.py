@@ -20,12 +20,15 @@ from ..core.data.images import Images, Split
 from ..core.errors import DataError, InputError, lookup
 from ..core.model import HashModel, InputSpec, Json, Step
 from ..core.progress import track
+from . import heads
 from .augment import AUGMENTATIONS
 from .codes import outputs
 from .objective import Batch, Objective
 from .resume import fingerprint, load_state, save_state
 from .schedule import Schedule
 from .systems import SYSTEMS
+
+START = 512  # images that set the scale of a new head
 
 Log = list[dict[str, Json]]
 
@@ -42,6 +45,8 @@ def train(
 ) -> HashModel:
     """Return ``model`` trained on ``split.train`` as a published system; the one given stays as it is.
 
+    A head that was never trained is first spread over its outputs' range (:func:`heads.spread`).
+
     ``settings`` are the system's own, such as ``{"eta": 0.1}``. With ``checkpoint`` the state is kept there after every
     epoch, and a run that finds the file goes on from it.
 
@@ -55,6 +60,10 @@ def train(
         objective = maker(model.arch, len(split.classes), len(split.train), seed, **settings)
     except TypeError as fault:
         raise InputError(f"system {system!r} does not take these settings: {fault}") from fault
+    head = getattr(net, "head", None)
+    if isinstance(head, nn.Linear) and not any(step.name == "train" for step in model.history):
+        some = split.train.pixels[:: max(1, len(split.train) // START)][:START]
+        heads.spread(net, head, model.arch.input.normalise(some))
     log = fit(net, objective, split.train, model.arch.input, schedule, seed=seed, checkpoint=checkpoint)
     about = {"system": system, **settings, **schedule.to_json()}
     data = {"data": split.name, "protocol": split.protocol, "digest": split.digest}
@@ -84,7 +93,7 @@ def fit(
     """
     if len(images) < 2:
         raise DataError(f"training needs at least two images, got {len(images)}")
-    net.to(memory_format=torch.channels_last)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
     run = _Run(net, objective, images, input, schedule, seed, _optimizer(net, objective, schedule), after_step)
     log: Log = []
     name = ""
@@ -98,7 +107,7 @@ def fit(
         objective.end_epoch()
         if checkpoint is not None:
             save_state(checkpoint, net, objective, run.optimizer, name, log)
-    net.to(memory_format=torch.contiguous_format)
+    net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     net.eval()
     return log
 

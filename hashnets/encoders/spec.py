@@ -30,7 +30,7 @@ class EncoderSpec:
     name: str
     build: Callable[..., Encoder]
     input: InputSpec
-    source: str
+    about: str
 
 
 def check_input(name: str, shape: Shape, smallest: int) -> None:

@@ -18,13 +18,18 @@ class Dpsh(nn.Module):
 
     The items' latest outputs stand in a running matrix U (N, bits); gradients flow through the batch's rows only.
     Both terms are means (over pairs, over bits), so ``eta`` does not depend on the size of the data.
+    The paper weighs all pairs alike: ``balance=False``.
     """
 
     eta: Tensor
+    balance: Tensor
 
-    def __init__(self, arch: Arch, classes: int, items: int, seed: int, *, eta: float = 0.1) -> None:  # noqa: ARG002  # the same for all systems
+    def __init__(
+        self, arch: Arch, classes: int, items: int, seed: int, *, eta: float = 0.1, balance: bool = True
+    ) -> None:  # noqa: ARG002  # the same for all systems
         super().__init__()
-        self.register_buffer("eta", torch.tensor(eta))  # a buffer, so that a resumed run has the same
+        self.register_buffer("balance", torch.tensor(balance))  # buffers, so that a resumed run has the same
+        self.register_buffer("eta", torch.tensor(eta))
         self.relax = Identity()
         self.bank = CodeBank(items, arch.bits)
 
@@ -34,7 +39,8 @@ class Dpsh(nn.Module):
         self.bank.write(batch.index, relaxed, batch.labels)
         others, labels = self.bank.known()
         similar = batch.labels[:, None] == labels[None, :]
-        return pair_likelihood(0.5 * relaxed @ others.T, similar) + self.eta * quantisation_l2(relaxed)
+        likelihood = pair_likelihood(0.5 * relaxed @ others.T, similar, balance=bool(self.balance))
+        return likelihood + self.eta * quantisation_l2(relaxed)
 
     def end_epoch(self) -> None:
         """Pass the word on to the relaxation."""

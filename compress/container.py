@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,22 +39,26 @@ class Container:
     manifest_bytes: int
 
 
-def write(
-    path: str | os.PathLike[str], manifest: Mapping[str, Any], plain: Mapping[str, np.ndarray], streams: bytes
-) -> None:
-    """Write a model file, whole or not at all.
+def write(path: str | os.PathLike[str], parts: Iterable[bytes]) -> None:
+    """Write the ``parts`` of a model file, whole or not at all.
 
     Raises:
         InputError: the file cannot be written.
     """
+    with atomic_write(path) as handle:
+        for part in parts:
+            handle.write(part)
+
+
+def content(manifest: Mapping[str, Any], plain: Mapping[str, np.ndarray], streams: bytes) -> list[bytes]:
+    """Return the bytes of a model file, in parts."""
     packed = zlib.compress(dump(manifest).encode("ascii"), 9)
     header = _header({name: (code_of(array), array.shape) for name, array in plain.items()}, len(packed), len(streams))
+    parts = [header, *(np.ascontiguousarray(array).tobytes() for array in plain.values()), packed, streams]
     digest = hashlib.sha256()
-    with atomic_write(path) as handle:
-        for part in (header, *(np.ascontiguousarray(array).tobytes() for array in plain.values()), packed, streams):
-            digest.update(part)
-            handle.write(part)
-        handle.write(digest.digest()[:CHECK_BYTES])
+    for part in parts:
+        digest.update(part)
+    return [*parts, digest.digest()[:CHECK_BYTES]]
 
 
 def read(path: str | os.PathLike[str]) -> Container:

@@ -27,6 +27,20 @@ def save(model: HashModel, path: str | os.PathLike[str]) -> None:
         InputError: the file cannot be written.
         ModelFileError: the network is not what its architecture and edits say, or holds what no file can.
     """
+    container.write(path, content(model))
+
+
+def file_size(model: HashModel) -> int:
+    """Return the bytes that :func:`save` would write."""
+    return sum(len(part) for part in content(model))
+
+
+def content(model: HashModel) -> list[bytes]:
+    """Return the bytes of the model's file, in parts.
+
+    Raises:
+        ModelFileError: as :func:`save`.
+    """
     state = {name: value.detach().cpu() for name, value in model.net.state_dict().items()}
     _check(rebuild(model.arch, model.edits, trust_code=True).state_dict(), _described(state), "the network")
     rows: list[list[Any]] = []
@@ -48,7 +62,7 @@ def save(model: HashModel, path: str | os.PathLike[str]) -> None:
         "coded": rows,
         "history": [step.to_json() for step in model.history],
     }
-    container.write(path, manifest, plain, b"".join(streams))
+    return container.content(manifest, plain, b"".join(streams))
 
 
 def load(path: str | os.PathLike[str], *, trust_code: bool = False) -> HashModel:

@@ -1,0 +1,77 @@
+"""What each step of a compression cost and gained: bytes of the file, flipped bits, mAP, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..core.data.images import Split
+from ..core.model import HashModel, Json
+from ..core.units import format_bytes
+from ..hashnets.codes import outputs
+from ..hashnets.evaluate import evaluate
+from ..hashnets.train import error_rate
+from .modelfile import file_size
+
+PROBES = 2000  # queries whose bits are compared after each step
+
+
+@dataclass(frozen=True)
+class Line:
+    """One step: what was decided and what the network is like behind it."""
+
+    step: int
+    name: str
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    decision: Mapping[str, Json] = field(default_factory=dict)
+    figures: Mapping[str, Json] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return plain JSON values."""
+        return {
+            "step": self.step,
+            "name": self.name,
+            "settings": dict(self.settings),
+            "decision": dict(self.decision),
+            "figures": dict(self.figures),
+        }
+
+    def __str__(self) -> str:
+        shown = [f"{self.step:2}  {self.name:10}"]
+        for name, value in self.figures.items():
+            shown.append(format_bytes(value) if name == "bytes" else f"{name} {value:.4g}")
+        return "  ".join(shown)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All steps of a run, the first of them the network it started from."""
+
+    lines: tuple[Line, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(str(line) for line in self.lines)
+
+    def to_json(self) -> list[dict[str, Json]]:
+        """Return plain JSON values."""
+        return [line.to_json() for line in self.lines]
+
+
+def measured(model: HashModel, start: HashModel, split: Split | None, wanted: Sequence[str]) -> dict[str, Json]:
+    """Return the bytes of the model's file and the ``wanted`` figures on the queries."""
+    figures: dict[str, Json] = {"bytes": file_size(model)}
+    if split is None:
+        return figures
+    if "flips" in wanted and model is not start:
+        pixels = split.queries.pixels[:PROBES]
+        flips = (outputs(model, pixels) >= 0) != (outputs(start, pixels) >= 0)
+        figures["flips"] = round(float(np.mean(flips)), 6)
+    if "map" in wanted:
+        figures["map"] = round(float(evaluate(model, split).map), 6)
+        if model is not start:
+            figures["map_asymmetric"] = round(float(evaluate(model, split, against=start).map), 6)
+    if "error" in wanted:
+        figures["error"] = round(error_rate(model, split.queries), 6)
+    return figures

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from json import loads
 from typing import Annotated
 
 import typer
 
 from . import options
-from .console import console, print_json, progress, set_threads, table
+from .console import console, print_json, progress, set_threads
 
 NAME = "compress"
 EXAMPLES = options.examples(
@@ -35,11 +36,11 @@ def verb(
 ) -> None:
     """Run the passes of a recipe, write the entropy-coded model file and the resolved recipe beside it."""
     set_threads(threads)
+    from ..compress.ledger import Ledger, Line
     from ..compress.modelfile import load
     from ..compress.recipe import compress, load_recipe
     from ..core.data import load_data
     from ..core.units import format_bytes
-    from ..profiling.contents import pairs
 
     plan = load_recipe(recipe)
     plan.check()
@@ -47,13 +48,14 @@ def verb(
     with progress():
         split = load_data(data, protocol=protocol, seed=seed)
         if dry_run:
-            console(json).print(plan.preview(start, split), markup=False)
-            return
-        done = compress(start, plan, split, out=output, seed=seed, resume=resume)
-    steps = [step.to_json() for step in done.history[len(start.history) :]]
+            ledger = plan.preview(start, split, seed=seed)
+        else:
+            compress(start, plan, split, out=output, seed=seed, resume=resume)
+            lines = loads(output.with_name(f"{output.name}.ledger.json").read_text(encoding="utf-8"))
+            ledger = Ledger(tuple(Line(**line) for line in lines))
     if json:
-        print_json({"path": str(output), "bytes": output.stat().st_size, "steps": steps})
+        print_json({"path": None if dry_run else str(output), "steps": ledger.to_json()})
         return
-    rows = [(step["name"], *(pairs(step.get(side, {})) for side in ("before", "after"))) for step in steps]
-    console().print(table("", ("step", "before", "after"), rows))
-    console().print(f"{output}: {format_bytes(output.stat().st_size)}")
+    console().print(str(ledger), markup=False)
+    if not dry_run:
+        console().print(f"{output}: {format_bytes(output.stat().st_size)}", markup=False)

@@ -14,9 +14,8 @@ def precision_recall(label: str, report: Report) -> Iterator[tuple[str, Curve]]:
     """Yield (label, (recall, precision)) for the model, and for the original network where it was evaluated."""
     for side, suffix in (("symmetric", ""), ("original", " (original)")):
         found = report.quality.get(side)
-        curve = found.get("curve") if isinstance(found, Mapping) else None
-        if isinstance(curve, Mapping):
-            yield f"{label}{suffix}", (curve["recall"], curve["precision"])
+        if isinstance(found, Mapping):
+            yield f"{label}{suffix}", (found["curve_recall"], found["curve_precision"])
 
 
 def flips_per_bit(report: Report) -> list[float]:
@@ -26,25 +25,33 @@ def flips_per_bit(report: Report) -> list[float]:
     return list(per_bit) if isinstance(per_bit, list) else []
 
 
-def margin_histogram(report: Report) -> dict[str, Sequence[float]]:
-    """Return ``edges``, ``all`` and ``flipped`` counts of margins."""
+def margin_histogram(report: Report) -> list[tuple[str, int, int]]:
+    """Return (range of the margin, bits, flipped bits) for every range that holds bits."""
     flips = report.quality.get("flips")
     found = flips.get("margins") if isinstance(flips, Mapping) else None
-    if not isinstance(found, Mapping):
-        return {}
-    return {key: found[key] for key in ("edges", "all", "flipped")}
+    rows = found if isinstance(found, list) else []
+    return [
+        (
+            f"{row['low']:g}-{row['high']:g}" if row["high"] is not None else f"from {row['low']:g}",
+            row["outputs"],
+            row["flipped"],
+        )
+        for row in rows
+        if row["outputs"]
+    ]
 
 
 def file_ledger(report: Report) -> list[tuple[str, float, float | None]]:
-    """Return (step, bytes of the file, mAP or None) after every step that recorded its size."""
-    steps: list[tuple[str, float, float | None]] = []
+    """Return (step, bytes of the file behind it, mAP or None): steps record what was before them, the report the end."""
+    states: list[tuple[str, float, float | None]] = []
+    last = "start"
     for step in report.history:
-        before, after = _figures(step.get("before")), _figures(step.get("after"))
-        if not steps and "bytes" in before:
-            steps.append(("before", before["bytes"], before.get("map")))
-        if "bytes" in after:
-            steps.append((str(step.get("name", "?")), after["bytes"], after.get("map")))
-    return steps
+        before = _figures(step.get("before"))
+        if "bytes" in before:
+            states.append((last, before["bytes"], before.get("map")))
+        last = str(step.get("name", "?"))
+    whole, quality = report.figures.get("storage.file"), report.figures.get("quality.map")
+    return [*states, (last, whole.value, quality.value if quality else None)] if whole else states
 
 
 def _figures(value: Any) -> dict[str, float]:

@@ -94,7 +94,13 @@ def _plots(reports: Mapping[str, Report]) -> list[Plot]:
     found = {label: hist for label, report in reports.items() if (hist := margin_histogram(report))}
     if found:
         svg = plots.margins(found, "margins", "margins of all and of flipped bits")
-        drawn.append(Plot("Margins", "A bit whose output lies far from zero should not flip.", svg))
+        drawn.append(
+            Plot(
+                "Margins",
+                "Distance of the original outputs from zero; a bit with a large margin should not flip. Above: share flipped.",
+                svg,
+            )
+        )
     flips = {label: bits for label, report in reports.items() if (bits := flips_per_bit(report))}
     if flips:
         svg = plots.bit_flips(flips, "flips", "share of inputs for which each bit flipped")

@@ -70,20 +70,23 @@ def precision_recall(curves: Curves, name: str, title: str) -> str:
 
 
 @styled
-def margins(histograms: Mapping[str, Mapping[str, Sequence[float]]], name: str, title: str) -> str:
-    """Return, a report a panel, the histogram of margins |output| of the original and of the bits that flipped.
-
-    A histogram holds ``edges`` (n + 1), ``all`` (n) and ``flipped`` (n); counts are on a logarithmic axis.
-    """
-    figure, plots = axes(_WIDTH, 2.4 * len(histograms), rows=len(histograms))
-    for plot, (label, found) in zip(plots, histograms.items(), strict=True):
-        edges = list(found["edges"])
-        for place, key in enumerate(("all", "flipped")):
-            plot.stairs(list(found[key]), edges, fill=True, color=_colour(place), label=f"{key} bits")
+def margins(histograms: Mapping[str, Sequence[tuple[str, int, int]]], name: str, title: str) -> str:
+    """Return, a report a panel, how many bits lie in each range of the margin and how many of them flipped."""
+    figure, plots = axes(_WIDTH, 2.5 * len(histograms), rows=len(histograms))
+    for plot, (label, rows) in zip(plots, histograms.items(), strict=True):
+        places = range(len(rows))
+        plot.bar(places, [bits for _, bits, _ in rows], width=0.8, color=_colour(0), label="all bits")
+        plot.bar(places, [flipped for _, _, flipped in rows], width=0.8, color=_colour(1), label="flipped bits")
+        for place, (_, bits, flipped) in enumerate(rows):
+            share = f"{100 * flipped / bits:.2g} %" if flipped else "0"
+            plot.annotate(share, (place, bits), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=8)
         plot.set_yscale("symlog", linthresh=1)
+        plot.margins(y=0.15)
         plot.set_ylim(bottom=0)
+        plot.set_xticks(places, [text for text, _, _ in rows], fontsize=8)
         plot.set(xlabel="|output| of the original network", ylabel="bits", title=label if len(histograms) > 1 else "")
-        plot.legend(fontsize=8)
+        plot.grid(axis="x", visible=False)
+        plot.legend(fontsize=8, loc="upper left")
     return inline(figure, name, title)
 
 

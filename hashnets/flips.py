@@ -33,6 +33,7 @@ class Flips:
     bits: int
     flipped: int
     items_changed: int  # codes with at least one flipped bit
+    weighted_rate: float  # flipped margins over all margins: a flip far from zero counts more
     per_bit: tuple[float, ...]  # share of the items whose bit k flipped
     margins: tuple[Margin, ...]
     flipped_margins: np.ndarray = field(repr=False, compare=False)  # ascending |reference output| of the flipped bits
@@ -59,6 +60,7 @@ class Flips:
             "flipped": self.flipped,
             "rate": self.rate,
             "items_changed": self.items_changed,
+            "weighted_rate": self.weighted_rate,
             "largest_margin": self.largest_margin,
             "per_bit": list(self.per_bit),
             "margins": [
@@ -108,6 +110,7 @@ def bit_flips(outputs: np.ndarray, reference: np.ndarray) -> Flips:
         bits=outputs.shape[1],
         flipped=int(flipped.sum()),
         items_changed=int(flipped.any(1).sum()),
+        weighted_rate=float(margin[flipped].sum(dtype=np.float64) / (margin.sum(dtype=np.float64) or 1.0)),
         per_bit=tuple(float(share) for share in flipped.mean(0)),
         margins=tuple(
             Margin(low, high, int(n), int(f)) for low, high, n, f in zip(EDGES, EDGES[1:], every, those, strict=False)

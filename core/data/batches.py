@@ -23,13 +23,17 @@ def is_batch(name: str) -> bool:
     return _BATCH.fullmatch(PurePosixPath(name).name) is not None
 
 
-def read_batch(data: bytes, name: str) -> Iterator[tuple[str, np.ndarray]]:
+def read_batch(data: bytes, name: str, root: str = "") -> Iterator[tuple[str, np.ndarray]]:
     """Yield the images (3, 32, 32) of a batch under the names that class folders would give them.
+
+    ``root`` is the folder or archive that errors speak of.
 
     Raises:
         DataError: it is not a batch of CIFAR-10.
     """
     stem = PurePosixPath(name).name
+    if root:
+        name = f"{name} in {root}"
     labels, pixels = _binary(data, name) if stem.endswith(".bin") else _python(data, name)
     if len(labels) != len(pixels) or not len(labels) or labels.min() < 0 or labels.max() >= len(CLASSES):
         raise DataError(f"{name} has {len(pixels)} images and {len(labels)} labels, expected labels 0 to 9")
@@ -120,7 +124,7 @@ class _Reader(_Python):  # type: ignore[misc, valid-type]
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _KNOWN:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            raise pickle.UnpicklingError(f"it asks for {f'{module}.{name}'!r}")
         return _KNOWN[module, name]
 
     def load_build(self) -> None:
@@ -141,4 +145,4 @@ def read_pickle(data: bytes, name: str) -> object:
     try:
         return _Reader(io.BytesIO(data), encoding="bytes").load()
     except Exception as fault:  # a damaged pickle raises whatever its opcodes run into
-        raise DataError(f"{name} is not a pickle of plain data: {fault or type(fault).__name__}") from fault
+        raise DataError(f"{name} is not a pickle of plain data ({type(fault).__name__}: {fault})") from fault

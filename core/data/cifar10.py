@@ -35,13 +35,12 @@ def _decoded(spec: Spec) -> Iterator[tuple[str, np.ndarray]]:
     batches: set[str] = set()
     images = 0
     for file in track(files(spec.where), "decoding"):
-        where = f"{file.name} in {spec.where}"
         if is_image(file.name):
             images += 1
-            yield file.name, decode(file.read(), where, spec)
+            yield file.name, decode(file.read(), f"{file.name} in {spec.where}", spec)
         elif is_batch(file.name):
             batches.add(PurePosixPath(file.name).name)
-            for name, pixels in read_batch(file.read(), where):
+            for name, pixels in read_batch(file.read(), file.name, str(spec.where)):
                 yield name, fitted(pixels[None], spec)[0]
     if batches and (images or len(batches) != BATCHES):
         raise DataError(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from ..errors import DataError
 
@@ -69,9 +70,22 @@ def _check_size(size: int, name: str) -> None:
         raise DataError(f"{name} has {size:,} bytes; the most is {LARGEST_FILE:,}")
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose damaged header, or missing end of the archive, is an error and not the end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed does not know it
+            raise  # the block of zeros that ends an archive
+        except tarfile.HeaderError as fault:
+            raise tarfile.ReadError(str(fault)) from fault
+
+
 def _tar(root: Path) -> Iterator[File]:
     try:
-        with tarfile.open(root, "r|*") as archive:
+        with tarfile.open(root, "r|*", tarinfo=_Member) as archive:
             for member in archive:
                 name = PurePosixPath(member.name)
                 if name.is_absolute() or ".." in name.parts:

@@ -25,8 +25,15 @@ class Dpsh(nn.Module):
     balance: Tensor
 
     def __init__(
-        self, arch: Arch, classes: int, items: int, seed: int, *, eta: float = 0.1, balance: bool = True
-    ) -> None:  # noqa: ARG002  # the same for all systems
+        self,
+        arch: Arch,
+        classes: int,  # noqa: ARG002  # every system takes the same four
+        items: int,
+        seed: int,  # noqa: ARG002  # every system takes the same four
+        *,
+        eta: float = 0.1,
+        balance: bool = True,
+    ) -> None:
         super().__init__()
         self.register_buffer("balance", torch.tensor(balance))  # buffers, so that a resumed run has the same
         self.register_buffer("eta", torch.tensor(eta))

@@ -1,0 +1,134 @@
+"""Dense weights out of compact forms, in numpy alone: what a reader without torch needs, bit for bit what torch gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .hadamard import padded_size, walsh
+from .xxhash32 import hash_pairs, permutation, remainders
+
+SIGN = 0x9E3779B9  # the sign hash is the same function under ``seed ^ SIGN``
+CHUNK = 1 << 18  # weights hashed at once: a few arrays of this size stay in the cache
+KEPT = 1 << 22  # layers up to this many weights keep their places in memory once hashed
+
+
+def hashed_weight(values: np.ndarray, shape: Sequence[int], sizes: Sequence[int], seed: int) -> np.ndarray:
+    """Return the weight of ``shape`` whose entries (or cosine coefficients) are signed ``values`` (sum of sizes,)."""
+    table = np.concatenate([values, -values])
+    rows = [table[places] for _, places in hashed_places(tuple(shape), tuple(sizes), seed)]
+    weight = np.concatenate(rows).reshape(tuple(shape))
+    return from_frequencies(weight, np.concatenate) if is_spectral(shape, sizes) else weight
+
+
+def is_spectral(shape: Sequence[int], sizes: Sequence[int]) -> bool:
+    """Return whether the values are cosine coefficients in bands rather than weights in one bucket vector."""
+    return len(shape) == 4 and len(sizes) > 1
+
+
+def hashed_places(shape: tuple[int, ...], sizes: tuple[int, ...], seed: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield rows and their places (rows, columns) int32 in ``concatenate([values, -values])``."""
+    rows, columns = shape[0], math.prod(shape[1:])
+    if rows * columns <= KEPT:
+        yield slice(0, rows), _all_places(shape, sizes, seed)
+        return
+    step = max(1, CHUNK // columns)
+    for start in range(0, rows, step):
+        stop = min(start + step, rows)
+        yield slice(start, stop), _places(shape, sizes, seed, start, stop)
+
+
+@lru_cache(maxsize=16)
+def _all_places(shape: tuple[int, ...], sizes: tuple[int, ...], seed: int) -> np.ndarray:
+    step = max(1, CHUNK // max(1, math.prod(shape[1:])))
+    parts = [_places(shape, sizes, seed, at, min(at + step, shape[0])) for at in range(0, shape[0], step)]
+    return np.concatenate(parts)
+
+
+def _places(shape: tuple[int, ...], sizes: tuple[int, ...], seed: int, start: int, stop: int) -> np.ndarray:
+    rows = np.arange(start, stop, dtype=np.uint32)[:, None]
+    columns = np.arange(math.prod(shape[1:]), dtype=np.uint32)
+    hashes = hash_pairs(rows, columns, seed)
+    if is_spectral(shape, sizes):
+        bands = band_of_column(shape)
+        places = np.remainder(hashes, np.array(sizes, dtype=np.uint32)[bands])
+        places += (np.cumsum(sizes) - sizes).astype(np.uint32)[bands]
+    else:
+        places = remainders(hashes, sizes[0])
+    places += (hash_pairs(rows, columns, seed ^ SIGN) >> np.uint32(31)) * np.uint32(sum(sizes))
+    return places.view(np.int32)
+
+
+def band_of_column(shape: Sequence[int]) -> np.ndarray:
+    """Return the frequency u + v of every column of a convolution's weight (O, I, kH, kW), (I kH kW,)."""
+    grid = np.add.outer(np.arange(shape[2]), np.arange(shape[3]))
+    return np.tile(grid.reshape(-1), shape[1])
+
+
+def cosines(size: int) -> np.ndarray:
+    """Return the orthonormal DCT-II matrix (frequency, place)."""
+    places = np.arange(size)
+    matrix = np.cos(np.pi * np.outer(places, 2 * places + 1) / (2 * size)) * math.sqrt(2 / size)
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+def from_frequencies(coefficients: Any, join: Any) -> Any:
+    """Return the inverse cosine transform over the last two axes; sums in one order, in numpy as in torch."""
+    return _mixed(_mixed(coefficients, -2, False, join), -1, False, join)
+
+
+def to_frequencies(weight: Any, join: Any) -> Any:
+    """Return the cosine transform over the last two axes."""
+    return _mixed(_mixed(weight, -2, True, join), -1, True, join)
+
+
+def _mixed(values: Any, axis: int, forward: bool, join: Any) -> Any:
+    size = values.shape[axis]
+    matrix = cosines(size) if forward else cosines(size).T
+    parts = [
+        values[..., place : place + 1, :] if axis == -2 else values[..., place : place + 1] for place in range(size)
+    ]
+    rows = []
+    for row in matrix:
+        total = parts[0] * float(row[0])
+        for factor, part in zip(row[1:], parts[1:], strict=True):
+            total = total + part * float(factor)
+        rows.append(total)
+    return join(rows, axis)
+
+
+def fastfood_weight(signs: np.ndarray, gauss: np.ndarray, scale: np.ndarray, seed: int) -> np.ndarray:
+    """Return S H G P H B as a matrix (outputs, inputs); see :mod:`.layers.fastfood`."""
+    blocks, inputs = signs.shape
+    size = gauss.shape[1]
+    if size != padded_size(inputs) or gauss.shape[0] != blocks or not (blocks - 1) * size < len(scale) <= blocks * size:
+        raise ValueError(f"factors of shapes {signs.shape}, {gauss.shape} and {scale.shape} do not fit each other")
+    weight = np.empty((len(scale), inputs), dtype=scale.dtype)
+    step = max(1, CHUNK // size)
+    for block in range(blocks):
+        rows = slice(block * size, min((block + 1) * size, len(scale)))
+        order = permutation(size, block, seed)
+        for start in range(0, inputs, step):
+            columns = slice(start, min(start + step, inputs))
+            unit = np.zeros((columns.stop - start, size), dtype=scale.dtype)  # one column of B at a time is a row here
+            unit[np.arange(len(unit)), np.arange(start, columns.stop)] = signs[block, columns]
+            mixed = walsh(walsh(unit, np.concatenate)[:, order] * gauss[block], np.concatenate)
+            weight[rows, columns] = (mixed[:, : rows.stop - rows.start] * scale[rows]).T
+    return weight
+
+
+def product_weight(codebook: np.ndarray, indices: np.ndarray, inputs: int, order: np.ndarray | None) -> np.ndarray:
+    """Return the weight (O, inputs, ...) of codewords (M, K, C) at ``indices`` (M, O, ...); see :mod:`.layers.pq`."""
+    subspaces, entries, width = codebook.shape
+    if indices.shape[0] != subspaces or not (subspaces - 1) * width < inputs <= subspaces * width:
+        raise ValueError(f"a codebook of shape {codebook.shape} does not fit {inputs} inputs")
+    offsets = (np.arange(subspaces) * entries).reshape(-1, *[1] * (indices.ndim - 1))
+    parts = codebook.reshape(-1, width)[indices + offsets]  # (M, O, ..., C)
+    kernel = range(2, indices.ndim)
+    weight = parts.transpose(1, 0, indices.ndim, *kernel).reshape(indices.shape[1], -1, *indices.shape[2:])[:, :inputs]
+    return np.ascontiguousarray(weight if order is None else weight[:, np.argsort(order)])

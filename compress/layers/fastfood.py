@@ -1,0 +1,159 @@
+"""Adaptive Fastfood: y = S H G P H B x in the place of a dense layer (Yang et al. 2015, arXiv:1412.7149).
+
+S, G and B are learned diagonals, P permutations drawn from a seed, H the orthonormal Walsh-Hadamard transform of d, the
+number of inputs padded to a power of two. More than d outputs are stacked blocks on the same input, fewer are cut off.
+Stored are S (outputs,), G (blocks, d) and B (blocks, inputs): what meets padding or is cut off is not. It takes
+O(outputs + d) values and O(d log d) additions in the place of inputs x outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from ..hadamard import padded_size, walsh
+from ..xxhash32 import permutation, random_signs
+from .decoded import DecodedLinear
+from .forms import Form
+
+
+@torch.library.custom_op("hashpress::fastfood", mutates_args=())
+def fastfood(features: Tensor, signs: Tensor, gauss: Tensor, scale: Tensor, bias: Tensor | None, seed: int) -> Tensor:
+    """Return S H G P H B x of ``features`` (N, inputs), plus ``bias``; (N, outputs)."""
+    first = _first_half(features, signs, gauss.shape[1], seed)
+    result = _second_half(first * gauss, len(scale)) * scale
+    return result if bias is None else result + bias
+
+
+@fastfood.register_fake
+def _(features: Tensor, _signs: Tensor, _gauss: Tensor, scale: Tensor, *_: Any) -> Tensor:
+    return features.new_empty(len(features), len(scale))
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  # torch passes it by name
+    features, signs, gauss, scale, bias, ctx.seed = inputs
+    ctx.has_bias = bias is not None
+    ctx.save_for_backward(features, signs, gauss, scale)
+
+
+@torch.library.custom_op("hashpress::fastfood_backward", mutates_args=())
+def fastfood_backward(
+    gradient: Tensor, features: Tensor, signs: Tensor, gauss: Tensor, scale: Tensor, seed: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of features, signs, gauss and scale for ``gradient`` (N, outputs)."""
+    blocks, size = gauss.shape
+    first = _first_half(features, signs, size, seed)
+    d_scale = (gradient * _second_half(first * gauss, len(scale))).sum(0)
+    back = pad(gradient * scale, (0, blocks * size - len(scale))).view(-1, blocks, size)
+    back = walsh(back, torch.cat)
+    d_gauss = (back * first).sum(0)
+    back = walsh(_gather(back * gauss, torch.argsort(_orders(blocks, size, seed), 1)), torch.cat)
+    back = back[:, :, : features.shape[1]]
+    d_signs = (back * features[:, None]).sum(0)
+    return (back * signs).sum(1), d_signs, d_gauss, d_scale
+
+
+@fastfood_backward.register_fake
+def _(_gradient: Tensor, *factors: Any) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(values) for values in factors[:4])
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    changes = fastfood_backward(gradient, *ctx.saved_tensors, ctx.seed)
+    return *changes, gradient.sum(0) if ctx.has_bias else None, None
+
+
+fastfood.register_autograd(_backward, setup_context=_keep)
+
+
+def _first_half(features: Tensor, signs: Tensor, size: int, seed: int) -> Tensor:
+    """Return P H B x, (N, blocks, d)."""
+    spread = pad(features[:, None] * signs, (0, size - features.shape[1]))
+    return _gather(walsh(spread, torch.cat), _orders(len(signs), size, seed))
+
+
+def _second_half(mixed: Tensor, outputs: int) -> Tensor:
+    """Return H x of all blocks side by side, (N, outputs)."""
+    return walsh(mixed, torch.cat).flatten(1)[:, :outputs]
+
+
+def _gather(values: Tensor, orders: Tensor) -> Tensor:
+    """Return ``values`` (N, blocks, d) with every block in its order (blocks, d)."""
+    return values.gather(2, orders.to(values.device).expand(len(values), -1, -1))
+
+
+def _orders(blocks: int, size: int, seed: int) -> Tensor:
+    return torch.stack([torch.from_numpy(permutation(size, block, seed).copy()) for block in range(blocks)])
+
+
+class Fastfood(Form):
+    """The three diagonals of a weight (outputs, inputs)."""
+
+    def __init__(self, outputs: int, inputs: int, seed: int, *, half: bool = True) -> None:
+        super().__init__()
+        size = padded_size(inputs)
+        blocks = -(-outputs // size)
+        self.seed, self.rounded = seed, half
+        self.signs = nn.Parameter(torch.ones(blocks, inputs))  # B
+        self.gauss = nn.Parameter(torch.ones(blocks, size))  # G
+        self.scale = nn.Parameter(torch.ones(outputs))  # S
+
+    @property
+    def size(self) -> int:
+        """The length d of the transform."""
+        return self.gauss.shape[1]
+
+    def forward(self) -> Tensor:
+        """Return the dense weight, one column for every unit vector."""
+        inputs = self.signs.shape[1]
+        step = max(1, (1 << 22) // self.gauss.numel())
+        unit = torch.eye(inputs, dtype=self.scale.dtype, device=self.scale.device)
+        parts = [fastfood(rows, self.signs, self.gauss, self.scale, None, self.seed) for rows in unit.split(step)]
+        return torch.cat(parts).T.contiguous()
+
+    @torch.no_grad()
+    def draw(self, seed: int, gain: float = math.sqrt(2)) -> None:
+        """Draw what Fastfood has without learning, at the scale of He's distribution.
+
+        Rows of H G P H B have the norm ||G|| / sqrt(d), so S takes the norm of a Gaussian row of d entries over that.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        blocks, inputs = self.signs.shape
+        outputs = len(self.scale)
+        bits = [torch.from_numpy(random_signs(inputs, block, self.seed)) for block in range(blocks)]
+        self.signs.copy_(torch.stack(bits))
+        self.gauss.copy_(torch.randn(blocks, self.size, generator=generator))
+        norms = torch.randn(outputs, self.size, generator=generator).norm(dim=1) if self.size <= 4096 else None
+        if norms is None:  # the norm of many Gaussians is Gaussian, with spread 1 / sqrt(2)
+            norms = math.sqrt(self.size - 0.5) + torch.randn(outputs, generator=generator) / math.sqrt(2)
+        length = self.gauss.norm(dim=1).repeat_interleave(self.size)[:outputs]
+        self.scale.copy_(norms * gain / math.sqrt(inputs) * math.sqrt(self.size) / length)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Round the values to what the file keeps."""
+        if self.rounded:
+            for values in self.parameters():
+                values.copy_(values.half().float())
+
+    def extra_repr(self) -> str:
+        """Return the sizes."""
+        blocks, inputs = self.signs.shape
+        return f"({len(self.scale)}, {inputs}), {blocks} blocks of {self.size}, seed {self.seed}"
+
+
+class FastfoodLinear(DecodedLinear):
+    """A dense layer that runs by fast transforms."""
+
+    form: Fastfood
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (..., O)."""
+        form = self.form
+        flat = features.reshape(-1, self.in_features).to(form.scale.dtype)
+        result = fastfood(flat, form.signs, form.gauss, form.scale, self.bias, form.seed)
+        return result.view(*features.shape[:-1], self.out_features)

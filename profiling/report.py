@@ -214,9 +214,8 @@ def _checked(value: Any, shape: Mapping[str, type], what: str) -> dict[str, Any]
 
 
 def _figure(value: Any, name: str) -> Figure:
-    if isinstance(value, dict) and isinstance(value.get("value"), int):
-        value = {**value, "value": float(value["value"])} if not isinstance(value["value"], bool) else value
-    return Figure(**_checked(value, {"value": float, "unit": str, "kind": str}, f"figure {name!r}"))
+    number = int if isinstance(value, dict) and type(value.get("value")) is int else float
+    return Figure(**_checked(value, {"value": number, "unit": str, "kind": str}, f"figure {name!r}"))
 
 
 def _plain(value: Figure | Part) -> dict[str, Any]:

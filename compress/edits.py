@@ -13,6 +13,7 @@ from ..core.errors import HashpressError, ModelFileError, lookup
 from ..core.model import Arch, Edit, Json
 from ..core.surgery import get_layer, set_layer
 from ..hashnets.build import build
+from .cutting import Narrowed, Repadded
 from .layers import forms
 from .layers.decoded import replace_form
 
@@ -71,7 +72,7 @@ class Shared:
         replace_form(net, self.layer, forms.Shared(shape, self.entries, scaled=self.scaled, half=self.half))
 
 
-EDITS: dict[str, type[Edit]] = {edit.kind: edit for edit in (Folded, Pruned, Shared)}
+EDITS: dict[str, type[Edit]] = {edit.kind: edit for edit in (Folded, Pruned, Shared, Narrowed, Repadded)}
 
 
 def rebuild(arch: Arch, edits: Sequence[Edit], *, trust_code: bool = False) -> nn.Module:

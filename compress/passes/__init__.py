@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from .finetune import Finetune
 from .fold import Fold
+from .narrow import Narrow
 from .prune import Prune
 from .share import Share
 from .step import Pass
 
 PASSES: dict[str, type[Pass]] = {
     "fold": Fold,
+    "narrow": Narrow,
     "finetune": Finetune,
     "prune": Prune,
     "share": Share,

@@ -1,0 +1,115 @@
+"""Layers that lost inputs, fitted by least squares to what they gave before (ThiNet, Luo et al. 2017, arXiv:1707.06342).
+
+From the first layer to the last: each sees what the thinner network gives it and aims at the outputs of the original
+(asymmetric, as Zhang et al. 2016 do it), so errors do not add up. Bias included; no labels, no gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..core.model import InputSpec
+from ..core.progress import track
+from ..core.surgery import get_layer
+
+BATCH = 16
+PLACES = 16  # pixels of the output that count per image
+
+
+@torch.no_grad()
+def refit(
+    net: nn.Module,
+    original: nn.Module,
+    kept: Mapping[str, Sequence[int] | np.ndarray],
+    pixels: np.ndarray,
+    spec: InputSpec,
+    *,
+    ridge: float = 1e-3,
+    seed: int = 0,
+) -> None:
+    """Fit each layer of ``kept`` in ``net``, in this order and in place; ``kept`` says which outputs it still has.
+
+    ``ridge`` is relative to the mean square of the inputs and pulls towards the weights that are there.
+    """
+    for path, rows in track(kept.items(), "least squares", len(kept)):
+        layer: Any = get_layer(net, path)
+        fit = _Normal(layer, seed)
+        for start in range(0, len(pixels), BATCH):
+            inputs = spec.normalise(pixels[start : start + BATCH])
+            _, wanted = _watched(original, path, inputs)
+            given, got = _watched(net, path, inputs)
+            fit.add(given, wanted[:, torch.as_tensor(rows)] - got)
+        change = fit.solve(ridge)  # (d + 1, O)
+        layer.weight += change[:-1].T.reshape(layer.weight.shape).to(layer.weight.dtype)
+        if layer.bias is not None:
+            layer.bias += change[-1].to(layer.bias.dtype)
+
+
+class _Normal:
+    """The normal equations of one layer: inputs with a constant one, and what is still missing in the outputs."""
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear, seed: int) -> None:
+        self.layer = layer
+        self.biased = layer.bias is not None
+        size = layer.weight[0].numel() + 1
+        self.gram = torch.zeros(size, size, dtype=torch.float64)
+        self.cross = torch.zeros(size, len(layer.weight), dtype=torch.float64)
+        self.rows = 0
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def add(self, given: torch.Tensor, missing: torch.Tensor) -> None:
+        """Count the layer's inputs and residuals (N, O[, H, W])."""
+        x, y = given, missing
+        if isinstance(self.layer, nn.Conv2d):
+            x = _patches(self.layer, given)  # (N, d, L)
+            places = torch.randperm(x.shape[2], generator=self.generator)[:PLACES]
+            x = x[:, :, places].transpose(1, 2).flatten(0, 1)
+            y = missing.flatten(2)[:, :, places].transpose(1, 2).flatten(0, 1)
+        x = torch.cat([x.double(), torch.full((len(x), 1), float(self.biased), dtype=torch.float64)], 1)
+        self.gram += x.T @ x
+        self.cross += x.T @ y.double()
+        self.rows += len(x)
+
+    def solve(self, ridge: float) -> torch.Tensor:
+        """Return the change of weights and, last, bias (d + 1, O)."""
+        strength = max(float(self.gram.diagonal()[:-1].mean()) * ridge, 1e-12)
+        eye = torch.full((len(self.gram),), strength, dtype=torch.float64).diag()
+        return torch.linalg.solve(self.gram + eye, self.cross)
+
+
+def _patches(layer: nn.Conv2d, given: torch.Tensor) -> torch.Tensor:
+    padding: Any = layer.padding
+    if isinstance(padding, str):
+        sides = [side for d, k in zip(layer.dilation, layer.kernel_size, strict=True) for side in [d * (k - 1)]]
+        total = sides if padding == "same" else [0, 0]
+        pads = [part for side in reversed(total) for part in (side // 2, side - side // 2)]
+        given, padding = functional.pad(given, pads), 0
+    return functional.unfold(given, layer.kernel_size, layer.dilation, padding, layer.stride)
+
+
+def _watched(net: nn.Module, path: str, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the input and output of the layer at ``path``; what comes behind it is not run."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def hook(_layer: nn.Module, args: Any, output: torch.Tensor) -> None:
+        seen.append((args[0], output))
+        raise _Enough
+
+    handle = get_layer(net, path).register_forward_hook(hook)
+    try:
+        net(inputs)
+    except _Enough:
+        pass
+    finally:
+        handle.remove()
+    return seen[0]
+
+
+class _Enough(Exception):  # noqa: N818  it is no error
+    pass

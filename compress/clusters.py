@@ -75,7 +75,7 @@ def priced(
 
     Bits are those of an ideal coder of the indices. Entries that nothing uses are dropped.
     """
-    centres = np.concatenate([[0.0], centres[centres != 0]])
+    centres = np.concatenate([[0.0], np.delete(centres, np.argmin(np.abs(centres)))])
     bits = np.full(len(centres), np.log2(len(centres)))
     indices = np.zeros(len(values), dtype=np.int64)
     for _ in range(rounds):

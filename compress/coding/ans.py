@@ -22,7 +22,7 @@ from ...core.errors import ModelFileError
 
 MODEL_BITS = 24
 
-Model = Any  # constriction.stream.model.Categorical, which has no type information
+Model = Any  # a constriction.stream.model.Categorical (untyped), or None where only one symbol exists
 
 
 def model(frequencies: Sequence[int] | np.ndarray, precision: int) -> Model:
@@ -33,6 +33,15 @@ def model(frequencies: Sequence[int] | np.ndarray, precision: int) -> Model:
     return constriction.stream.model.Categorical((scaled - 1).astype(np.float64), perfect=False)
 
 
+_FLAGS = constriction.stream.model.Categorical(perfect=False)
+
+
+def _pairs(chances: np.ndarray, precision: int) -> np.ndarray:
+    """Return (N, 2) of frequency - 1 of 0 and of 1."""
+    ones = chances.astype(np.int64) << (MODEL_BITS - precision)
+    return np.stack([(1 << MODEL_BITS) - ones - 1, ones - 1], axis=1).astype(np.float32)
+
+
 class Encoder:
     """A stack of symbols: what is pushed last is popped first."""
 
@@ -41,8 +50,13 @@ class Encoder:
 
     def push(self, symbols: np.ndarray, entropy_model: Model) -> None:
         """Put ``symbols`` on the stack so that they pop in their order."""
-        if len(symbols):
+        if len(symbols) and entropy_model is not None:
             self._coder.encode_reverse(np.ascontiguousarray(symbols, dtype=np.int32), entropy_model)
+
+    def push_flags(self, flags: np.ndarray, chances: np.ndarray, precision: int) -> None:
+        """Put ``flags`` (N,) on the stack, each with its own chance of being 1 in ``1 / 2**precision``."""
+        if len(flags):
+            self._coder.encode_reverse(np.ascontiguousarray(flags, dtype=np.int32), _FLAGS, _pairs(chances, precision))
 
     def to_bytes(self) -> bytes:
         """Return the little-endian words."""
@@ -66,8 +80,14 @@ class Decoder:
             raise ModelFileError(f"a coded stream is damaged: {fault}") from fault
 
     def pop(self, entropy_model: Model, count: int) -> np.ndarray:
-        """Return the next ``count`` symbols, int32."""
+        """Return the next ``count`` symbols, int32; without a model there is one symbol only."""
+        if entropy_model is None or not count:
+            return np.zeros(count, dtype=np.int32)
         return self._coder.decode(entropy_model, count)
+
+    def pop_flags(self, chances: np.ndarray, precision: int) -> np.ndarray:
+        """Return the next flags, int32, one for each of the ``chances``."""
+        return self._coder.decode(_FLAGS, _pairs(chances, precision))
 
     def finish(self) -> None:
         """Raise ModelFileError when symbols are left or more were taken than put in."""

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ...core.errors import ModelFileError
-from . import ans, tables
-from .bits import ByteReader, signed, varint
+from . import adaptive, alphabet, ans
+from .bits import ByteReader, signed
 
-CONSTANT, PACKED, ORDER0 = range(3)
+CONSTANT, PACKED, ORDER0, ADAPTIVE = range(4)
 
 
 class Coded(NamedTuple):
@@ -31,9 +31,14 @@ def encode(values: np.ndarray) -> Coded:
         payload = bytes([CONSTANT]) + signed(int(flat[0]) if flat.size else 0)
         return Coded(payload, len(payload))
     candidates = [packed(flat)]
-    symbols, ranks, counts = np.unique(flat, return_inverse=True, return_counts=True)
-    if len(symbols) <= tables.MAX_SYMBOLS:
-        candidates.append(order0(symbols, ranks, counts))
+    table = alphabet.encode(flat)
+    if table is not None:
+        encoder = ans.Encoder()
+        encoder.push(table.ranks, table.model)
+        candidates.append(Coded(bytes([ORDER0]) + table.head + encoder.to_bytes(), 1 + len(table.head)))
+    contextual = adaptive.encode(values)
+    if contextual is not None:
+        candidates.append(Coded(bytes([ADAPTIVE]) + contextual[0], 1 + contextual[1]))
     return min(candidates, key=lambda coded: len(coded.payload))
 
 
@@ -47,7 +52,7 @@ def decode(payload: bytes, shape: tuple[int, ...]) -> np.ndarray:
     kind = reader.byte()
     if kind >= len(DECODERS):
         raise ModelFileError(f"a coded stream has the unknown model {kind}")
-    return DECODERS[kind](reader, math.prod(shape)).reshape(shape)
+    return DECODERS[kind](reader, shape).reshape(shape)
 
 
 def packed(flat: np.ndarray) -> Coded:
@@ -56,17 +61,6 @@ def packed(flat: np.ndarray) -> Coded:
     width = (int(flat.max()) - low).bit_length()
     head = bytes([PACKED]) + signed(low) + bytes([width])
     return Coded(head + pack_bits((flat.astype(np.int64) - low).astype(np.uint64), width), len(head))
-
-
-def order0(symbols: np.ndarray, ranks: np.ndarray, counts: np.ndarray) -> Coded:
-    """Return the values under one frequency for each that occurs."""
-    table, frequencies = tables.encode(counts)
-    gaps = np.diff(symbols) - 1
-    head = bytes([ORDER0]) + varint(len(symbols)) + signed(int(symbols[0]))
-    head += bytes([int(gaps.any())]) + b"".join(varint(int(gap)) for gap in gaps if gaps.any())
-    encoder = ans.Encoder()
-    encoder.push(ranks, ans.model(frequencies, tables.PRECISION))
-    return Coded(head + table + encoder.to_bytes(), len(head + table))
 
 
 def pack_bits(values: np.ndarray, width: int) -> bytes:
@@ -86,33 +80,24 @@ def unpack_bits(payload: bytes, width: int, count: int) -> np.ndarray:
     return values
 
 
-def _constant(reader: ByteReader, count: int) -> np.ndarray:
+def _constant(reader: ByteReader, shape: tuple[int, ...]) -> np.ndarray:
     value = reader.signed()
-    _at_end(reader)
-    return np.full(count, value, dtype=np.int64)
+    if reader.rest():
+        raise ModelFileError("a coded stream is longer than its content")
+    return np.full(math.prod(shape), value, dtype=np.int64)
 
 
-def _packed(reader: ByteReader, count: int) -> np.ndarray:
+def _packed(reader: ByteReader, shape: tuple[int, ...]) -> np.ndarray:
     low, width = reader.signed(), reader.byte()
-    return unpack_bits(reader.rest(), width, count).astype(np.int64) + low
+    return unpack_bits(reader.rest(), width, math.prod(shape)).astype(np.int64) + low
 
 
-def _order0(reader: ByteReader, count: int) -> np.ndarray:
-    size, first, gappy = reader.varint(), reader.signed(), reader.byte()
-    if size > tables.MAX_SYMBOLS:
-        raise ModelFileError(f"a coded stream has an alphabet of {size} symbols, at most {tables.MAX_SYMBOLS}")
-    gaps = [reader.varint() for _ in range(size - 1)] if gappy else [0] * (size - 1)
-    frequencies = tables.decode(reader, size)
-    symbols = first + np.concatenate([[0], np.cumsum(np.array(gaps, dtype=np.int64) + 1)])
+def _order0(reader: ByteReader, shape: tuple[int, ...]) -> np.ndarray:
+    symbols, model = alphabet.decode(reader)
     decoder = ans.Decoder(reader.rest())
-    ranks = decoder.pop(ans.model(frequencies, tables.PRECISION), count)
+    ranks = decoder.pop(model, math.prod(shape))
     decoder.finish()
     return symbols[ranks]
 
 
-def _at_end(reader: ByteReader) -> None:
-    if reader.rest():
-        raise ModelFileError("a coded stream is longer than its content")
-
-
-DECODERS = (_constant, _packed, _order0)
+DECODERS = (_constant, _packed, _order0, adaptive.decode)

@@ -1,0 +1,119 @@
+"""Integer tensors whose zeros are predicted from their surroundings; the other values share one table.
+
+Stream: fitted weights, width of parts, table of the non-zero values, then one coder for all flags (zero or not) in
+coding order followed by all non-zero values in that order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...core.errors import ModelFileError
+from . import alphabet, ans, context
+from .bits import ByteReader, signed, varint
+from .context import Shares, Weights
+
+MAX_PARTS = 4096
+FIT_SAMPLES = 200_000
+CHUNK = 1 << 20  # symbols pushed at once
+FULL = (1 << ans.MODEL_BITS) - 1
+FLAG_BITS = 14
+
+
+def split(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return rows, columns and kernel positions of a weight's shape."""
+    kernel = math.prod(shape[2:])
+    return shape[0], math.prod(shape[1:]), kernel
+
+
+def encode(values: np.ndarray) -> tuple[bytes, int] | None:
+    """Return the stream of a tensor of two axes or more and the bytes of its tables; None where it cannot pay."""
+    if values.ndim < 2 or not 0 < np.count_nonzero(values) < values.size:
+        return None
+    rows, columns, kernel = split(values.shape)
+    if rows > MAX_PARTS or columns < 2:
+        return None
+    width = context.parts(columns, kernel, rows, MAX_PARTS)
+    flat = values.reshape(rows, columns)
+    flags = (flat != 0).astype(np.int64)
+    density = min(max(round(float(flags.mean()) * (1 << 16)), 16), (1 << 16) - 16)
+    features = _features(flags, kernel, width, density)
+    weights = fit(features, flags.reshape(-1), density)
+    nonzero = flat[flat != 0]
+    table = alphabet.encode(nonzero)
+    if table is None:
+        return None
+    head = b"".join(
+        [varint(density), signed(weights.bias), *(signed(w) for w in (weights.column, weights.beside, weights.row))]
+    ) + varint(width)
+    encoder = ans.Encoder()
+    encoder.push(table.ranks, table.model)
+    probabilities = context.probability(features, weights)
+    flat_flags = flags.reshape(-1)
+    for begin in reversed(range(0, flat_flags.size, CHUNK)):
+        chunk = slice(begin, begin + CHUNK)
+        encoder.push_flags(flat_flags[chunk], probabilities[chunk], FLAG_BITS)
+    return head + table.head + encoder.to_bytes(), len(head) + len(table.head)
+
+
+def decode(reader: ByteReader, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the int64 tensor of ``shape``, flat.
+
+    Raises:
+        ModelFileError: the stream does not fit the shape.
+    """
+    if len(shape) < 2 or 0 in shape:
+        raise ModelFileError(f"a coded stream with contexts needs rows and columns, the shape is {shape}")
+    rows, columns, kernel = split(shape)
+    density = reader.varint()
+    weights = Weights(density, *(reader.signed() for _ in range(4)))
+    width = reader.varint()
+    if (
+        not 16 <= density <= (1 << 16) - 16
+        or width != context.parts(columns, kernel, rows, MAX_PARTS)
+        or rows > MAX_PARTS
+    ):
+        raise ModelFileError("a coded stream with contexts has impossible settings")
+    if max(abs(weights.column), abs(weights.beside), abs(weights.row)) > 1 << 10 or abs(weights.bias) > 1 << 20:
+        raise ModelFileError("a coded stream with contexts has weights out of range")
+    symbols, model = alphabet.decode(reader)
+    decoder = ans.Decoder(reader.rest())
+    shares = Shares(columns, kernel, density)
+    flags = np.zeros((rows, columns), dtype=bool)
+    for row, begin, end in context.cells(rows, columns, width):
+        found = decoder.pop_flags(context.probability(shares.odds(begin, end), weights), FLAG_BITS)
+        flags[row, begin:end] = found
+        shares.update(begin, found)
+    values = np.zeros((rows, columns), dtype=np.int64)
+    values[flags] = symbols[decoder.pop(model, int(flags.sum()))]
+    decoder.finish()
+    return values.reshape(-1)
+
+
+def fit(features: np.ndarray, flags: np.ndarray, density: int) -> Weights:
+    """Return the weights under which ``flags`` cost least, by Newton's method for logistic regression."""
+    step = max(len(flags) // FIT_SAMPLES, 1)
+    inputs = np.concatenate([features[::step] / context.ODDS * math.log(2), np.ones((len(flags[::step]), 1))], axis=1)
+    wanted = flags[::step].astype(np.float64)
+    solution = np.array([1.0, 0.0, 0.0, 0.0])
+    ridge = np.diag([1.0, 1.0, 1.0, 1e-3])
+    for _ in range(8):
+        share = 1 / (1 + np.exp(-np.clip(inputs @ solution, -30, 30)))
+        slope = inputs.T @ (share - wanted) + ridge @ solution
+        curve = (inputs * (share * (1 - share))[:, None]).T @ inputs + ridge
+        solution = solution - np.linalg.solve(curve, slope)
+    column, beside, row = (int(w) for w in np.clip(np.rint(solution[:3] * context.WEIGHT), -1000, 1000))
+    bias = round(float(solution[3]) / math.log(2) * context.ODDS * context.WEIGHT)
+    return Weights(density, max(min(bias, 1 << 20), -(1 << 20)), column, beside, row)
+
+
+def _features(flags: np.ndarray, kernel: int, width: int, density: int) -> np.ndarray:
+    rows, columns = flags.shape
+    shares = Shares(columns, kernel, density)
+    features = np.empty((rows, columns, 3), dtype=np.int16)
+    for row, begin, end in context.cells(rows, columns, width):
+        features[row, begin:end] = shares.odds(begin, end)
+        shares.update(begin, flags[row, begin:end])
+    return features.reshape(-1, 3).astype(np.int64)

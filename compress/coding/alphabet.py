@@ -1,0 +1,56 @@
+"""The symbols that occur in a stream and how often: the head of every table."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ...core.errors import ModelFileError
+from . import ans, tables
+from .bits import ByteReader, signed, varint
+
+
+class Alphabet(NamedTuple):
+    """The bytes of the head, the entropy model, and the values as ranks among the symbols."""
+
+    head: bytes
+    model: ans.Model
+    ranks: np.ndarray
+
+
+def encode(values: np.ndarray) -> Alphabet | None:
+    """Return the alphabet of ``values``, at least one; None when there are too many different ones."""
+    symbols, ranks, counts = np.unique(values, return_inverse=True, return_counts=True)
+    if len(symbols) > tables.MAX_SYMBOLS:
+        return None
+    gaps = np.diff(symbols) - 1
+    gappy = bool(gaps.any())
+    head = varint(len(symbols) << 1 | gappy) + signed(int(symbols[0]))
+    head += b"".join(varint(int(gap)) for gap in gaps) if gappy else b""
+    if len(symbols) == 1:
+        return Alphabet(head, None, ranks)
+    table, frequencies = tables.encode(counts)
+    return Alphabet(head + table, ans.model(frequencies, tables.PRECISION), ranks)
+
+
+def decode(reader: ByteReader) -> tuple[np.ndarray, ans.Model]:
+    """Return the symbols (K,) and their model, None for a single symbol.
+
+    Raises:
+        ModelFileError: no alphabet stands there.
+    """
+    size, first = reader.varint(), reader.signed()
+    size, gappy = size >> 1, size & 1
+    if not 1 <= size <= tables.MAX_SYMBOLS:
+        raise ModelFileError(
+            f"a coded stream has an alphabet of {size} symbols, at most {tables.MAX_SYMBOLS} are allowed"
+        )
+    gaps = [reader.varint() if gappy else 0 for _ in range(size - 1)]
+    symbols = [first]
+    for gap in gaps:
+        symbols.append(symbols[-1] + gap + 1)
+    if symbols[-1] >= 1 << 62 or symbols[0] < -(1 << 62):
+        raise ModelFileError("a coded stream has symbols of more than 62 bits")
+    model = ans.model(tables.decode(reader, size), tables.PRECISION) if size > 1 else None
+    return np.array(symbols, dtype=np.int64), model

@@ -1,0 +1,120 @@
+"""How likely a weight is to be zero, from the weights decoded before it: integers only, the same on every machine.
+
+A tensor is seen as rows (output channels) of columns (input channels x kernel positions) and passed row by row, each
+row in parts of ``width`` columns. Three shares of non-zeros are kept: of the same column in the rows above, of the
+column's input channel (for dense layers: of the columns beside it) in the rows above, and of the parts before in this
+row. Their logarithmic odds, weighted by small integers from the stream, choose one of 64 fixed probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+ODDS = 16  # logarithmic odds count in sixteenths of a factor of two
+WEIGHT = 32  # a weight of 32 is one
+PRIOR = 4  # rows that the average density counts for
+ROW_PRIOR = 16  # columns that the average density counts for
+REACH = 2  # columns on either side that count as beside a dense layer's column
+SHIFT = 7  # ODDS * WEIGHT units a factor of two, four classes a factor of two
+
+# sixteen times the binary logarithm of the middle of each sixteenth between 1 and 2
+MANTISSA = np.array([1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 13, 14, 15, 16], dtype=np.int64)
+# the logistic curve in quarter octaves of odds, in 1 / 16384, never below 64
+SQUASH = np.array(
+    [
+        64, 76, 90, 107, 127, 151, 179, 212, 252, 299, 354, 420, 496, 587, 693, 818,
+        964, 1134, 1331, 1558, 1820, 2120, 2461, 2846, 3277, 3755, 4280, 4850, 5461, 6109, 6786, 7484,
+        8192, 8900, 9598, 10275, 10923, 11534, 12104, 12629, 13107, 13538, 13923, 14264, 14564, 14826, 15053, 15250,
+        15420, 15566, 15691, 15797, 15888, 15964, 16030, 16085, 16132, 16172, 16205, 16233, 16257, 16277, 16294, 16308,
+    ],
+    dtype=np.int64,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the encoder fitted: density in 1 / 65536, factors of the three odds in 1 / 32, and a constant."""
+
+    density: int
+    bias: int
+    column: int
+    beside: int
+    row: int
+
+
+class Shares:
+    """The counts of non-zeros so far, for a tensor of ``rows`` x ``columns`` with ``kernel`` positions a channel."""
+
+    def __init__(self, columns: int, kernel: int, density: int) -> None:
+        self._columns, self._kernel, self._density = columns, kernel, density
+        self._above = np.zeros(columns, dtype=np.int64)
+        self._rows = 0
+        self._row, self._seen = 0, 0
+        self._odds: np.ndarray | None = None
+
+    def odds(self, begin: int, end: int) -> np.ndarray:
+        """Return the odds (end - begin, 3) of columns ``begin`` to ``end`` of the current row."""
+        if self._odds is None:
+            column = odds((self._above << 16) + PRIOR * self._density, self._rows + PRIOR)
+            beside, size = self._beside()
+            self._odds = np.stack(
+                [column, odds((beside << 16) + PRIOR * size * self._density, size * (self._rows + PRIOR))], 1
+            )
+        row = odds(np.array([(self._row << 16) + ROW_PRIOR * self._density]), self._seen + ROW_PRIOR)
+        return np.concatenate([self._odds[begin:end], np.broadcast_to(row, (end - begin, 1))], axis=1)
+
+    def update(self, begin: int, flags: np.ndarray) -> None:
+        """Take note of decoded ``flags`` from column ``begin`` on."""
+        if self._seen == 0:
+            self._pending = np.zeros(self._columns, dtype=np.int64)
+        self._pending[begin : begin + len(flags)] = flags
+        self._row += int(flags.sum())
+        self._seen += len(flags)
+        if self._seen == self._columns:
+            self._above += self._pending
+            self._rows += 1
+            self._row, self._seen, self._odds = 0, 0, None
+
+    def _beside(self) -> tuple[np.ndarray, int]:
+        if self._kernel > 1:
+            sums = self._above.reshape(-1, self._kernel).sum(axis=1)
+            return np.repeat(sums, self._kernel), self._kernel
+        padded = np.concatenate([np.zeros(REACH + 1, np.int64), np.cumsum(self._above)])
+        padded = np.concatenate([padded, np.full(REACH, padded[-1])])
+        span = 2 * REACH + 1
+        return padded[span:] - padded[:-span], span
+
+
+def odds(numerator: np.ndarray, denominator: int) -> np.ndarray:
+    """Return ``log2(p / (1 - p))`` in sixteenths for ``p = numerator / denominator`` in 1 / 65536."""
+    share = np.clip(numerator // denominator, 16, (1 << 16) - 16)
+    return logarithm(share) - logarithm((1 << 16) - share)
+
+
+def logarithm(value: np.ndarray) -> np.ndarray:
+    """Return ``16 log2(value)`` of positive integers below 2**31, from the leading bits."""
+    exponent = np.frexp(value.astype(np.float64))[1].astype(np.int64) - 1  # exact: position of the highest bit
+    return ODDS * exponent + MANTISSA[((value << 4) >> exponent) & 15]
+
+
+def parts(columns: int, kernel: int, rows: int, most: int) -> int:
+    """Return the width of a part: whole channels, so that there are at most ``most`` parts, or one a row."""
+    channels = columns // kernel
+    per_row = max(min(most // max(rows, 1), channels), 1)
+    return -(-channels // per_row) * kernel
+
+
+def cells(rows: int, columns: int, width: int) -> Iterator[tuple[int, int, int]]:
+    """Yield row, first and last column of every part in coding order."""
+    for row in range(rows):
+        for begin in range(0, columns, width):
+            yield row, begin, min(begin + width, columns)
+
+
+def probability(features: np.ndarray, weights: Weights) -> np.ndarray:
+    """Return how likely a non-zero is, in 1 / 2**14, for odds (N, 3)."""
+    score = features @ np.array([weights.column, weights.beside, weights.row], dtype=np.int64) + weights.bias
+    return SQUASH[np.clip(((score + (1 << SHIFT >> 1)) >> SHIFT) + 32, 0, 63)]

@@ -1,0 +1,84 @@
+"""How an activation lies in memory: channels in blocks of one vector register, rows with a border of zeros.
+
+A blocked grid is ``[channel block][row][column][lane]``. The border is as wide as the widest padding among the readers,
+so that no convolution tests for edges; whoever writes a grid also writes its border and the lanes behind its last channel,
+both zero, which lets grids share memory freely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.tirx.script.builder import ir as T
+
+Expr = Any  # an int or a TIR expression
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One activation of a batch of one; a vector is a grid of 1 x 1 pixels."""
+
+    channels: int
+    height: int
+    width: int
+    block: int = 1
+    border: tuple[int, int] = (0, 0)  # rows above and below, columns left and right
+
+    @property
+    def blocks(self) -> int:
+        """Channel blocks, the last one possibly not full."""
+        return -(-self.channels // self.block)
+
+    @property
+    def rows(self) -> int:
+        """Rows with border."""
+        return self.height + 2 * self.border[0]
+
+    @property
+    def columns(self) -> int:
+        """Columns with border."""
+        return self.width + 2 * self.border[1]
+
+    @property
+    def size(self) -> int:
+        """Floats in memory."""
+        return self.blocks * self.rows * self.columns * self.block
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return (self.channels, self.height, self.width)
+
+    def at(self, block: Expr, row: Expr, column: Expr, lane: Expr = 0) -> Expr:
+        """Return the place of a pixel, counted from the first one inside the border."""
+        above, left = self.border
+        return ((block * self.rows + row + above) * self.columns + column + left) * self.block + lane
+
+    def filled(self, block: int) -> int:
+        """Return how many lanes of a channel block carry channels."""
+        return min(self.block, self.channels - block * self.block)
+
+    def clear_border(self, lanes: Any, buffer: Any) -> None:
+        """Emit the stores that make the border zero."""
+        above, left = self.border
+        strips = ((-above, above, -left, self.columns), (self.height, above, -left, self.columns))
+        strips += ((0, self.height, -left, left), (0, self.height, self.width, left))
+        for row, rows, column, columns in strips:
+            if rows and columns:
+                with T.serial(0, self.blocks) as b, T.serial(0, rows) as r, T.serial(0, columns) as c:
+                    place = self.at(b, row + r, column + c)
+                    lanes.fill(buffer, place, 0.0, self.block)
+
+
+def runs(total: int, size: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, count, extent): ``count`` pieces of ``extent`` that cover ``total``, then the piece that is left.
+
+    >>> list(runs(27, 14))
+    [(0, 1, 14), (14, 1, 13)]
+    """
+    if total >= size:
+        yield 0, total // size, size
+    if total % size:
+        yield total - total % size, 1, total % size

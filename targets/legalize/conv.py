@@ -1,0 +1,181 @@
+"""Direct convolution on blocked grids: no im2col, no tuning, one rule that picks the tile.
+
+A tile is ``rows x columns`` pixels of ``vectors`` channel blocks; its sums stay in vector registers over the whole reduction.
+Weights are packed ``[channel group][input block][kh][kw][input lane][vectors * lanes]``, so that they stream; the pixels
+are scalars that the processor broadcasts, which is why the first layer reads the planar image as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.tirx.script.builder import ir as T
+
+from ..grids import Grid, runs
+from .epilogue import Epilogue
+from .lanes import FLOAT, Lanes
+from .packing import Norm, scaled_bias, scale_of
+
+Expr = Any
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Sums held in registers: ``rows * columns * vectors`` of them."""
+
+    rows: int
+    columns: int
+    vectors: int
+
+
+def choose_tile(height: int, width: int, blocks: int, registers: int) -> Tile:
+    """Return the tile for an output of ``height x width`` pixels and ``blocks`` channel blocks.
+
+    Two channel blocks share every broadcast pixel; the sums fill most of the registers, with room for the weights
+    and one pixel; widths are cut into equal pieces so that no tile is nearly empty.
+    """
+    vectors = min(2, blocks)
+    pixels = (registers - vectors - 2) // vectors
+    columns = -(-width // -(-width // pixels))
+    rows = max(1, min(pixels // columns, height))
+    return Tile(-(-height // -(-height // rows)), columns, vectors)
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution whose groups (often one) begin and end at channel blocks, with bias, batch norm and epilogue."""
+
+    source: Grid
+    target: Grid
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    bias: bool
+    norm: Norm | None
+    epilogue: Epilogue
+    tile: Tile
+
+    @property
+    def inputs(self) -> tuple[Grid, ...]:
+        """The grids it reads."""
+        return (self.source, *self.epilogue.others)
+
+    @property
+    def depth(self) -> int:
+        """Input blocks of one group."""
+        return -(-self.source.channels // self.groups // self.source.block)
+
+    @property
+    def taps(self) -> int:
+        """Floats of one output channel's packed weights."""
+        return self.depth * self.kernel[0] * self.kernel[1] * self.source.block
+
+    @property
+    def packed(self) -> int:
+        """Floats of packed weights and biases."""
+        return self.target.blocks * self.target.block * (self.taps + 1)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the layer, without what padding to whole blocks adds."""
+        pixels = self.target.height * self.target.width * self.target.channels
+        return pixels * self.source.channels // self.groups * self.kernel[0] * self.kernel[1]
+
+    def _bands(self) -> Iterator[tuple[int, int, int, int]]:
+        """Yield (first block, bands, blocks per band, first input block), for each group of channels."""
+        blocks = self.target.blocks // self.groups
+        for group in range(self.groups):
+            for start, count, vectors in runs(blocks, self.tile.vectors):
+                yield group * blocks + start, count, vectors, group * self.depth
+
+    def _depths(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (first input block, blocks, lanes in use)."""
+        for start, count, used in runs(self.source.channels // self.groups, self.source.block):
+            yield start // self.source.block, count, used
+
+    def body(self, lanes: Lanes, sources: Sequence[Any], weights: Any, target: Any) -> None:
+        """Emit the loops."""
+        self.target.clear_border(lanes, target)
+        area = self.tile.rows * self.tile.columns * self.tile.vectors * lanes.count
+        sums = T.alloc_buffer((area,), FLOAT, scope="local")
+        for first, count, vectors, base in self._bands():
+            with T.serial(0, count) as band:
+                block = first + band * vectors
+                for row, tall, rows in runs(self.target.height, self.tile.rows):
+                    for column, wide, columns in runs(self.target.width, self.tile.columns):
+                        with T.serial(0, tall) as i, T.serial(0, wide) as j:
+                            corner = (row + i * rows, column + j * columns)
+                            tile = Tile(rows, columns, vectors)
+                            self._reduce(lanes, tile, (block, base, *corner), sources[0], weights, sums)
+                            self._finish(lanes, tile, (block, *corner), sources[1:], sums, target)
+
+    def _reduce(self, lanes: Lanes, tile: Tile, place: tuple[Expr, ...], x: Any, w: Any, sums: Any) -> None:
+        block, base, row, column = place
+        count, taps = lanes.count, self.taps
+        biases = self.target.blocks * self.target.block * taps
+        pixels = [(r, c) for r in range(tile.rows) for c in range(tile.columns)]
+        for v in range(tile.vectors):
+            for p in range(len(pixels)):
+                spot = (p * tile.vectors + v) * count
+                lanes.each(lambda at, _, v=v, s=spot: T.buffer_store(sums, w[at(biases + (block + v) * count)], [at(s)]))
+        for first, depth, used in self._depths():
+            with ExitStack() as loops:
+                d = first + loops.enter_context(T.serial(0, depth))
+                kh = loops.enter_context(T.serial(0, self.kernel[0]))
+                kw = loops.enter_context(T.serial(0, self.kernel[1]))
+                lane = loops.enter_context(T.serial(0, used)) if used > 1 else 0
+                tap = ((d * self.kernel[0] + kh) * self.kernel[1] + kw) * self.source.block + lane
+                stream = block * count * taps + tap * tile.vectors * count
+                for p, (r, c) in enumerate(pixels):
+                    h = (row + r) * self.stride[0] + kh * self.dilation[0] - self.padding[0]
+                    k = (column + c) * self.stride[1] + kw * self.dilation[1] - self.padding[1]
+                    pixel = x[self.source.at(base + d, h, k, lane)]
+                    for v in range(tile.vectors):
+                        _multiply_add(lanes, sums, (p * tile.vectors + v) * count, pixel, w, stream + v * count)
+
+    def _finish(
+        self, lanes: Lanes, tile: Tile, place: tuple[Expr, ...], others: Sequence[Any], sums: Any, y: Any
+    ) -> None:
+        block, row, column = place
+        for v in range(tile.vectors):
+            for p in range(tile.rows * tile.columns):
+                pixel = (block + v, row + p // tile.columns, column + p % tile.columns)
+                spot = (p * tile.vectors + v) * lanes.count
+
+                def store(at: Any, splat: Any, pixel: Any = pixel, spot: int = spot) -> None:
+                    value = self.epilogue.apply(sums[at(spot)], pixel, others, at, splat)
+                    T.buffer_store(y, value, [at(self.target.at(*pixel))])
+
+                lanes.each(store)
+
+    def pack(self, lanes: Lanes, raw: Sequence[Any], packed: Any) -> None:
+        """Emit the loops that bring weights (O, I / groups, kh, kw), bias and batch norm into the order of ``body``."""
+        size, (kh, kw) = self.source.block, self.kernel
+        per_group, inputs = self.target.channels // self.groups, self.source.channels // self.groups
+        for first, count, vectors, _ in self._bands():
+            with ExitStack() as loops:
+                extents = (count, self.depth, kh, kw, size, vectors * lanes.count)
+                band, d, h, w, lane, o = (loops.enter_context(T.serial(0, n)) for n in extents)
+                channel = first * lanes.count + band * vectors * lanes.count + o
+                tap = ((d * kh + h) * kw + w) * size + lane
+                place = (first + band * vectors) * lanes.count * self.taps + tap * vectors * lanes.count + o
+                source = d * size + lane
+                with T.If((channel < self.target.channels) & (source < inputs)):
+                    with T.Then():
+                        value = raw[0][((channel * inputs + source) * kh + h) * kw + w]
+                        T.buffer_store(packed, value * scale_of(self.norm, self.bias, raw, channel), [place])
+                    with T.Else():
+                        T.buffer_store(packed, T.float32(0), [place])
+        assert self.groups == 1 or per_group % lanes.count == 0  # noqa: S101 - `place` puts no other group here
+        scaled_bias(self.norm, self.bias, raw, packed, self.target, self.target.blocks * self.target.block * self.taps)
+
+
+def _multiply_add(lanes: Lanes, sums: Any, spot: int, pixel: Any, weights: Any, place: Expr) -> None:
+    lanes.each(
+        lambda at, splat: T.buffer_store(sums, sums[at(spot)] + splat(pixel) * weights[at(place)], [at(spot)])
+    )

@@ -1,0 +1,49 @@
+"""What is done to a value while it is still in registers: sums with other activations, and activation functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script.builder import ir as T
+
+from ..grids import Grid
+from .lanes import Index
+
+UNARY: dict[str, Callable[[Any, Index], Any]] = {
+    "relu": lambda value, splat: T.max(value, splat(T.float32(0))),
+    "relu6": lambda value, splat: T.min(T.max(value, splat(T.float32(0))), splat(T.float32(6))),
+    "leaky_relu": lambda value, splat: T.max(value, value * splat(T.float32(0.01))),
+    "tanh": lambda value, splat: tirx.tanh(value),  # noqa: ARG005
+    "sigmoid": lambda value, splat: splat(T.float32(1)) / (splat(T.float32(1)) + tirx.exp(splat(T.float32(0)) - value)),
+    "sqrt": lambda value, splat: tirx.sqrt(value),  # noqa: ARG005
+    "exp": lambda value, splat: tirx.exp(value),  # noqa: ARG005
+    "abs": lambda value, splat: tirx.abs(value),  # noqa: ARG005
+    "negative": lambda value, splat: splat(T.float32(0)) - value,
+}
+BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "add": lambda value, other: value + other,
+    "subtract": lambda value, other: value - other,
+    "multiply": lambda value, other: value * other,
+}
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """A chain of operations by name; each binary one takes the next of ``others``, activations of the same shape."""
+
+    chain: tuple[str, ...] = ()
+    others: tuple[Grid, ...] = ()
+
+    def apply(self, value: Any, place: tuple[Any, Any, Any], others: Sequence[Any], at: Index, splat: Index) -> Any:
+        """Return the expression of ``value`` after the chain, at channel block, row and column ``place``."""
+        pending = list(zip(self.others, others, strict=True))
+        for name in self.chain:
+            if name in UNARY:
+                value = UNARY[name](value, splat)
+            else:
+                grid, buffer = pending.pop(0)
+                value = BINARY[name](value, buffer[at(grid.at(*place))])
+        return value

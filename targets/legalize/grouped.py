@@ -1,0 +1,111 @@
+"""Convolutions whose groups cut through channel blocks: depthwise by whole vectors, anything else one number at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.tirx.script.builder import ir as T
+
+from ..grids import Grid
+from .epilogue import Epilogue
+from .lanes import FLOAT, Lanes
+from .packing import Norm, scale_of, scaled_bias
+
+
+@dataclass(frozen=True)
+class GroupedConv:
+    """A convolution of any number of groups; right for every shape, fast for depthwise ones."""
+
+    source: Grid
+    target: Grid
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    bias: bool
+    norm: Norm | None
+    epilogue: Epilogue
+
+    @property
+    def inputs(self) -> tuple[Grid, ...]:
+        """The grids it reads."""
+        return (self.source, *self.epilogue.others)
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every channel has its own filter, so that lanes never mix."""
+        return self.groups == self.source.channels == self.target.channels and self.source.block == self.target.block
+
+    @property
+    def taps(self) -> int:
+        """Weights of one output channel."""
+        return self.source.channels // self.groups * self.kernel[0] * self.kernel[1]
+
+    @property
+    def packed(self) -> int:
+        """Floats of packed weights and biases."""
+        return self.target.blocks * self.target.block * (self.taps + 1)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.target.height * self.target.width * self.target.channels * self.taps
+
+    def _pixel(self, block: Any, row: Any, column: Any, lane: Any, tap: tuple[Any, Any]) -> Any:
+        h = row * self.stride[0] + tap[0] * self.dilation[0] - self.padding[0]
+        w = column * self.stride[1] + tap[1] * self.dilation[1] - self.padding[1]
+        return self.source.at(block, h, w, lane)
+
+    def body(self, lanes: Lanes, sources: Sequence[Any], weights: Any, target: Any) -> None:
+        """Emit the loops."""
+        self.target.clear_border(lanes, target)
+        sums = T.alloc_buffer((lanes.count,), FLOAT, scope="local")
+        grid = (self.target.blocks, self.target.height, self.target.width)
+        with T.serial(0, grid[0]) as b, T.serial(0, grid[1]) as h, T.serial(0, grid[2]) as w:
+            biases = self.target.blocks * lanes.count * self.taps + b * lanes.count
+            lanes.each(lambda at, _: T.buffer_store(sums, weights[at(biases)], [at(0)]))
+            reduce = self._by_vector if self.depthwise else self._by_number
+            reduce(lanes, (b, h, w), sources[0], weights, sums)
+
+            def store(at: Any, splat: Any) -> None:
+                value = self.epilogue.apply(sums[at(0)], (b, h, w), sources[1:], at, splat)
+                T.buffer_store(target, value, [at(self.target.at(b, h, w))])
+
+            lanes.each(store)
+
+    def _by_vector(self, lanes: Lanes, place: tuple[Any, Any, Any], x: Any, weights: Any, sums: Any) -> None:
+        b, h, w = place
+        with T.serial(0, self.kernel[0]) as kh, T.serial(0, self.kernel[1]) as kw:
+            spot = (b * self.taps + kh * self.kernel[1] + kw) * lanes.count
+            pixel = self._pixel(b, h, w, 0, (kh, kw))
+            lanes.each(lambda at, _: T.buffer_store(sums, sums[at(0)] + x[at(pixel)] * weights[at(spot)], [at(0)]))
+
+    def _by_number(self, lanes: Lanes, place: tuple[Any, Any, Any], x: Any, weights: Any, sums: Any) -> None:
+        b, h, w = place
+        depth, size = self.source.channels // self.groups, self.source.block
+        for lane in range(lanes.count):
+            channel = b * lanes.count + lane
+            with T.If(channel < self.target.channels), T.Then():
+                first = channel // (self.target.channels // self.groups) * depth
+                with T.serial(0, depth) as d, T.serial(0, self.kernel[0]) as kh, T.serial(0, self.kernel[1]) as kw:
+                    source = first + d
+                    tap = (d * self.kernel[0] + kh) * self.kernel[1] + kw
+                    pixel = x[self._pixel(source // size, h, w, source % size, (kh, kw))]
+                    weight = weights[(b * self.taps + tap) * lanes.count + lane]
+                    T.buffer_store(sums, sums[lane] + pixel * weight, [lane])
+
+    def pack(self, lanes: Lanes, raw: Sequence[Any], packed: Any) -> None:
+        """Emit the loops that bring weights (O, I / groups, kh, kw) into ``[block][tap][lane]``."""
+        with T.serial(0, self.target.blocks * lanes.count) as channel, T.serial(0, self.taps) as tap:
+            place = (channel // lanes.count * self.taps + tap) * lanes.count + channel % lanes.count
+            with T.If(channel < self.target.channels):
+                with T.Then():
+                    value = raw[0][channel * self.taps + tap] * scale_of(self.norm, self.bias, raw, channel)
+                    T.buffer_store(packed, value, [place])
+                with T.Else():
+                    T.buffer_store(packed, T.float32(0), [place])
+        start = self.target.blocks * lanes.count * self.taps
+        scaled_bias(self.norm, self.bias, raw, packed, self.target, start)

@@ -1,0 +1,39 @@
+"""Vector statements written once: as ramps and broadcasts, or as short loops that a C compiler vectorises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.tirx.script.builder import ir as T
+
+Index = Callable[[Any], Any]  # from the index of the first lane to the index of all lanes
+FLOAT = "float32"
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """``count`` neighbouring floats that are computed together, in one of ``registers`` vector registers."""
+
+    count: int
+    registers: int
+    vectors: bool = True
+
+    def each(self, body: Callable[[Index, Index], None], count: int | None = None) -> None:
+        """Emit ``body(at, splat)`` for ``count`` neighbours.
+
+        ``at`` turns the index of the first lane into the index of all, ``splat`` a number into one for every lane.
+        """
+        count = self.count if count is None else count
+        if count == 1:
+            body(lambda base: base, lambda value: value)
+        elif self.vectors and count & (count - 1) == 0:
+            body(lambda base: T.ramp(base, 1, count), lambda value: T.broadcast(value, count))
+        else:
+            with T.serial(0, count) as lane:
+                body(lambda base: base + lane, lambda value: value)
+
+    def fill(self, buffer: Any, base: Any, value: float, count: int | None = None) -> None:
+        """Emit a store of one constant into ``count`` neighbours."""
+        self.each(lambda at, splat: T.buffer_store(buffer, splat(T.float32(value)), [at(base)]), count)

@@ -1,0 +1,105 @@
+"""Pooling on blocked grids, a vector of channels at a time; only windows that touch an edge test for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.tirx.script.builder import ir as T
+
+from ..grids import Grid
+from .epilogue import Epilogue
+from .lanes import FLOAT, Lanes
+
+LOWEST = -3.4028234663852886e38
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Maximum or average over windows, with torch's rules for padding, ``ceil_mode`` and divisors."""
+
+    source: Grid
+    target: Grid
+    kind: str  # "max" or "avg"
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    count_padding: bool
+    epilogue: Epilogue
+    bias: bool = False
+    norm: None = None
+    packed: int = 0
+    macs: int = 0
+
+    @property
+    def inputs(self) -> tuple[Grid, ...]:
+        """The grids it reads."""
+        return (self.source, *self.epilogue.others)
+
+    def body(self, lanes: Lanes, sources: Sequence[Any], weights: Any, target: Any) -> None:  # noqa: ARG002
+        """Emit the loops."""
+        self.target.clear_border(lanes, target)
+        sums = T.alloc_buffer((lanes.count,), FLOAT, scope="local")
+        for rows, row_inside in self._ranges(0):
+            for columns, column_inside in self._ranges(1):
+                with T.serial(0, self.target.blocks) as b, T.serial(0, len(rows)) as i, T.serial(0, len(columns)) as j:
+                    place = (b, rows[0] + i, columns[0] + j)
+                    self._window(lanes, place, sources, sums, target, inside=row_inside and column_inside)
+
+    def _ranges(self, axis: int) -> list[tuple[range, bool]]:
+        """Split the output positions of one axis into those whose windows lie inside and those that touch an edge."""
+        size, outputs = self.source.shape[1 + axis], self.target.shape[1 + axis]
+        stride, reach = self.stride[axis], (self.kernel[axis] - 1) * self.dilation[axis]
+        inside = [0 <= o * stride - self.padding[axis] and o * stride - self.padding[axis] + reach < size for o in range(outputs)]
+        if not any(inside):
+            return [(range(outputs), False)]
+        first, last = inside.index(True), outputs - inside[::-1].index(True)
+        parts = [(range(first), False), (range(first, last), True), (range(last, outputs), False)]
+        return [(positions, whole) for positions, whole in parts if positions]
+
+    def _window(
+        self, lanes: Lanes, place: tuple[Any, Any, Any], sources: Sequence[Any], sums: Any, y: Any, *, inside: bool
+    ) -> None:
+        b, row, column = place
+        top, left = row * self.stride[0] - self.padding[0], column * self.stride[1] - self.padding[1]
+        lanes.fill(sums, 0, LOWEST if self.kind == "max" else 0.0)
+        with T.serial(0, self.kernel[0]) as kh, T.serial(0, self.kernel[1]) as kw:
+            h, w = top + kh * self.dilation[0], left + kw * self.dilation[1]
+            if inside:
+                self._take(lanes, sources[0], self.source.at(b, h, w), sums)
+            else:
+                within = (h >= 0) & (h < self.source.height) & (w >= 0) & (w < self.source.width)
+                with T.If(within), T.Then():
+                    self._take(lanes, sources[0], self.source.at(b, h, w), sums)
+
+        def store(at: Any, splat: Any) -> None:
+            value = sums[at(0)]
+            if self.kind == "avg":
+                share = T.float32(1 / (self.kernel[0] * self.kernel[1])) if inside else self._share(top, left)
+                value = value * splat(share)
+            value = self.epilogue.apply(value, place, sources[1:], at, splat)
+            T.buffer_store(y, value, [at(self.target.at(*place))])
+
+        lanes.each(store)
+
+    def _take(self, lanes: Lanes, x: Any, place: Any, sums: Any) -> None:
+        def step(at: Any, _: Any) -> None:
+            value = T.max(sums[at(0)], x[at(place)]) if self.kind == "max" else sums[at(0)] + x[at(place)]
+            T.buffer_store(sums, value, [at(0)])
+
+        lanes.each(step)
+
+    def _share(self, top: Any, left: Any) -> Any:
+        """Return one over the number of pixels that a window at an edge counts."""
+        sides = []
+        for axis, start in enumerate((top, left)):
+            size, pad = self.source.shape[1 + axis], self.padding[axis]
+            low, high = (-pad, size + pad) if self.count_padding else (0, size)
+            end = T.min(start + self.kernel[axis], high)
+            sides.append(end - (start if self.count_padding else T.max(start, low)))
+        return T.float32(1) / T.cast(sides[0] * sides[1], FLOAT)
+
+    def pack(self, lanes: Lanes, raw: Sequence[Any], packed: Any) -> None:
+        """Nothing to pack."""

@@ -1,0 +1,39 @@
+"""Objects and C sources to a shared library, with the first tool of the target's list that is installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import tvm_ffi
+
+from ..core.errors import TargetError
+from .table import Target
+
+
+def linker(target: Target) -> str:
+    """Return the path of the tool that links for ``target``.
+
+    Raises:
+        TargetError: none of the tools is installed.
+    """
+    for name in target.linker:
+        if found := shutil.which(name):
+            return found
+    raise TargetError(f"target {target.name!r} needs one of {', '.join(target.linker)} on the PATH, found none")
+
+
+def link(target: Target, output: str, objects: Sequence[str]) -> None:
+    """Write ``output`` from objects, and from C sources, which are compiled with the target's flags.
+
+    Raises:
+        TargetError: the tool failed; its last line is in the message.
+    """
+    includes = [f"-I{Path(path)}" for path in tvm_ffi.libinfo.include_paths()]
+    command = [linker(target), "-shared", "-fPIC", *target.flags, *includes, "-o", output, *objects]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise TargetError(f"{Path(command[0]).name} failed to link {Path(output).name}: {last}")

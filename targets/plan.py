@@ -1,0 +1,162 @@
+"""Graph to steps: a kernel for every node, a layout for every activation, a place for both in memory.
+
+The memory plan is static: activations share one workspace whose size is known before anything runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..core.errors import TargetError
+from .graph import Graph, Node
+from .grids import Grid
+from .legalize.conv import Conv, choose_tile
+from .legalize.dense import Dense
+from .legalize.epilogue import Epilogue
+from .legalize.grouped import GroupedConv
+from .legalize.lanes import Lanes
+from .legalize.packing import Norm
+from .legalize.pointwise import Pointwise
+from .legalize.pool import Pool
+from .legalize.window import Window
+
+ALIGN = 16  # floats: one cache line
+IMAGE, OUTPUTS = "image", "outputs"  # the two values that live with the caller
+ROLES = ("weight", "bias", "gamma", "beta", "mean", "variance")
+
+
+class Kernel(Protocol):
+    """Loops over blocked grids; a frozen value, so that equal layers share one compiled function."""
+
+    source: Grid
+    target: Grid
+
+    @property
+    def inputs(self) -> tuple[Grid, ...]: ...  # noqa: D102
+    @property
+    def packed(self) -> int: ...  # noqa: D102
+    @property
+    def macs(self) -> int: ...  # noqa: D102
+    def body(self, lanes: Lanes, sources: Any, weights: Any, target: Any) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call: values are places in the workspace, or the caller's image and outputs."""
+
+    name: str
+    kind: str
+    kernel: Any
+    inputs: tuple[str, ...]
+    output: str
+    parameters: tuple[str, ...]  # state-dict names, in the order of ROLES
+    shapes: tuple[tuple[int, ...], ...]
+    offset: int  # of the packed parameters, in floats
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the program generator needs."""
+
+    steps: tuple[Step, ...]
+    places: dict[str, int]  # value -> offset in the workspace, in floats
+    workspace: int  # floats
+    packed: int  # floats
+    input: Grid
+    output: Grid
+
+
+def plan(graph: Graph, lanes: Lanes) -> Plan:
+    """Return the steps that compute ``graph``, with kernels for ``lanes``.
+
+    Raises:
+        TargetError: an operation that no kernel covers.
+    """
+    grids = _grids(graph, lanes)
+    image = Grid(*graph.input_shape)
+    steps: list[Step] = []
+    offset = 0
+    caller = {graph.input: IMAGE}  # kernels that need no border and no blocks read the caller's image itself
+    if grids[graph.input] != image:
+        steps.append(Step("load", "window", Window(image, grids[graph.input]), (IMAGE,), graph.input, (), (), 0))
+        caller = {}
+    for node in graph.nodes:
+        kernel = _kernel(node, grids, lanes)
+        roles = [role for role in ROLES if role in node.parameters]
+        names, shapes = (tuple(table[role] for role in roles) for table in (node.parameters, node.shapes))
+        inputs = tuple(caller.get(name, name) for name in node.inputs)
+        steps.append(Step(node.name, node.kind, kernel, inputs, node.output, names, shapes, offset))
+        offset += -(-kernel.packed // ALIGN) * ALIGN
+    result = grids[graph.output]
+    source = Grid(result.channels, 1, 1) if result.size == result.blocks * result.block else result
+    store = Window(source, Grid(*result.shape))
+    steps.append(Step("store", "window", store, (caller.get(graph.output, graph.output),), OUTPUTS, (), (), 0))
+    places, workspace = _place(steps, grids)
+    return Plan(tuple(steps), places, workspace, offset, image, Grid(*result.shape))
+
+
+def _grids(graph: Graph, lanes: Lanes) -> dict[str, Grid]:
+    """Blocked wherever vectors are loaded; borders as wide as the widest padding among the convolutions that read."""
+    grids = {}
+    for name, shape in [(graph.input, graph.input_shape), *((node.output, node.shape) for node in graph.nodes)]:
+        paddings = [node.settings["padding"] for node in graph.nodes if node.kind == "conv" and node.inputs[0] == name]
+        border = (max((p[0] for p in paddings), default=0), max((p[1] for p in paddings), default=0))
+        scalar = all(n.kind in ("conv", "dense") and name not in n.inputs[1:] for n in graph.readers(name))
+        planar = name == graph.input and scalar
+        grids[name] = Grid(*shape, 1 if planar else lanes.count, border)
+    return grids
+
+
+def _kernel(node: Node, grids: dict[str, Grid], lanes: Lanes) -> Any:
+    source, target = grids[node.inputs[0]], grids[node.output]
+    epilogue = Epilogue(node.chain, tuple(grids[name] for name in node.inputs[1:]))
+    settings = dict(node.settings)
+    norm = Norm(settings.pop("epsilon")) if "gamma" in node.parameters else None
+    bias = "bias" in node.parameters
+    if node.kind == "conv":
+        return _conv(source, target, settings, bias, norm, epilogue, lanes)
+    if node.kind == "dense":
+        return Dense(source, target, bias, norm, epilogue)
+    if node.kind == "pool":
+        return Pool(source, target, epilogue=epilogue, **settings)
+    if node.kind == "pointwise":
+        return Pointwise(source, target, bias, norm, epilogue)
+    if node.kind == "window":
+        return Window(source, target, settings["offset"], settings["step"])
+    raise TargetError(f"{node.name}: no kernel for {node.kind}")
+
+
+def _conv(
+    source: Grid, target: Grid, settings: dict[str, Any], bias: bool, norm: Norm | None, epilogue: Epilogue, lanes: Lanes
+) -> Any:
+    groups = settings["groups"]
+    whole = all(grid.channels // groups % grid.block == 0 for grid in (source, target))
+    if groups > 1 and not whole:
+        return GroupedConv(source, target, bias=bias, norm=norm, epilogue=epilogue, **settings)
+    tile = choose_tile(target.height, target.width, target.blocks // groups, lanes.registers)
+    return Conv(source, target, bias=bias, norm=norm, epilogue=epilogue, tile=tile, **settings)
+
+
+def _place(steps: list[Step], grids: dict[str, Grid]) -> tuple[dict[str, int], int]:
+    """Give every activation an offset; those alive at the same time do not overlap. Large ones choose first."""
+    spans: dict[str, tuple[int, int]] = {}
+    for number, step in enumerate(steps):
+        for name in (*step.inputs, step.output):
+            if name not in (IMAGE, OUTPUTS):
+                spans[name] = (spans.get(name, (number, number))[0], number)
+    places: dict[str, int] = {}
+    for name in sorted(spans, key=lambda name: (-grids[name].size, spans[name])):
+        first, last = spans[name]
+        busy = sorted(
+            (places[other], places[other] + grids[other].size)
+            for other in places
+            if spans[other][0] <= last and first <= spans[other][1]
+        )
+        start = 0
+        for low, high in busy:
+            if start + grids[name].size <= low:
+                break
+            start = max(start, -(-high // ALIGN) * ALIGN)
+        places[name] = start
+    return places, max((places[name] + grids[name].size for name in places), default=ALIGN)

@@ -14,6 +14,7 @@ NAME = "import"
 EXAMPLES = options.examples(
     "import resnet20-12fca82f.th --bits 48 -o base.safetensors",
     "import alexnet.pth --format torchvision --bits 48 -o base.safetensors",
+    "import somebodys-whole-module.pkl --unpickle -o base.safetensors",
 )
 
 
@@ -28,6 +29,10 @@ def verb(
     bits: Annotated[
         int, typer.Option("--bits", min=1, help="Bits of the hash head that replaces the classifier.")
     ] = 48,
+    unpickle: Annotated[
+        bool,
+        typer.Option("--unpickle", help="Open a whole-module pickle, which runs the code in it, in its own process."),
+    ] = False,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
@@ -35,9 +40,12 @@ def verb(
     set_threads(1)
     from ..compress.modelfile import save
     from ..hashnets.importers.recognise import import_checkpoint
+    from ..hashnets.importers.unpickle import WARNING
 
+    if unpickle:
+        console(machine=True).print(f"careful: {WARNING}", markup=False)
     with progress():
-        model = import_checkpoint(checkpoint, format=format_, encoder=encoder, bits=bits, seed=seed)
+        model = import_checkpoint(checkpoint, format=format_, encoder=encoder, bits=bits, seed=seed, unpickle=unpickle)
         save(model, output)
     if json:
         print_json({"path": str(output), "arch": model.arch.to_json(), "step": model.history[-1].to_json()})

@@ -40,7 +40,7 @@ def _passes() -> Entries:
 def _targets() -> Entries:
     from ..targets.table import TARGETS
 
-    return {name: target.about for name, target in TARGETS.items()}
+    return {name: getattr(target, "about", "") for name, target in TARGETS.items()}
 
 
 def _datasets() -> Entries:

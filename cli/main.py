@@ -71,7 +71,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as fault:  # noqa: BLE001, RUF100  the last resort of a program
         what = f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__
         return _fail(f"internal error: {what} (HASHPRESS_DEBUG=1 shows where; please report it)", 1, fault)
-    return int(code or 0)
+    return _fail("interrupted", 130) if code == 130 else int(code or 0)  # so typer returns a KeyboardInterrupt
 
 
 def _fail(message: str, code: int, fault: BaseException | None = None) -> int:

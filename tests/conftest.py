@@ -9,6 +9,12 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("program")
+
+from hashpress.compress.modelfile import save
+from hashpress.core.model import Arch, HashModel, InputSpec
+from hashpress.hashnets.build import build
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
@@ -16,3 +22,12 @@ def data_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("HASHPRESS_DATA names no folder with the real data sets")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory) -> Path:
+    """An untrained LeNet-300-100 for 8x8 images with 16 bits, as a model file."""
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    arch = Arch("lenet300", 16, InputSpec((1, 8, 8), (0.3,), (0.4,)))
+    save(HashModel(build(arch, seed=0).eval(), arch), path)
+    return path

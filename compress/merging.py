@@ -1,0 +1,128 @@
+"""Which neurons are merged into which: pure decisions on weights (Srinivas & Babu, BMVC 2015, arXiv:1507.06149).
+
+If neurons i and j compute nearly the same, j can go and its outgoing weights a_j are added to those of i. What that
+costs the next layer is bounded by the saliency s_ij = <a_j^2> eps_ij^2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+DISTANCES = ("relative", "joint")
+SMALLEST = 1e-9  # sums of opposed neurons
+BINS = 100
+QUANTILE = 0.95  # beyond it outliers would put the mode into the first bin
+
+
+class Merge(NamedTuple):
+    """Neuron ``removed`` goes; ``factor`` times its outgoing weights are added to those of ``into``."""
+
+    removed: int
+    into: int
+    factor: float
+    saliency: float
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """One layer: incoming weights (n, d), biases (n,), outgoing weights (n, m); whether scales pass its nonlinearity."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    outgoing: np.ndarray
+    scaled: bool = True
+
+    @property
+    def norms(self) -> np.ndarray:
+        """The scale of every neuron, 1 where scales cannot be folded away; (n,)."""
+        return np.linalg.norm(self.weight, axis=1) if self.scaled else np.ones(len(self.weight))
+
+
+def distances(neurons: Neurons, distance: str = "relative") -> np.ndarray:
+    """Return eps^2 (n, n) between neurons of unit norm, infinite on the diagonal and for neurons without weights.
+
+    ``relative`` is the paper's: ||w_i - w_j|| / ||w_i + w_j|| + |b_i - b_j| / |b_i + b_j|. Where biases are small the
+    second term is noise; ``joint`` is ||w_i - w_j||^2 + (b_i - b_j)^2.
+    """
+    norms = neurons.norms
+    silent = np.linalg.norm(neurons.weight, axis=1) == 0
+    safe = np.where(norms > 0, norms, 1.0)
+    weight, bias = neurons.weight / safe[:, None], neurons.bias / safe
+    gram = weight @ weight.T
+    squares = np.diag(gram).copy()
+    total = squares[:, None] + squares[None, :]
+    apart = np.maximum(total - 2 * gram, 0)
+    step = np.abs(bias[:, None] - bias[None, :])
+    if distance == "joint":
+        result = apart + step**2
+    else:
+        sums = np.sqrt(np.maximum(total + 2 * gram, SMALLEST**2))
+        step /= np.maximum(np.abs(bias[:, None] + bias[None, :]), SMALLEST)
+        result = (np.sqrt(apart) / sums + step) ** 2
+    np.fill_diagonal(result, np.inf)
+    result[silent] = result[:, silent] = np.inf
+    return result
+
+
+def energies(neurons: Neurons) -> np.ndarray:
+    """Return <a^2> (n,) of the outgoing weights, with each neuron's scale folded into them."""
+    return np.mean(np.square(neurons.outgoing), axis=1) * neurons.norms**2
+
+
+def saliencies(neurons: Neurons, distance: str = "relative") -> np.ndarray:
+    """Return s (n, n): column j is what it costs to merge neuron j into each of the others."""
+    return distances(neurons, distance) * energies(neurons)[None, :]
+
+
+def cutoff(saliency: np.ndarray) -> float:
+    """Return the saliency at the mode of the histogram of all pairs, of which the highest twentieth is left out."""
+    values = saliency[np.isfinite(saliency)]
+    if not values.size:
+        return 0.0
+    counts, edges = np.histogram(values, bins=BINS, range=(0.0, max(float(np.quantile(values, QUANTILE)), 1e-300)))
+    mode = int(np.argmax(counts))
+    return float(edges[mode] + edges[mode + 1]) / 2
+
+
+def merges(
+    neurons: Neurons, *, count: int | None = None, limit: float | None = None, distance: str = "relative"
+) -> list[Merge]:
+    """Return the merges in order: ``count`` of them, or as many as cost at most ``limit`` each.
+
+    Neurons without any weight and bias give zero for ever; they go first and cost nothing.
+    """
+    scale = neurons.norms
+    nothing = np.flatnonzero((np.abs(neurons.weight).max(axis=1, initial=0) == 0) & (neurons.bias == 0))
+    far = distances(neurons, distance)
+    outgoing = neurons.outgoing * scale[:, None]  # of neurons with unit norm
+    energy = np.mean(np.square(outgoing), axis=1)
+    alive = np.ones(len(scale), dtype=bool)
+    most = len(scale) - 1 if count is None else min(count, len(scale) - 1)
+    done = [Merge(int(j), int(j), 0.0, 0.0) for j in nothing[:most]]
+    alive[nothing[:most]] = False
+    near, best = np.argmin(far, axis=0), np.min(far, axis=0)
+    while len(done) < most:
+        cost = np.where(alive & np.isfinite(best), energy * np.where(np.isfinite(best), best, 0), np.inf)
+        j = int(np.argmin(cost))
+        if not np.isfinite(cost[j]) or (limit is not None and cost[j] > limit):
+            break
+        i = int(near[j])
+        done.append(Merge(j, i, float(scale[j] / scale[i]), float(cost[j])))
+        alive[j] = False
+        outgoing[i] += outgoing[j]
+        energy[i] = np.mean(np.square(outgoing[i]))
+        far[j] = np.inf
+        again = np.flatnonzero((near == j) & alive)
+        near[again], best[again] = np.argmin(far[:, again], axis=0), np.min(far[:, again], axis=0)
+    return done
+
+
+def outgoing_after(outgoing: np.ndarray, done: list[Merge]) -> np.ndarray:
+    """Return the outgoing weights (n, m) after the merges; rows of removed neurons no longer matter."""
+    result = outgoing.astype(np.float64)
+    for merge in done:
+        result[merge.into] += merge.factor * result[merge.removed]
+    return result

@@ -1,0 +1,188 @@
+"""Neurons that compute nearly the same become one, without data (Srinivas & Babu, BMVC 2015, arXiv:1507.06149).
+
+Between ``fold`` and ``finetune``; a structural pass. Dense layers, and convolution channels, whose outputs are made by
+one layer only and read by known ones: not behind residual joins, batch norms that were not folded, or depthwise layers.
+Scales are folded away where everything up to the readers is positively homogeneous (ReLU, pooling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...core.data.images import Split
+from ...core.errors import InputError, RecipeError
+from ...core.model import HashModel, Json
+from ...core.progress import track
+from ...core.surgery import get_layer
+from ..channels import Channels, channels
+from ..merging import DISTANCES, Neurons, cutoff, merges, outgoing_after, saliencies
+from ..narrowing import cut
+from ..refit import refit
+from .narrow import few, thinner
+from .select import check_keys, spread
+from .step import step_of
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Merge the pairs of neurons whose union costs least.
+
+    ``share`` is the share of neurons that goes, one for all or a table by layer (names, ``re:`` patterns, ``first``,
+    ``conv``, ``dense``, ``*``); without it the mode of the histogram of saliencies says how many, of which ``caution``
+    are merged (the paper takes 0.25 to 0.75 in large networks). ``kinds`` are the layers treated. With ``refit`` > 0
+    the layers behind are fitted to their old outputs by least squares on that many training images.
+
+    Raises:
+        RecipeError: a setting is out of range.
+    """
+
+    phase: ClassVar[str] = "structure"
+    share: float | Mapping[str, float] | None = None
+    caution: float = 1.0
+    distance: str = "relative"
+    kinds: tuple[str, ...] = ("dense",)
+    skip: tuple[str, ...] = ()
+    refit: int = 0
+
+    def __post_init__(self) -> None:
+        table = self.share if isinstance(self.share, Mapping) else {} if self.share is None else {"*": self.share}
+        problems = [*check_keys("merge: share", list(table)), *check_keys("merge: skip", self.skip)]
+        problems += [
+            f"merge: share of {key!r} must be in [0, 1), got {value}"
+            for key, value in table.items()
+            if not 0 <= value < 1
+        ]
+        if not 0 <= self.caution <= 1:
+            problems.append(f"merge: caution must be in [0, 1], got {self.caution}")
+        if self.distance not in DISTANCES:
+            problems.append(f"merge: unknown distance {self.distance!r} (there are: {', '.join(DISTANCES)})")
+        if not self.kinds or set(self.kinds) - {"dense", "conv"}:
+            problems.append(f"merge: kinds are dense and conv, got {', '.join(self.kinds) or 'none'}")
+        if self.refit < 0:
+            problems.append(f"merge: refit must be a number of images, got {self.refit}")
+        if problems:
+            raise RecipeError(problems)
+
+    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
+        """Return ``layers``: neurons, how many go, the last saliency and the cut-off; and ``left``: layer -> reason."""
+        return {"layers": self._merged(model, channels(model))[2], "left": self._left(channels(model))}
+
+    def __call__(
+        self,
+        model: HashModel,
+        split: Split | None = None,
+        *,
+        seed: int = 0,
+        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
+        work: Path | None = None,  # noqa: ARG002  # as all passes
+    ) -> HashModel:
+        """Return the model with fewer neurons."""
+        if self.refit and split is None:
+            raise InputError("merge with refit needs training images; name a data set with --data")
+        found = channels(model)
+        net, removed, figures = self._merged(model, found)
+        edits = cut(net, found, removed)
+        if self.refit and split is not None:
+            pixels = few(split.train, self.refit, seed).pixels
+            refit(net, model.net, thinner(found, removed), pixels, model.arch.input, seed=seed)
+        return model.edited(net, edits, step_of("merge", self, seed, layers=figures))
+
+    def _merged(self, model: HashModel, found: Channels) -> tuple[nn.Module, np.ndarray, dict[str, Json]]:
+        """Return a copy with the outgoing weights added up, the labels that can go, and the figures of each layer."""
+        net = model.copied_net()
+        shares = spread(-1.0 if self.share is None else self.share, model.net, self.skip)
+        refused = self._left(found)
+        paths = [path for path, layer in found.layers.items() if layer.produces and path not in refused]
+        removed, figures = [np.zeros(0, dtype=np.int64)], {}
+        for path in track([path for path in paths if path in shares], "merging"):
+            neurons = neurons_of(net, found, path)
+            size = len(neurons.bias)
+            limit = None
+            if self.share is None:
+                limit = cutoff(saliencies(neurons, self.distance))
+                done = merges(neurons, limit=limit, distance=self.distance)
+                done = done[: round(self.caution * len(done))]
+            else:
+                done = merges(neurons, count=round(shares[path] * size), distance=self.distance)
+            put_outgoing(net, found, path, outgoing_after(neurons.outgoing, done))
+            removed.append(found.layers[path].outputs[[merge.removed for merge in done]])
+            figures[path] = {
+                "neurons": size,
+                "removed": len(done),
+                "saliency": max((m.saliency for m in done), default=0),
+            }
+            if limit is not None:
+                figures[path]["cutoff"] = limit
+        return net, np.sort(np.concatenate(removed)), figures
+
+    def _left(self, found: Channels) -> dict[str, str]:
+        """Return why layers are left alone."""
+        if not found.layers:
+            return {"*": next(iter(found.frozen.values()), "there are no layers")}
+        producers, reasons = found.members(producing=True), {}
+        norms, passing = _labels_in(found, ("norm",)), _labels_in(found, ("depthwise", "pad"))
+        for path, layer in found.layers.items():
+            if not layer.produces:
+                continue
+            labels = set(layer.outputs.tolist())
+            if layer.kind not in self.kinds:
+                reasons[path] = f"{layer.kind} layers were not asked for"
+            elif labels & found.frozen.keys():
+                reasons[path] = next(found.frozen[label] for label in layer.outputs.tolist() if label in found.frozen)
+            elif labels & norms:
+                reasons[path] = "a batch norm follows; fold it first"
+            elif labels & passing or any(len(producers[label]) > 1 for label in labels):
+                reasons[path] = "its channels meet those of other layers"
+        return reasons
+
+
+def neurons_of(net: nn.Module, found: Channels, path: str) -> Neurons:
+    """Return the weights into and out of the layer at ``path`` in double precision."""
+    layer: Any = get_layer(net, path)
+    weight = layer.weight.detach().double().flatten(1).numpy()
+    bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().double().numpy()
+    labels = found.layers[path].outputs
+    parts = []
+    for reader, places in readers(found, labels):
+        values: Any = get_layer(net, reader)
+        outgoing = (
+            values.weight.detach().double().reshape(*values.weight.shape[:2], -1).numpy()[:, places]
+        )  # (O, n, count, area)
+        parts.append(np.moveaxis(outgoing, 1, 0).reshape(len(labels), -1))
+    return Neurons(weight, bias, np.concatenate(parts, axis=1), not found.crooked & set(labels.tolist()))
+
+
+@torch.no_grad()
+def put_outgoing(net: nn.Module, found: Channels, path: str, outgoing: np.ndarray) -> None:
+    """Write the outgoing weights (n, m) back into the layers that read ``path``."""
+    labels = found.layers[path].outputs
+    at = 0
+    for reader, places in readers(found, labels):
+        weight: Any = get_layer(net, reader).weight
+        area = weight[0, 0].numel()
+        size = len(weight) * places.shape[1] * area
+        values = outgoing[:, at : at + size].reshape(len(labels), len(weight), places.shape[1], area)
+        weight.view(*weight.shape[:2], -1)[:, places] = torch.from_numpy(np.moveaxis(values, 0, 1)).to(weight.dtype)
+        at += size
+
+
+def readers(found: Channels, labels: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return the layers that read ``labels`` with the places (n, count) of each among their inputs."""
+    result = []
+    for path, layer in found.layers.items():
+        if layer.produces and np.isin(labels, layer.inputs).any():
+            result.append((path, np.stack([np.flatnonzero(layer.inputs == label) for label in labels])))
+    return result
+
+
+def _labels_in(found: Channels, kinds: tuple[str, ...]) -> set[int]:
+    return {
+        label for layer in found.layers.values() if layer.kind in kinds for label in (*layer.outputs, *layer.inputs)
+    }

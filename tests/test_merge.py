@@ -1,0 +1,198 @@
+"""Neurons merged without data: exact where neurons are equal, the paper's saliency by brute force, refit by least squares."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hashpress.compress import merging
+from hashpress.compress.channels import _Tracer, _Walk, channels
+from hashpress.compress.edits import rebuild
+from hashpress.compress.merging import Neurons
+from hashpress.compress.modelfile import load, save
+from hashpress.compress.passes.fold import Fold
+from hashpress.compress.passes.merge import Merge, neurons_of
+from hashpress.core.data import load_data
+from hashpress.core.errors import InputError, RecipeError
+from hashpress.core.model import HashModel, InputSpec
+from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.codes import outputs
+
+SPEC = InputSpec((1, 16, 16), (0.5,), (0.5,))
+
+
+def a_model(encoder="lenet5", bits=12, seed=1, spec=SPEC, **options):
+    arch = default_arch(encoder, bits, spec, **options)
+    return HashModel(build(arch, seed=seed).eval(), arch)
+
+
+def some(n=7, d=5, m=4, seed=0, **settings):
+    draw = np.random.default_rng(seed)
+    return Neurons(draw.normal(size=(n, d)), draw.normal(size=n), draw.normal(size=(n, m)), **settings)
+
+
+# decisions
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_saliency_is_the_formula_of_the_paper(scaled):
+    neurons = some(scaled=scaled)
+    found = merging.saliencies(neurons)
+    for i in range(7):
+        for j in range(7):
+            if i == j:
+                assert np.isinf(found[i, j])
+                continue
+            alpha = [np.sqrt((neurons.weight[k] ** 2).sum()) if scaled else 1.0 for k in (i, j)]
+            wi, wj = neurons.weight[i] / alpha[0], neurons.weight[j] / alpha[1]
+            bi, bj = neurons.bias[i] / alpha[0], neurons.bias[j] / alpha[1]
+            eps = np.sqrt(((wi - wj) ** 2).sum()) / np.sqrt(((wi + wj) ** 2).sum()) + abs(bi - bj) / abs(bi + bj)
+            assert found[i, j] == pytest.approx(np.mean((alpha[1] * neurons.outgoing[j]) ** 2) * eps**2)
+
+
+@pytest.mark.parametrize("distance", merging.DISTANCES)
+def test_the_order_is_that_of_a_brute_force_search(distance):
+    """The whole matrix anew after every merge, as the paper describes it."""
+    neurons = some(n=12)
+    done = merging.merges(neurons, count=9, distance=distance)
+    scale = np.linalg.norm(neurons.weight, axis=1)
+    alive, outgoing = list(range(12)), neurons.outgoing * scale[:, None]
+    far = merging.distances(neurons, distance)
+    for merge in done:
+        cost = {(i, j): far[i, j] * np.mean(outgoing[j] ** 2) for i in alive for j in alive if i != j}
+        i, j = min(cost, key=cost.get)
+        assert (merge.into, merge.removed) == (i, j)
+        assert merge.saliency == pytest.approx(cost[i, j])
+        assert merge.factor == pytest.approx(scale[j] / scale[i])
+        outgoing[i] += outgoing[j]
+        alive.remove(j)
+
+
+def test_opposed_neurons_do_not_break_the_distance():
+    neurons = Neurons(np.array([[1.0, 0], [-1.0, 0], [1.0, 1e-9]]), np.array([0.5, -0.5, 0.5]), np.ones((3, 2)))
+    found = merging.saliencies(neurons)
+    assert np.isfinite(found[~np.eye(3, dtype=bool)]).all()
+    assert merging.merges(neurons, count=1)[0][:2] in [(0, 2), (2, 0)]
+
+
+def test_neurons_that_give_nothing_go_first_and_never_take_over():
+    neurons = some(n=5)
+    neurons.weight[3], neurons.bias[3] = 0, 0
+    done = merging.merges(neurons, count=3)
+    assert done[0] == (3, 3, 0.0, 0.0)
+    assert all(merge.into != 3 for merge in done[1:])
+    neurons.bias[3] = 1  # a constant is no neuron of unit norm: it stays
+    assert all(3 not in merge[:2] for merge in merging.merges(neurons, count=4))
+
+
+def test_cutoff_is_the_mode_without_the_outliers():
+    draw = np.random.default_rng(0)
+    values = np.concatenate([draw.normal(5, 0.5, 9_600), draw.uniform(1_000, 10_000, 400)]).reshape(100, 100)
+    assert merging.cutoff(values) == pytest.approx(5, abs=0.5)
+    assert merging.cutoff(np.full((1, 1), np.inf)) == 0
+
+
+# networks
+
+
+def twins(model, path, pairs, factors):
+    """Make neuron j of a layer ``factor`` times neuron i, bias included."""
+    layer = model.net.get_submodule(path)
+    for (i, j), factor in zip(pairs, factors, strict=True):
+        layer.weight.data[j] = factor * layer.weight.data[i]
+        layer.bias.data[j] = factor * layer.bias.data[i]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "path", "options"),
+    [
+        ("lenet5", "encoder.fc1", {"widths": [4, 6, 10]}),
+        ("lenet5", "encoder.conv2", {"widths": [4, 6, 10]}),
+        ("lenet5", "encoder.conv1", {"widths": [4, 6, 10]}),
+        ("lenet300", "encoder.fc1", {"widths": [20, 10]}),
+        ("smallconv", "encoder.conv2", {"widths": [4, 6, 6, 10]}),
+    ],
+)
+def test_equal_neurons_merge_without_any_change(encoder, path, options):
+    """Neurons that are equal up to a positive factor: the outputs stay, two neurons are gone."""
+    model = a_model(encoder, **options)
+    twins(model, path, [(0, 2), (1, 3)], [3.0, 0.25])
+    size = len(model.net.get_submodule(path).bias)
+    pick = Merge(share={path: 2 / size}, kinds=("dense", "conv"))
+    images = torch.randn(6, *SPEC.shape)
+    before, state = model.net(images), copy.deepcopy(model.net.state_dict())
+    small = pick(model)
+    assert torch.allclose(small.net(images), before, atol=1e-5, rtol=1e-5)
+    assert len(small.net.get_submodule(path).bias) == size - 2
+    assert all(torch.equal(value, state[name]) for name, value in model.net.state_dict().items())
+    assert {name: v.shape for name, v in rebuild(small.arch, small.edits).state_dict().items()} == {
+        name: v.shape for name, v in small.net.state_dict().items()
+    }
+    assert pick.decide(model)["layers"][path]["removed"] == 2
+
+
+def test_residual_streams_and_norms_are_left_with_the_reason():
+    spec = InputSpec((1, 16, 16), (0.5,), (0.5,))
+    model = a_model("resnet20", spec=spec, widths=[4, 8, 8])
+    merge = Merge(share=0.5, kinds=("dense", "conv"))
+    left = merge.decide(model)["left"]
+    assert "batch norm" in left["encoder.layer1.0.conv1"]
+    assert left["head"] == "reaches the hash outputs"
+    folded = Fold()(model)
+    decided = merge.decide(folded)
+    assert "meet those of other layers" in decided["left"]["encoder.layer1.0.conv2"]
+    assert decided["layers"]["encoder.layer1.0.conv1"]["removed"] == 2
+    assert set(decided["layers"]) == {f"encoder.layer{s}.{b}.conv1" for s in (1, 2, 3) for b in (0, 1, 2)}
+
+
+def test_scales_are_not_folded_through_a_sigmoid():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Sigmoid(), torch.nn.Linear(4, 2))
+    walk = _Walk(net.to("meta"), _Tracer().trace(net))
+    walk.run(torch.empty(1, 3, device="meta"))
+    found = walk.book.result()
+    real = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Sigmoid(), torch.nn.Linear(4, 2))
+    assert not neurons_of(real, found, "0").scaled
+    assert neurons_of(a_model().net, channels(a_model()), "encoder.fc1").scaled
+
+
+def test_refit_is_better_than_merging_alone(tmp_path):
+    split = load_data("digits?size=16&limit=600")
+    model = a_model("lenet5", widths=[6, 10, 40])
+    pixels = split.queries.pixels
+    before = outputs(model, pixels)
+    for share in (0.2, 0.5):
+        bare = outputs(Merge(share=share)(model), pixels)
+        small = Merge(share=share, refit=400)(model, split, seed=3)
+        fitted = outputs(small, pixels)
+        assert np.square(fitted - before).mean() < 0.7 * np.square(bare - before).mean()
+    save(small, tmp_path / "a.safetensors")
+    assert np.array_equal(outputs(load(tmp_path / "a.safetensors"), pixels), fitted)
+    again = Merge(share=0.5, refit=400)(model, split, seed=3)
+    save(again, tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_the_histogram_decides_without_a_share():
+    model = a_model("lenet300", widths=[60, 30])
+    twins(model, "encoder.fc1", [(0, k) for k in range(1, 40)], [1.0] * 39)
+    figures = Merge().decide(model)["layers"]["encoder.fc1"]
+    assert figures["removed"] >= 39
+    assert figures["saliency"] <= figures["cutoff"]
+    half = Merge(caution=0.5).decide(model)["layers"]["encoder.fc1"]
+    assert half["removed"] == round(figures["removed"] / 2)
+    assert Merge(share=0.0)(model).edits == ()
+
+
+def test_wrong_settings_are_named():
+    with pytest.raises(RecipeError, match="share of"):
+        Merge(share=1.0)
+    with pytest.raises(RecipeError, match="unknown distance"):
+        Merge(distance="far")
+    with pytest.raises(RecipeError, match="kinds are"):
+        Merge(kinds=("pool",))
+    with pytest.raises(RecipeError, match="no layer answers"):
+        Merge(share={"encoder.fc9": 0.5})(a_model())
+    with pytest.raises(InputError, match="training images"):
+        Merge(refit=10)(a_model())

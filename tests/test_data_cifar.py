@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 from hashpress.core.data import load_data
-from hashpress.core.data.batches import CLASSES, Array, read_batch, read_pickle
+from hashpress.core.data.batches import CLASSES, Array, Dtype, read_batch, read_pickle
 from hashpress.core.errors import DataError
 from PIL import Image
 
@@ -211,8 +211,11 @@ def test_pickles_of_other_content_are_refused(change, words):
 
 def test_an_array_with_a_lying_shape_is_none():
     array = Array()
-    array.__setstate__((1, (10**6, 3072), None, False, b"abc"))
-    assert array.array() is None
+    for shape in ((10**6, 3072), (-1, -3072), (2**62, 3072), (1, 3072, 1), (1.0, 3072)):
+        array.__setstate__((1, shape, Dtype("u1"), False, bytes(3072)))
+        assert array.array() is None
+    array.__setstate__((1, (1, 3072), Dtype("u1"), False, bytes(3072)))
+    assert array.array().shape == (1, 3072)
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 3072, binary(*batch(0))[:-1]])

@@ -192,6 +192,13 @@ def test_stratified_keeps_proportions(labels, limit):
         assert abs((labels[chosen] == label).sum() - share) <= 2
 
 
+def test_stratified_is_exact_where_it_can_be():
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(4), [400, 200, 100, 100]))
+    assert np.bincount(labels[stratified(labels, 80, 0)]).tolist() == [40, 20, 10, 10]
+    assert (stratified(labels, 80, 0) == stratified(labels, 80, 0)).all()
+    assert (stratified(labels, 80, 0) != stratified(labels, 80, 1)).any()
+
+
 def test_images_refuse_other_types_and_lengths():
     good, labels = np.zeros((2, 1, 3, 3), np.uint8), np.zeros(2, np.int64)
     assert len(Images(good, labels)) == 2

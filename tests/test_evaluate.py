@@ -129,7 +129,7 @@ def test_margins_hold_their_outputs():
     flips = bit_flips(np.array([[-1.0, -1.0, -1.0, 1.0]]), reference)
     filled = {(margin.low, margin.high): (margin.outputs, margin.flipped) for margin in flips.margins if margin.outputs}
     assert filled == {(0, 1e-6): (1, 1), (1e-5, 1e-4): (1, 1), (0.2, 0.5): (1, 0), (10, float("inf")): (1, 0)}
-    assert flips.below(1e-4) == 2
+    assert (flips.below(1e-4), flips.below(5e-5), flips.below(0)) == (2, 1, 0)
     assert "largest margin of a flipped bit 5e-05" in str(flips)
 
 

@@ -150,6 +150,14 @@ def test_an_empty_ball_has_precision_zero():
     assert recall.tolist() == pytest.approx([0.05, 0.05, 0.05, 1])
 
 
+@given(SMALL, st.integers(0, 4))
+def test_precision_within_a_radius_is_a_share(groups, radius):
+    found = [i < r for n, r in groups[: radius + 1] for i in range(n)]
+    assert precision_within(counts(groups), radius)[0] == pytest.approx(np.mean(found) if found else 0)
+    if radius < len(groups):
+        assert curve(counts(groups))[0][radius] == precision_within(counts(groups), radius)[0]
+
+
 @pytest.mark.parametrize("bits", [3, 12, 48, 70, 300])
 def test_counts_are_brute_force_and_faiss(bits, monkeypatch):
     monkeypatch.setattr("hashpress.hashnets.retrieval.PAIRS", 200)

@@ -37,7 +37,7 @@ def encode(values: np.ndarray) -> tuple[bytes, int] | None:
         return None
     width = context.parts(columns, kernel, rows, MAX_PARTS)
     flat = values.reshape(rows, columns)
-    flags = (flat != 0).astype(np.int64)
+    flags = (flat != 0).astype(np.int8)
     density = min(max(round(float(flags.mean()) * (1 << 16)), 16), (1 << 16) - 16)
     features = _features(flags, kernel, width, density)
     weights = fit(features, flags.reshape(-1), density)
@@ -50,11 +50,10 @@ def encode(values: np.ndarray) -> tuple[bytes, int] | None:
     ) + varint(width)
     encoder = ans.Encoder()
     encoder.push(table.ranks, table.model)
-    probabilities = context.probability(features, weights)
     flat_flags = flags.reshape(-1)
     for begin in reversed(range(0, flat_flags.size, CHUNK)):
         chunk = slice(begin, begin + CHUNK)
-        encoder.push_flags(flat_flags[chunk], probabilities[chunk], FLAG_BITS)
+        encoder.push_flags(flat_flags[chunk], context.probability(features[chunk], weights), FLAG_BITS)
     return head + table.head + encoder.to_bytes(), len(head) + len(table.head)
 
 
@@ -116,4 +115,4 @@ def _features(flags: np.ndarray, kernel: int, width: int, density: int) -> np.nd
     for row, begin, end in context.cells(rows, columns, width):
         features[row, begin:end] = shares.odds(begin, end)
         shares.update(begin, flags[row, begin:end])
-    return features.reshape(-1, 3).astype(np.int64)
+    return features.reshape(-1, 3)

@@ -10,6 +10,8 @@ from ...core.errors import ModelFileError
 from . import ans, tables
 from .bits import ByteReader, signed, varint
 
+NARROW = 1 << 16  # range of values up to which counting beats sorting
+
 
 class Alphabet(NamedTuple):
     """The bytes of the head, the entropy model, and the values as ranks among the symbols."""
@@ -21,7 +23,7 @@ class Alphabet(NamedTuple):
 
 def encode(values: np.ndarray) -> Alphabet | None:
     """Return the alphabet of ``values``, at least one; None when there are too many different ones."""
-    symbols, ranks, counts = np.unique(values, return_inverse=True, return_counts=True)
+    symbols, ranks, counts = _counted(values.reshape(-1))
     if len(symbols) > tables.MAX_SYMBOLS:
         return None
     gaps = np.diff(symbols) - 1
@@ -32,6 +34,17 @@ def encode(values: np.ndarray) -> Alphabet | None:
         return Alphabet(head, None, ranks)
     table, frequencies = tables.encode(counts)
     return Alphabet(head + table, ans.model(frequencies, tables.PRECISION), ranks)
+
+
+def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the symbols, the rank of each value among them and how often each occurs."""
+    low = int(values.min())
+    if int(values.max()) - low > NARROW:
+        return np.unique(values, return_inverse=True, return_counts=True)
+    shifted = values - low
+    counts = np.bincount(shifted)
+    places = np.cumsum(counts > 0) - 1
+    return np.flatnonzero(counts) + low, places.astype(np.int32)[shifted], counts[counts > 0]
 
 
 def decode(reader: ByteReader) -> tuple[np.ndarray, ans.Model]:

@@ -116,5 +116,8 @@ def cells(rows: int, columns: int, width: int) -> Iterator[tuple[int, int, int]]
 
 def probability(features: np.ndarray, weights: Weights) -> np.ndarray:
     """Return how likely a non-zero is, in 1 / 2**14, for odds (N, 3)."""
-    score = features @ np.array([weights.column, weights.beside, weights.row], dtype=np.int64) + weights.bias
+    score = (
+        features.astype(np.int64) @ np.array([weights.column, weights.beside, weights.row], dtype=np.int64)
+        + weights.bias
+    )
     return SQUASH[np.clip(((score + (1 << SHIFT >> 1)) >> SHIFT) + 32, 0, 63)]

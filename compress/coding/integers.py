@@ -15,6 +15,7 @@ from . import adaptive, alphabet, ans
 from .bits import ByteReader, signed
 
 CONSTANT, PACKED, ORDER0, ADAPTIVE = range(4)
+BLOCK = 1 << 16  # values that are packed at once
 
 
 class Coded(NamedTuple):
@@ -30,7 +31,7 @@ def encode(values: np.ndarray) -> Coded:
     if flat.size == 0 or (flat == flat[0]).all():
         payload = bytes([CONSTANT]) + signed(int(flat[0]) if flat.size else 0)
         return Coded(payload, len(payload))
-    candidates = [packed(flat)]
+    candidates = []
     table = alphabet.encode(flat)
     if table is not None:
         encoder = ans.Encoder()
@@ -39,6 +40,9 @@ def encode(values: np.ndarray) -> Coded:
     contextual = adaptive.encode(values)
     if contextual is not None:
         candidates.append(Coded(bytes([ADAPTIVE]) + contextual[0], 1 + contextual[1]))
+    width = (int(flat.max()) - int(flat.min())).bit_length()
+    if not candidates or width * flat.size / 8 < min(len(coded.payload) for coded in candidates):
+        candidates.append(packed(flat))
     return min(candidates, key=lambda coded: len(coded.payload))
 
 
@@ -65,18 +69,26 @@ def packed(flat: np.ndarray) -> Coded:
 
 def pack_bits(values: np.ndarray, width: int) -> bytes:
     """Return ``values`` (N,) uint64 with ``width`` bits each, least significant first."""
-    bits = (values[:, None] >> np.arange(width, dtype=np.uint64)) & np.uint64(1)
-    return np.packbits(bits.astype(np.uint8).reshape(-1), bitorder="little").tobytes()
+    places = np.arange(width, dtype=np.uint64)
+    out = []
+    for begin in range(0, len(values), BLOCK):
+        bits = (values[begin : begin + BLOCK, None] >> places) & np.uint64(1)
+        out.append(np.packbits(bits.astype(np.uint8).reshape(-1), bitorder="little").tobytes())
+    return b"".join(out)
 
 
 def unpack_bits(payload: bytes, width: int, count: int) -> np.ndarray:
     """Return ``count`` uint64 values that :func:`pack_bits` packed."""
-    if len(payload) != (width * count + 7) // 8 or not 1 <= width <= 64:
+    if not 1 <= width <= 64 or len(payload) != (width * count + 7) // 8:
         raise ModelFileError(f"{len(payload)} bytes do not hold {count} values of {width} bits")
-    bits = np.unpackbits(np.frombuffer(payload, dtype=np.uint8), count=width * count, bitorder="little")
+    data = np.frombuffer(payload, dtype=np.uint8)
     values = np.zeros(count, dtype=np.uint64)
-    for place, column in enumerate(bits.reshape(count, width).T):
-        values |= column.astype(np.uint64) << np.uint64(place)
+    for begin in range(0, count, BLOCK):
+        end = min(begin + BLOCK, count)
+        block = data[begin // 8 * width : (end * width + 7) // 8]
+        bits = np.unpackbits(block, count=width * (end - begin), bitorder="little").reshape(-1, width)
+        for place in range(width):
+            values[begin:end] |= bits[:, place].astype(np.uint64) << np.uint64(place)
     return values
 
 

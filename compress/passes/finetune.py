@@ -191,11 +191,11 @@ def pruned_masks(model: HashModel) -> dict[str, Tensor]:
 
 
 def _holder(net: nn.Module, masks: Mapping[str, Tensor]) -> Callable[[], None]:
-    pairs: list[tuple[Any, Tensor]] = [(get_layer(net, path), mask) for path, mask in masks.items()]
+    pairs: list[tuple[Any, Tensor]] = [(get_layer(net, path), ~mask) for path, mask in masks.items()]
 
     @torch.no_grad()
     def hold() -> None:
-        for layer, mask in pairs:
-            layer.weight.mul_(mask)
+        for layer, gone in pairs:
+            layer.weight.masked_fill_(gone, 0.0)
 
     return hold

@@ -53,7 +53,8 @@ class Share:
     """Give every layer a codebook of ``2 ** bits`` values besides zero.
 
     ``bits`` is one number or a table by layer (names, ``re:`` patterns, ``first``, ``head``, ``conv``, ``dense``,
-    ``*``). ``start`` is where k-means begins, or ``optimal``. ``scaled`` gives every output channel a factor of its own.
+    ``*``). ``start`` is where k-means begins, or ``optimal``; without a
+    price on bits. ``scaled`` gives every output channel a factor of its own.
     ``codebook`` is the precision of centres, factors and biases. ``lam`` is the price of one bit, in shares of the
     layers' mean energy per weight; ``importance = "outputs"`` weighs errors by how far they move the outputs, measured
     on training images.
@@ -133,10 +134,10 @@ class Share:
         alive = values[values != 0]
         if not alive.size:
             return Codebook(np.zeros(1), np.zeros(weight.shape, dtype=np.int64), scale)
-        centres = clusters.kmeans(alive, 1 << bits, self.start, seed)
         if self.lam > 0:
-            centres, indices = clusters.priced(values, moved.reshape(-1), centres, self.lam)
+            centres, indices = clusters.priced(values, moved.reshape(-1), 1 << bits, self.lam)
         else:
+            centres = clusters.kmeans(alive, 1 << bits, self.start, seed)
             indices = np.where(values == 0, 0, clusters.nearest(values, centres) + 1)
             centres = np.concatenate([[0.0], centres])
         return Codebook(centres.astype(self.codebook).astype(np.float64), indices.reshape(weight.shape), scale)

@@ -14,6 +14,7 @@ from ..core.model import Arch, Edit, Json
 from ..core.surgery import get_layer, set_layer
 from ..hashnets.build import build
 from .cutting import Narrowed, Repadded
+from .form_edits import Fastfooded, Hashed, ProductQuantized
 from .layers import forms
 from .layers.decoded import replace_form
 
@@ -72,7 +73,9 @@ class Shared:
         replace_form(net, self.layer, forms.Shared(shape, self.entries, scaled=self.scaled, half=self.half))
 
 
-EDITS: dict[str, type[Edit]] = {edit.kind: edit for edit in (Folded, Pruned, Shared, Narrowed, Repadded)}
+EDITS: dict[str, type[Edit]] = {
+    edit.kind: edit for edit in (Folded, Pruned, Shared, Narrowed, Repadded, Hashed, Fastfooded, ProductQuantized)
+}
 
 
 def rebuild(arch: Arch, edits: Sequence[Edit], *, trust_code: bool = False) -> nn.Module:

@@ -6,12 +6,12 @@ The same lines serve numpy and torch; both add in the same order, so both give t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from ..core.errors import InputError
 
-Join = Callable[[Sequence[Any], int], Any]  # np.concatenate or torch.cat
+Join = Callable[[tuple[Any, ...], int], Any]  # np.concatenate or torch.cat
 
 
 def padded_size(size: int) -> int:

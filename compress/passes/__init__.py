@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from .fastfood import Fastfood
 from .finetune import Finetune
 from .fold import Fold
+from .hashed import HashWeights
 from .merge import Merge
 from .narrow import Narrow
+from .pq import ProductQuantize
 from .prune import Prune
 from .share import Share
 from .step import Pass
@@ -14,7 +17,10 @@ PASSES: dict[str, type[Pass]] = {
     "fold": Fold,
     "merge": Merge,
     "narrow": Narrow,
+    "hashed": HashWeights,
+    "fastfood": Fastfood,
     "finetune": Finetune,
     "prune": Prune,
     "share": Share,
+    "pq": ProductQuantize,
 }

@@ -1,0 +1,219 @@
+"""Product quantization with error correction: Q-CNN (Wu et al. 2016, arXiv:1512.06473).
+
+A pass on values, after folding, structure and their fine-tuning. Layers are quantized in the order they run. Each starts
+from k-means on its weight; with images, ``sweeps`` of error correction then fit the responses of the original network to
+the inputs that the layer gets from those already quantized, and set the bias. ``finetune`` behind it moves the
+codewords. Layers that would not become smaller are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...core.data.images import Split
+from ...core.errors import InputError, RecipeError
+from ...core.model import HashModel, Json
+from ...core.progress import track
+from ...core.surgery import get_layer
+from .. import pqfit
+from ..form_edits import MAX_ENTRIES, ProductQuantized
+from ..pqcorrect import correct
+from ..responses import Responses, collect, running_order
+from ..xxhash32 import layer_seed
+from .select import check_keys, skipped, spread, weighted
+from .step import step_of
+
+PRECISIONS = ("float16", "float32")
+WIDTH: Mapping[str, int] = {"conv": 8, "dense": 3}
+ENTRIES: Mapping[str, int] = {"conv": 128, "dense": 32}
+
+
+@dataclass(frozen=True)
+class ProductQuantize:
+    """Quantize sub-vectors of ``width`` channels with ``entries`` codewords, one number each or tables by layer.
+
+    ``sweeps`` of error correction use ``samples`` training images; 0 keeps what k-means found. ``permute`` looks for a
+    better order of the channels first.
+
+    Raises:
+        RecipeError: a setting is out of range.
+    """
+
+    phase: ClassVar[str] = "values"
+    width: int | Mapping[str, int] = 0
+    entries: int | Mapping[str, int] = 0
+    sweeps: int = 5
+    samples: int = 2000
+    damping: float = 0.001
+    permute: bool = False
+    precision: str = "float16"
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        problems = check_keys("pq: skip", self.skip)
+        for name, least, most in (("width", 1, 64), ("entries", 2, MAX_ENTRIES)):
+            table = self.table(name)
+            problems += check_keys(f"pq: {name}", list(table))
+            problems += [
+                f"pq: {name} of {key!r} must be {least} to {most}, got {value}"
+                for key, value in table.items()
+                if not least <= value <= most
+            ]
+        for name, least in (("sweeps", 0), ("samples", 1), ("damping", 0)):
+            if not least <= getattr(self, name) < float("inf"):
+                problems.append(f"pq: {name} must be at least {least}, got {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            problems.append(f"pq: unknown precision {self.precision!r} (there are: {', '.join(PRECISIONS)})")
+        if problems:
+            raise RecipeError(problems)
+
+    def table(self, name: str) -> Mapping[str, int]:
+        """Return ``width`` or ``entries`` by layer; 0 stands for the paper's settings."""
+        value = getattr(self, name)
+        if isinstance(value, Mapping):
+            return value
+        return {"*": value} if value else {"width": WIDTH, "entries": ENTRIES}[name]
+
+    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
+        """Return subspaces, width, entries and bytes without entropy coding of each layer, and ``left``: layer -> reason."""
+        widths: dict[str, int] = spread(self.table("width"), model.net, self.skip)
+        entries: dict[str, int] = spread(self.table("entries"), model.net, self.skip)
+        layers, left = {}, skipped(model.net)
+        plain = weighted(model.net)
+        for path in widths.keys() & entries.keys():
+            layer = plain[path]
+            shape = tuple(layer.weight.shape)
+            if isinstance(layer, nn.Conv2d) and isinstance(layer.padding, str):
+                left[path] = f"padding {layer.padding!r}"
+            if path in left:
+                continue
+            width = min(widths[path], shape[1])
+            size = layout(shape, width, entries[path], value_bytes=2 if self.precision == "float16" else 4)
+            if size.total >= 4 * layer.weight.numel():
+                left[path] = f"codewords and indices of {size.total} bytes would replace {4 * layer.weight.numel()}"
+                continue
+            layers[path] = {
+                "subspaces": -(-shape[1] // width),
+                "width": width,
+                "entries": entries[path],
+                "bytes": size.total,
+                "seed": layer_seed(seed, path),
+            }
+        return {"layers": {path: layers[path] for path in plain if path in layers}, "left": left}
+
+    def __call__(
+        self,
+        model: HashModel,
+        split: Split | None = None,
+        *,
+        seed: int = 0,
+        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
+        work: Path | None = None,  # noqa: ARG002  # as all passes
+    ) -> HashModel:
+        """Return the model with quantized layers.
+
+        Raises:
+            InputError: errors are to be corrected and there are no images.
+        """
+        decision = self.decide(model, split, seed=seed)
+        if self.sweeps and split is None:
+            raise InputError("pq corrects errors on training images; name a data set with --data or set sweeps = 0")
+        net, made, errors = model.copied_net(), [], {}
+        original = model.copied_net()
+        pixels = self._pixels(split, seed)
+        plans = decision["layers"]
+        ran = running_order(net, list(plans), model.arch.input)
+        for path in track([*ran, *(path for path in plans if path not in ran)], "product quantization", len(plans)):
+            plan = plans[path]
+            weight: Any = get_layer(net, path).get_parameter("weight").detach()
+            weight = weight if weight.ndim == 4 else weight[:, :, None, None]
+            order = pqfit.channel_order(weight, plan["width"], seed=plan["seed"]) if self.permute else None
+            codebook, indices = self._codewords(weight, order, plan)
+            edit = ProductQuantized(
+                path, weight.shape[1], plan["width"], codebook.shape[1], self.permute, self.precision == "float16"
+            )
+            bias = None
+            if self.sweeps and path in ran:
+                responses = collect(
+                    original, net, path, pixels, model.arch.input, order=order, seed=plan["seed"]
+                )  # fmt: skip
+                found = correct(
+                    responses, codebook, indices.flatten(2), sweeps=self.sweeps, damping=self.damping
+                )  # fmt: skip
+                codebook, indices = found.codebook, found.indices.view_as(indices)
+                errors[path] = [round(found.errors[0], 6), round(found.errors[-1], 6)]
+                bias = responses
+            edit.apply(net)
+            made.append(edit)
+            fill(get_layer(net, path), codebook, indices, order, bias)
+        step = step_of("pq", self, seed, left=decision["left"], response_errors=errors)
+        return model.edited(net, made, step)
+
+    def _pixels(self, split: Split | None, seed: int) -> np.ndarray:
+        if split is None:
+            return np.empty((0, 1, 1, 1), dtype=np.uint8)
+        count = min(self.samples, len(split.train))
+        chosen = np.random.default_rng(seed).choice(len(split.train), count, replace=False)
+        return split.train.take(np.sort(chosen)).pixels
+
+    def _codewords(self, weight: Tensor, order: Tensor | None, plan: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return codewords (M, K, C) and indices (M, O, kH, kW) of k-means."""
+        arranged = weight if order is None else weight[:, order]
+        points = pqfit.subvectors(arranged, plan["width"])
+        codebook, labels = pqfit.kmeans(points, min(plan["entries"], points.shape[1]), seed=plan["seed"])
+        return codebook, labels.view(len(points), weight.shape[0], *weight.shape[2:])
+
+
+@torch.no_grad()
+def fill(layer: Any, codebook: Tensor, indices: Tensor, order: Tensor | None, responses: Responses | None) -> None:
+    """Put codewords, indices and order into a layer of look-ups, and the bias that ``responses`` ask for."""
+    form = layer.form
+    codebook, indices = pqfit.canonical(codebook, indices)
+    form.codebook.copy_(codebook)
+    form.indices.copy_(indices.view_as(form.indices))
+    if order is not None:
+        form.order.copy_(order)
+    form.settle()
+    if layer.bias is None:
+        return
+    if responses is not None:
+        weight = form().flatten(2) if len(form.shape) == 4 else form()[..., None]  # (O, I, P)
+        weight = weight if order is None else weight[:, order]
+        groups = len(responses.groups)
+        layer.bias.copy_(responses.bias(weight.transpose(1, 2).unflatten(0, (groups, -1))))
+    if form.rounded:
+        layer.bias.copy_(layer.bias.half().float())
+
+
+class Layout(NamedTuple):
+    """Bytes of one product-quantized layer without entropy coding: codewords, and indices of equal width."""
+
+    codewords: int
+    indices: int
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.codewords + self.indices
+
+
+def layout(
+    shape: tuple[int, ...], width: int, entries: int, *, value_bytes: int = 4, block: int | None = None
+) -> Layout:
+    """Return the bytes of a weight (O, I, ...) in codewords of ``width`` channels.
+
+    With ``block`` the indices are packed into blocks of so many bytes that no index straddles, as in the files that
+    the authors released (4,096); else they stand without a gap.
+    """
+    subspaces = -(-shape[1] // width)
+    count = subspaces * shape[0] * int(np.prod(shape[2:]))
+    bits = max(1, (entries - 1).bit_length())
+    packed = -(-count * bits // 8) if block is None else -(-count // (8 * block // bits)) * block
+    return Layout(subspaces * entries * width * value_bytes, packed)

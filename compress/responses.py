@@ -1,0 +1,200 @@
+"""What a layer should answer, and what it is given: responses of the original network beside inputs of the compressed one.
+
+Errors of earlier layers are thereby corrected by later ones (Wu et al. 2016, section 3.3; Zhang et al. 2016 call it
+asymmetric reconstruction). Convolutions are sampled at random places of every image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from ..core.model import InputSpec
+from ..core.surgery import get_layer
+
+CONDENSED = 4096  # inputs of a group up to which many samples are replaced by as many rows as there are inputs
+PER_INPUT = 4  # samples wanted for every input
+BATCH = 50  # images run at once
+
+
+@dataclass(frozen=True)
+class Group:
+    """Centred inputs (R, P, I) and targets (R, O) of one group of channels, and the original weight (O, P, I)."""
+
+    inputs: Tensor
+    targets: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Responses:
+    """The groups of a layer, with the means (G, P, I) and (G, O) that were taken away from inputs and targets."""
+
+    groups: tuple[Group, ...]
+    input_means: Tensor
+    target_means: Tensor
+
+    def bias(self, weights: Tensor) -> Tensor:
+        """Return the bias (G O,) that makes the mean responses of ``weights`` (G, O, P, I) right."""
+        return (self.target_means - torch.einsum("gopi,gpi->go", weights, self.input_means)).reshape(-1)
+
+
+class _Reached(Exception):  # noqa: N818  # no error: the rest of the network need not run
+    pass
+
+
+def running_order(net: nn.Module, paths: list[str], spec: InputSpec) -> list[str]:
+    """Return ``paths`` in the order in which the layers first run; those that never do are left out."""
+    order: list[str] = []
+    handles = [
+        get_layer(net, path).register_forward_pre_hook(lambda _layer, _args, path=path: order.append(path))
+        for path in paths
+    ]
+    try:
+        with torch.inference_mode():
+            net(torch.zeros(1, *spec.shape))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(dict.fromkeys(order))
+
+
+def collect(
+    reference: nn.Module,
+    net: nn.Module,
+    path: str,
+    pixels: np.ndarray,
+    spec: InputSpec,
+    *,
+    order: Tensor | None = None,
+    seed: int = 0,
+) -> Responses:
+    """Return the responses of layer ``path`` of ``reference`` with the inputs that it gets in ``net``.
+
+    ``order`` rearranges the channels (I,) of every group.
+    """
+    layer: Any = get_layer(reference, path)
+    weight = layer.weight.detach()[..., None, None] if isinstance(layer, nn.Linear) else layer.weight.detach()
+    groups = getattr(layer, "groups", 1)
+    outputs, inputs, kernel = weight.shape[0] // groups, weight.shape[1], weight[0, 0].numel()
+    order = torch.arange(inputs) if order is None else order.long()
+    totals = [_Total(inputs * kernel, outputs, centred=layer.bias is not None) for _ in range(groups)]
+    generator = torch.Generator().manual_seed(seed)
+    for given, wanted in _runs(reference, net, path, pixels, spec):
+        points = -(-max(PER_INPUT * inputs * kernel, CONDENSED) // len(pixels))
+        x, y = _samples(layer, given, wanted, points, generator)  # (R, I, kH, kW), (R, O)
+        for group, total in enumerate(totals):
+            part = x[:, group * inputs : (group + 1) * inputs].flatten(2)[:, order].transpose(1, 2)  # (R, P, I)
+            total.add(part.flatten(1), y[:, group * outputs : (group + 1) * outputs])
+    made, means = [], []
+    for group, total in enumerate(totals):
+        rows, targets, *mean = total.finish()
+        own = weight[group * outputs : (group + 1) * outputs].flatten(2)[:, order].transpose(1, 2)
+        made.append(Group(rows.view(-1, kernel, inputs), targets, own.contiguous()))
+        means.append(mean)
+    return Responses(
+        tuple(made),
+        torch.stack([mean[0].view(kernel, inputs) for mean in means]),
+        torch.stack([mean[1] for mean in means]),
+    )
+
+
+def _runs(
+    reference: nn.Module, net: nn.Module, path: str, pixels: np.ndarray, spec: InputSpec
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the layer's input in ``net`` and its output in ``reference``, batch by batch."""
+    caught: dict[str, Tensor] = {}
+
+    def catch_input(_layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        caught["input"] = args[0].detach()
+        raise _Reached
+
+    def catch_output(_layer: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
+        caught["output"] = output.detach()
+        raise _Reached
+
+    handles = [
+        get_layer(net, path).register_forward_pre_hook(catch_input),
+        get_layer(reference, path).register_forward_hook(catch_output),
+    ]
+    try:
+        for start in range(0, len(pixels), BATCH):
+            images = spec.normalise(pixels[start : start + BATCH])
+            for which in (net, reference):
+                try:
+                    with torch.no_grad():
+                        which(images)
+                except _Reached:
+                    continue
+            yield caught["input"], caught["output"]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _samples(
+    layer: Any, given: Tensor, wanted: Tensor, points: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return what the layer sees (R, I, kH, kW) and answers (R, O) at up to ``points`` random places of every image."""
+    if isinstance(layer, nn.Linear):
+        return given.reshape(-1, given.shape[-1], 1, 1), wanted.reshape(-1, wanted.shape[-1])
+    padded = pad(given, (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0])).contiguous()
+    rows, columns = wanted.shape[2:]
+    steps = padded.stride()
+    windows = padded.as_strided(
+        (len(given), rows, columns, given.shape[1], *layer.kernel_size),
+        (steps[0], steps[2] * layer.stride[0], steps[3] * layer.stride[1], steps[1],
+         steps[2] * layer.dilation[0], steps[3] * layer.dilation[1]),
+    )  # fmt: skip
+    places = torch.rand(len(given), rows * columns, generator=generator).argsort(1)[:, :points]
+    image = torch.arange(len(given))[:, None].expand_as(places).reshape(-1)
+    row, column = places.reshape(-1) // columns, places.reshape(-1) % columns
+    return windows[image, row, column], wanted[image, :, row, column]
+
+
+class _Total:
+    """Samples as they come: kept as they are while they are fewer than the inputs, else as their second moments."""
+
+    def __init__(self, inputs: int, outputs: int, *, centred: bool) -> None:
+        self.inputs, self.centred, self.count = inputs, centred, 0
+        self.rows: list[tuple[Tensor, Tensor]] = []
+        self.sums = torch.zeros(inputs + outputs, dtype=torch.float64)
+        self.moments: Tensor | None = None
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Add samples (R, inputs) and (R, outputs)."""
+        self.count += len(x)
+        self.sums += torch.cat([x.sum(0, dtype=torch.float64), y.sum(0, dtype=torch.float64)])
+        self.rows.append((x.float(), y.float()))
+        if self.inputs <= CONDENSED and sum(len(x) for x, _ in self.rows) > self.inputs:
+            self.condense()
+
+    def condense(self) -> None:
+        """Add the kept samples to the moments (inputs, inputs + outputs)."""
+        x, y = (torch.cat(parts) for parts in zip(*self.rows, strict=True))
+        both = torch.cat([x, y], 1)
+        if self.moments is None:
+            self.moments = torch.zeros(self.inputs, both.shape[1], dtype=torch.float64)
+        self.moments += x.T @ both
+        self.rows = []
+
+    def finish(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return inputs, targets and the means that were taken off."""
+        mean = self.sums / max(self.count, 1) if self.centred else torch.zeros_like(self.sums)
+        means = mean[: self.inputs].float(), mean[self.inputs :].float()
+        if self.moments is None:
+            x, y = (torch.cat(parts) for parts in zip(*self.rows, strict=True))
+            return x - means[0], y - means[1], *means
+        if self.rows:
+            self.condense()
+        moments = self.moments - self.count * torch.outer(mean[: self.inputs], mean)
+        gram, cross = moments[:, : self.inputs], moments[:, self.inputs :]
+        gram.diagonal().add_(1e-6 * gram.diagonal().mean() + 1e-30)
+        lower = torch.linalg.cholesky(gram)
+        return lower.T.float().contiguous(), torch.linalg.solve_triangular(lower, cross, upper=False).float(), *means

@@ -12,8 +12,11 @@ from hashpress.compress.channels import _Tracer, _Walk, channels
 from hashpress.compress.edits import rebuild
 from hashpress.compress.merging import Neurons
 from hashpress.compress.modelfile import load, save
+from hashpress.compress.narrowing import cut
 from hashpress.compress.passes.fold import Fold
 from hashpress.compress.passes.merge import Merge, neurons_of
+from hashpress.compress.passes.narrow import thinner
+from hashpress.compress.refit import refit
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
@@ -196,3 +199,17 @@ def test_wrong_settings_are_named():
         Merge(share={"encoder.fc9": 0.5})(a_model())
     with pytest.raises(InputError, match="training images"):
         Merge(refit=10)(a_model())
+
+
+def test_refit_moves_a_constant_into_the_bias():
+    model = a_model("lenet300", widths=[8, 12])
+    layer = model.net.encoder.fc1
+    layer.weight.data[3], layer.bias.data[3] = 0, 2.0
+    found = channels(model)
+    gone = found.layers["encoder.fc1"].outputs[3:4]
+    net = model.copied_net()
+    cut(net, found, gone)
+    pixels = np.random.default_rng(0).integers(0, 256, (200, *SPEC.shape), dtype=np.uint8)
+    refit(net, model.net, thinner(found, gone), pixels, SPEC, ridge=1e-9)
+    expected = model.net.encoder.fc2.bias + 2.0 * model.net.encoder.fc2.weight[:, 3]
+    assert torch.allclose(net.encoder.fc2.bias, expected, atol=1e-4)

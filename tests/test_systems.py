@@ -68,10 +68,29 @@ def test_dpsh_is_the_sum_over_all_pairs(eta, balance):
     np.testing.assert_allclose(system.bank.outputs.numpy(), bank, rtol=1e-6)
 
 
-def test_dpsh_balance_without_pairs_of_one_kind_is_the_plain_mean():
-    theta = numbers(3, 4)
-    for similar in (torch.ones(3, 4, dtype=torch.bool), torch.zeros(3, 4, dtype=torch.bool)):
-        assert torch.equal(pair_likelihood(theta, similar, balance=True), pair_likelihood(theta, similar))
+def test_pairs_of_one_kind_only_have_nothing_to_balance():
+    outputs, others = numbers(3, BITS), numbers(4, BITS, seed=1)
+    for labels in (torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.int64)):
+        values = [
+            pair_likelihood(outputs, labels, others, torch.zeros(4, dtype=torch.int64), balance=balance)
+            for balance in (True, False)
+        ]
+        assert torch.equal(*values)
+
+
+@pytest.mark.parametrize("balance", [True, False])
+def test_pairs_over_several_blocks_agree_with_autograd(balance):
+    outputs, others = numbers(5, BITS).requires_grad_(), numbers(5000, BITS, seed=1)
+    labels, other_labels = (torch.from_numpy(np.random.default_rng(n).integers(0, 4, n)) for n in (5, 5000))
+    loss = pair_likelihood(outputs, labels, others, other_labels, balance=balance)
+    (3 * loss).backward()
+    copy = outputs.detach().clone().requires_grad_()
+    theta, same = 0.5 * copy @ others.T, labels[:, None] == other_labels
+    losses = torch.log1p(torch.exp(theta)) - theta * same
+    expected = (losses[same].mean() + losses[~same].mean()) / 2 if balance else losses.mean()
+    (3 * expected).backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(outputs.grad, copy.grad)
 
 
 def test_dlbhc_is_softmax_on_sigmoids():

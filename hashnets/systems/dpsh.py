@@ -45,8 +45,7 @@ class Dpsh(nn.Module):
         relaxed = self.relax(outputs)
         self.bank.write(batch.index, relaxed, batch.labels)
         others, labels = self.bank.known()
-        similar = batch.labels[:, None] == labels[None, :]
-        likelihood = pair_likelihood(0.5 * relaxed @ others.T, similar, balance=bool(self.balance))
+        likelihood = pair_likelihood(relaxed, batch.labels, others, labels, balance=bool(self.balance))
         return likelihood + self.eta * quantisation_l2(relaxed)
 
     def end_epoch(self) -> None:

@@ -1,0 +1,219 @@
+"""Weights removed or rounded one at a time, the rest moved to make up for it: the optimal brain surgeon, row by row.
+
+The error of a layer's outputs is 1/2 sum over rows of (w - w0) H (w - w0)' with H = 2 X X', the same for all rows. If
+weight p must change by -r, the best the others can do is delta = -r / [H^-1]_pp H^-1[:, p] (Hassibi & Stork 1993); the
+error grows by r^2 / (2 [H^-1]_pp). ``*_exact`` choose the cheapest weight of each row anew every time (OBC, Frantar &
+Alistarh 2022, arXiv:2208.11580; O(d^3) a row); ``*_blocked`` go through the columns in one order for all rows
+(SparseGPT, arXiv:2301.00774; GPTQ, arXiv:2210.17323; O(d^3) a layer). Pure functions in double precision: W (rows, d).
+"""
+
+# ruff: noqa: N803  matrices keep the capital letters of the papers
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Quantiser = Callable[[Tensor, Tensor], Tensor]  # (values, their row numbers) -> the nearest allowed values
+
+ROWS = 64  # rows that are worked on together by the exact forms
+DAMP = 0.01
+
+
+def hessian(inputs: Tensor) -> Tensor:
+    """Return 2 X'X (d, d) of inputs (N, d), one row a sample."""
+    return 2 * inputs.double().T @ inputs.double()
+
+
+def damped(H: Tensor, damp: float = DAMP) -> Tensor:
+    """Return H with ``damp`` times its mean diagonal added, and ones where an input was never seen."""
+    result = H.double().clone()
+    diagonal = result.diagonal()
+    dead = diagonal == 0
+    diagonal += damp * diagonal.mean()
+    diagonal[dead] = diagonal[dead].clamp_min(1.0)
+    return result
+
+
+def error(W: Tensor, changed: Tensor, H: Tensor) -> Tensor:
+    """Return 1/2 (w - w0) H (w - w0)' of each row (rows,): half the squared change of its outputs times two."""
+    delta = (changed - W).double()
+    return 0.5 * torch.einsum("rd,de,re->r", delta, H.double(), delta)
+
+
+def prune_exact(W: Tensor, H: Tensor, keep: int, *, per_row: bool = False) -> Tensor:
+    """Return W with ``keep`` weights left, chosen over all rows (or in each) by what their removal costs.
+
+    Every row is pruned to nothing first, noting the cost of each step; then rows go on by the cheapest next step. A step
+    that became cheaper than one before it is taken together with that one.
+    """
+    W = W.double()
+    rows, size = W.shape
+    trace = torch.cat([_removals(part, H, size)[1] for part in W.split(ROWS)])  # (rows, d)
+    if per_row:
+        steps = torch.full((rows,), size - keep)
+    else:
+        rising = torch.cummax(trace, dim=1).values
+        gone = rows * size - keep
+        order = torch.argsort(rising.flatten(), stable=True)[:gone]
+        steps = torch.bincount(order // size, minlength=rows)
+    done = [_removals(part, H, count)[0] for part, count in zip(W.split(ROWS), steps.split(ROWS), strict=True)]
+    return torch.cat(done)
+
+
+def quantise_exact(W: Tensor, H: Tensor, quantise: Quantiser, step: Tensor | None = None) -> Tensor:
+    """Return W on the quantiser's grid; each row rounds its cheapest weight next (OBQ).
+
+    Weights that were moved off the grid by more than half of ``step`` (rows,) are rounded at once. Zeros stay zero.
+    """
+    W = W.double().clone()
+    result = torch.empty_like(W)
+    for start in range(0, len(W), ROWS):
+        part = slice(start, start + ROWS)
+        result[part] = _rounded(W[part], H, quantise, torch.arange(start, min(start + ROWS, len(W))), step)
+    return result
+
+
+def prune_blocked(W: Tensor, H: Tensor, density: float, *, block: int = 128, scope: str = "block") -> Tensor:
+    """Return W with ``density`` of its weights left; columns are decided a block at a time and in their order.
+
+    A weight's cost is w^2 / [U]_pp^2 with U the upper Cholesky factor of H^-1, compared within the block (``scope``
+    ``block``) or, before anything moves, in the whole layer (``layer``).
+    """
+    W = W.double().clone()
+    U = _factor(H)
+    diagonal = U.diagonal()
+    mask = None
+    if scope == "layer":
+        mask = _lowest((W / diagonal).square(), 1 - density)
+    for start in range(0, W.shape[1], block):
+        end = min(start + block, W.shape[1])
+        gone = (
+            mask[:, start:end]
+            if mask is not None
+            else _lowest((W[:, start:end] / diagonal[start:end]).square(), 1 - density)
+        )
+        _sweep(
+            W, U, start, end, lambda column, at, gone=gone, start=start: torch.where(gone[:, at - start], 0.0, column)
+        )
+    return W
+
+
+def quantise_blocked(
+    W: Tensor, H: Tensor, quantise: Quantiser, *, block: int = 128, by_diagonal: bool = True, keep_zeros: bool = True
+) -> Tensor:
+    """Return W on the quantiser's grid, column after column (GPTQ); ``by_diagonal`` takes the largest [H]_pp first.
+
+    With ``keep_zeros`` weights that are exactly zero stay so and do not make up for others.
+    """
+    order = torch.argsort(H.diagonal(), descending=True, stable=True) if by_diagonal else torch.arange(len(H))
+    V = W.double()[:, order].clone()
+    U = _factor(H[order][:, order])
+    zero = V == 0 if keep_zeros else torch.zeros_like(V, dtype=torch.bool)
+    rows = torch.arange(len(V))
+
+    def nearest(column: Tensor, at: int) -> Tensor:
+        return torch.where(zero[:, at], 0.0, quantise(column, rows))
+
+    for start in range(0, V.shape[1], block):
+        _sweep(V, U, start, min(start + block, V.shape[1]), nearest)
+    result = torch.empty_like(V)
+    result[:, order] = V
+    return result
+
+
+def best_given_mask(W: Tensor, H: Tensor, mask: Tensor) -> Tensor:
+    """Return the weights that are best when only those in ``mask`` (rows, d) may differ from zero."""
+    result = torch.zeros_like(W, dtype=torch.float64)
+    target = W.double() @ H.double()  # (rows, d)
+    for row, kept in enumerate(mask):
+        index = torch.nonzero(kept).flatten()
+        if len(index):
+            result[row, index] = torch.linalg.solve(H.double()[index][:, index], target[row, index])
+    return result
+
+
+def _removals(W: Tensor, H: Tensor, steps: int | Tensor) -> tuple[Tensor, Tensor]:
+    """Remove ``steps`` weights from each row, cheapest first; return the rows and each step's cost (rows, most)."""
+    W = W.clone()
+    rows, size = W.shape
+    inverse = torch.linalg.inv(H.double()).expand(rows, size, size).clone()
+    alive = torch.ones_like(W, dtype=torch.bool)
+    count = torch.as_tensor(steps).expand(rows)
+    most = int(count.max()) if rows else 0
+    costs = torch.zeros(rows, most, dtype=torch.float64)
+    number = torch.arange(rows)
+    for step in range(most):
+        going = step < count
+        diagonal = inverse.diagonal(dim1=1, dim2=2)
+        cost = torch.where(alive, W.square() / (2 * diagonal.clamp_min(1e-300)), torch.inf)
+        costs[:, step], place = cost.min(dim=1)
+        _settle(W, inverse, number, place, W[number, place], going)
+        alive[number, place] &= ~going
+        W = torch.where(alive, W, 0.0)
+    return W, costs
+
+
+def _rounded(W: Tensor, H: Tensor, quantise: Quantiser, names: Tensor, step: Tensor | None) -> Tensor:
+    rows, size = W.shape
+    inverse = torch.linalg.inv(H.double()).expand(rows, size, size).clone()
+    alive = W != 0
+    result = torch.zeros_like(W)
+    number = torch.arange(rows)
+    going = torch.ones(rows, dtype=torch.bool)
+    for place in range(size):  # weights that are zero for good take no part
+        zero = ~alive[:, place]
+        if zero.any():
+            _settle(W, inverse, number, torch.full((rows,), place), torch.zeros(rows, dtype=W.dtype), zero)
+    for _ in range(size):
+        going = alive.any(dim=1)
+        if not going.any():
+            break
+        missing = W - quantise(W, names[:, None].expand_as(W))
+        diagonal = inverse.diagonal(dim1=1, dim2=2).clamp_min(1e-300)
+        cost = torch.where(alive, missing.square() / diagonal, torch.inf)
+        if step is not None:
+            far = alive & (missing.abs() > 0.5 * step[names][:, None] * (1 + 1e-9))
+            cost = torch.where(far, -missing.abs(), cost)
+        place = cost.argmin(dim=1)
+        change = missing[number, place]
+        value = W[number, place] - change
+        result[number, place] = torch.where(going, value, result[number, place])
+        _settle(W, inverse, number, place, change, going)
+        alive[number, place] &= ~going
+    return result
+
+
+def _settle(W: Tensor, inverse: Tensor, number: Tensor, place: Tensor, change: Tensor, going: Tensor) -> None:
+    """Take ``change`` (rows,) off the weight at ``place``, move the others, and take it out of the inverse, in place."""
+    column = inverse[number, :, place]  # (rows, d)
+    pivot = inverse[number, place, place].clamp_min(1e-300)
+    W -= torch.where(going, change / pivot, 0.0)[:, None] * column
+    inverse -= torch.where(going, 1 / pivot, 0.0)[:, None, None] * column[:, :, None] * column[:, None, :]
+
+
+def _sweep(W: Tensor, U: Tensor, start: int, end: int, settle: Callable[[Tensor, int], Tensor]) -> None:
+    """Settle the columns ``start`` to ``end`` one by one; later columns make up, those behind the block at its end."""
+    errors = torch.empty(len(W), end - start, dtype=W.dtype)
+    for at in range(start, end):
+        value = settle(W[:, at], at)
+        errors[:, at - start] = (W[:, at] - value) / U[at, at]
+        W[:, at + 1 : end] -= errors[:, at - start, None] * U[at, at + 1 : end]
+        W[:, at] = value
+    W[:, end:] -= errors @ U[start:end, end:]
+
+
+def _factor(H: Tensor) -> Tensor:
+    """Return U, upper triangular, with H^-1 = U' U."""
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(H.double()))
+    return torch.linalg.cholesky(inverse, upper=True)
+
+
+def _lowest(costs: Tensor, share: float) -> Tensor:
+    """Return a mask of the lowest ``share`` of all costs, exactly so many."""
+    count = round(share * costs.numel())
+    mask = torch.zeros(costs.numel(), dtype=torch.bool)
+    mask[torch.argsort(costs.flatten(), stable=True)[:count]] = True
+    return mask.view_as(costs)

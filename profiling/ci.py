@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .budget import Excess
 from .report import Report, show
@@ -36,7 +36,7 @@ def markdown(report: Report, excesses: Sequence[Excess], baseline: Report | None
     return "\n".join(rows).rstrip() + "\n"
 
 
-def annotations(report: Report, excesses: Sequence[Excess], baseline: Report | None = None, why: bool = True) -> str:  # noqa: ARG001
+def github(report: Report, excesses: Sequence[Excess], baseline: Report | None = None, why: bool = True) -> str:  # noqa: ARG001
     """Return GitHub's workflow commands, one line an excess."""
     lines = []
     for excess in excesses:
@@ -46,7 +46,11 @@ def annotations(report: Report, excesses: Sequence[Excess], baseline: Report | N
     return "".join(lines)
 
 
-STYLES = {"text": text, "markdown": markdown, "github": annotations}
+STYLES: dict[str, Callable[[Report, Sequence[Excess], Report | None, bool], str]] = {
+    "text": text,
+    "markdown": markdown,
+    "github": github,
+}
 
 
 def _row(cells: Sequence[str]) -> str:

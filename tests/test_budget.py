@@ -6,7 +6,7 @@ import pytest
 from hashpress.core.errors import BudgetError
 from hashpress.profiling.blame import contributions
 from hashpress.profiling.budget import Limit, check, load_budget, parse_budget
-from hashpress.profiling.ci import annotations, markdown, text
+from hashpress.profiling.ci import github, markdown, text
 from hashpress.profiling.report import Figure
 from reports import report
 
@@ -166,10 +166,10 @@ def test_markdown_for_pull_requests():
 def test_github_annotations_are_escaped():
     now = report()
     found = (replace(check(now, budget(latency__p50="1 ms"))[0], why=("50 % of\nit", "a:b,c")),)
-    (line,) = annotations(now, found).splitlines()
+    (line,) = github(now, found).splitlines()
     assert line.startswith("::error title=over budget%3A latency.p50::small.bundle: latency.p50")
     assert line.endswith("; 50 %25 of%0Ait; a:b,c")
-    warning = annotations(now, check(now, budget(latency__p50={"limit": "1 ms", "level": "warn"})))
+    warning = github(now, check(now, budget(latency__p50={"limit": "1 ms", "level": "warn"})))
     assert warning.startswith("::warning ")
 
 

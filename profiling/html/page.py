@@ -159,7 +159,7 @@ def _rows(reports: Sequence[Report]) -> list[dict[str, Any]]:
 
 
 def _filled(report: Report) -> dict[str, Any]:
-    empty = {"settings": {}, "before": {}, "after": {}, "seed": None, "name": ""}
+    empty: dict[str, Any] = {"settings": {}, "before": {}, "after": {}, "seed": None, "name": ""}
     return {
         **report.to_json(),
         "machine": {"cpu": None, **report.machine},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,15 +62,17 @@ def _safetensors(path: Path) -> Tensors:
 
 def _torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about protocols; what matters is raised
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as fault:
-        code = re.search(r"GLOBAL (\S+)|Unsupported (?:class|global|operand)[^ ]* (\S+)", str(fault))
+        code = re.search(r"GLOBAL (\S+)|Unsupported operand (\d+)", str(fault))
         if code is None:
             raise CheckpointError(f"{path} is damaged or not a checkpoint ({_first_line(fault)})") from fault
-        name = next(filter(None, code.groups()))
+        name = code[1] or f"opcode {code[2]}"
         raise CheckpointError(
-            f"{path} is a pickle that runs code when it is opened ({name}) and was not opened; if you trust where it "
-            f"comes from: hashpress import --unpickle {path}"
+            f"{path} is a pickle that may run code when it is opened ({name}) and was not opened; if you trust where "
+            f"it comes from: hashpress import --unpickle {path}"
         ) from fault
     except Exception as fault:  # a hostile or cut-off pickle can make the unpickler fail in any way
         raise CheckpointError(

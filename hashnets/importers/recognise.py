@@ -6,7 +6,7 @@ The preprocessing is the one the encoder was published with, unless an input is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -112,7 +112,9 @@ def _problems(arch: Arch, tensors: Tensors) -> list[str]:
         with torch.device("meta"):
             expected = build(arch).encoder.state_dict()
     except (InputError, RuntimeError, OverflowError) as fault:
-        return [f"options {dict(arch.options)}: {fault}"]
+        usual = replace(arch, input=ENCODERS[arch.encoder].input)
+        others = [f"{name} is unknown" for name in tensors] if usual == arch else _problems(usual, tensors)
+        return [str(fault), *others]
     problems = []
     for name, value in expected.items():
         if name in tensors:

@@ -221,8 +221,8 @@ def test_garbage_is_refused_in_our_own_words(payload: bytes, shape: tuple[int, .
         assert back.shape == shape
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.integers(0, 10**6), st.integers(0, 255), st.sampled_from(["order0", "patchy", "packed", "one value"]))
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 255), st.sampled_from(["order0", "packed", "one value"]))
 def test_changed_bytes_never_crash(place: int, byte: int, name: str) -> None:
     values = CASES[name]
     payload = bytearray(integers.encode(values).payload)

@@ -16,6 +16,7 @@ import numpy as np
 ODDS = 16  # logarithmic odds count in sixteenths of a factor of two
 WEIGHT = 32  # a weight of 32 is one
 PRIOR = 4  # rows that the average density counts for
+NARROWEST = 64  # columns of a part
 ROW_PRIOR = 16  # columns that the average density counts for
 REACH = 2  # columns on either side that count as beside a dense layer's column
 SHIFT = 7  # ODDS * WEIGHT units a factor of two, four classes a factor of two
@@ -101,9 +102,9 @@ def logarithm(value: np.ndarray) -> np.ndarray:
 
 
 def parts(columns: int, kernel: int, rows: int, most: int) -> int:
-    """Return the width of a part: whole channels, so that there are at most ``most`` parts, or one a row."""
+    """Return the width of a part: whole channels, at least 64 columns, at most ``most`` parts, or one a row."""
     channels = columns // kernel
-    per_row = max(min(most // max(rows, 1), channels), 1)
+    per_row = max(min(most // max(rows, 1), columns // NARROWEST), 1)
     return -(-channels // per_row) * kernel
 
 

@@ -1,0 +1,224 @@
+"""Damaged and hostile model files: one line of ModelFileError, no crash, no hang, no large allocation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hashpress.compress import container, modelfile, reader
+from hashpress.compress.passes import Prune, Share
+from hashpress.core.errors import ModelFileError
+from hashpress.core.model import HashModel, InputSpec
+from hashpress.hashnets.build import build, default_arch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+TINY = InputSpec((1, 4, 4), (0.5,), (0.25,))
+
+
+@pytest.fixture(scope="module")
+def tiny() -> bytes:
+    arch = default_arch("lenet300", 4, TINY, widths=(6, 5))
+    model = Share(bits=2)(Prune(density=0.4)(HashModel(build(arch).eval(), arch)))
+    return b"".join(modelfile.content(model))
+
+
+def refused(path: Path, content: bytes) -> str:
+    path.write_bytes(content)
+    for read in (modelfile.load, reader.read_dense, reader.read_manifest, reader.sections):
+        try:
+            read(path)
+        except ModelFileError as fault:
+            text = str(fault)
+            assert "\n" not in text
+            assert len(text) < 600
+        else:
+            if read is modelfile.load:
+                pytest.fail("a bad file was loaded")
+    return text
+
+
+def signed(header: bytes, body: bytes) -> bytes:
+    """Return a file whose checksum is right, as a hostile writer would make it."""
+    content = len(header).to_bytes(8, "little") + header + body
+    return content + hashlib.sha256(content).digest()[:8]
+
+
+def remade(content: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
+    """Return the file with another manifest, everything else consistent."""
+    length = int.from_bytes(content[:8], "little")
+    sizes = json.loads(content[8 : 8 + length])["manifest"]["data_offsets"]
+    start = 8 + length
+    manifest = json.loads(zlib.decompress(content[start + sizes[0] : start + sizes[1]]))
+    changed = change(manifest)
+    manifest = manifest if changed is None else changed
+    packed = manifest if isinstance(manifest, bytes) else zlib.compress(json.dumps(manifest).encode())
+    streams = content[start + sizes[1] : -8]
+    return signed(container._header({}, len(packed), len(streams))[8:], packed + streams)
+
+
+def test_every_flipped_bit_is_found(tiny: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "flipped"
+    for place in range(len(tiny) * 8):
+        flipped = bytearray(tiny)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(ModelFileError):
+            reader.checked(path)
+
+
+def test_every_truncation_is_found(tiny: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "short"
+    for length in range(len(tiny)):
+        path.write_bytes(tiny[:length])
+        with pytest.raises(ModelFileError):
+            reader.checked(path)
+    refused(path, tiny[: len(tiny) // 2])
+    refused(path, tiny + b"\0")
+
+
+def test_remade_without_change_loads(tiny: bytes, tmp_path: Path) -> None:
+    (tmp_path / "same").write_bytes(remade(tiny, lambda _: None))
+    modelfile.load(tmp_path / "same")
+
+
+CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "wrong architecture": (lambda m: m["arch"].update(encoder="lenet5"), "lenet5|expected"),
+    "unknown encoder": (lambda m: m["arch"].update(encoder="lenet301"), "lenet300"),
+    "code": (lambda m: m["arch"].update(encoder="os:system"), "trust_code"),
+    "more bits": (lambda m: m["arch"].update(bits=5), r"head\.\S+: expected"),
+    "no bits": (lambda m: m["arch"].update(bits=0), "at least one bit"),
+    "huge bits": (lambda m: m["arch"].update(bits=10**15), "expected|built"),
+    "bits as text": (lambda m: m["arch"].update(bits="4"), "bits of the architecture must be int"),
+    "huge width": (lambda m: m["arch"]["options"].update(widths=[10**9, 10**9]), "expected|built"),
+    "odd option": (lambda m: m["arch"]["options"].update(depth=3), "no option"),
+    "odd widths": (lambda m: m["arch"]["options"].update(widths="ab"), "widths|built"),
+    "huge input": (lambda m: m["arch"]["input"].update(shape=[10**30]), "input shape"),
+    "no arch": (lambda m: m.pop("arch") and None, "keys"),
+    "list": (lambda m: [m], "an object was expected"),
+    "null arch": (lambda m: m.update(arch=None), "architecture must have"),
+    "edits no list": (lambda m: m.update(edits={}), "must be lists"),
+    "unknown edit": (lambda m: m["edits"].append({"kind": "folder"}), "folded"),
+    "edit of no layer": (lambda m: m["edits"].append({"kind": "pruned", "layers": ["x.y"]}), "no layer 'x.y'"),
+    "edit twice": (lambda m: m["edits"].append(m["edits"][-1]), "expected"),
+    "negative codebook": (lambda m: m["edits"][-1].update(entries=-1), "entries"),
+    "huge codebook": (lambda m: m["edits"][-1].update(entries=10**12), "entries"),
+    "NaN": (lambda m: zlib.compress(json.dumps(m).replace('"bits": 4', '"bits": NaN').encode()), "NaN"),
+    "key twice": (lambda m: zlib.compress(json.dumps(m).replace('"arch"', '"arch": 1, "arch"', 1).encode()), "twice"),
+    "deep": (lambda _: zlib.compress(b'{"a":' * 200_000), "JSON"),
+    "bomb": (lambda _: zlib.compress(b" " * (1 << 28)), "larger than"),
+    "no zlib": (lambda _: b"manifest", "unpacked"),
+    "trailing": (lambda m: zlib.compress(json.dumps(m).encode()) + b"x", "followed"),
+    "row short": (lambda m: m["coded"][0].pop() and None, "list of 5"),
+    "row size": (lambda m: m["coded"][0].__setitem__(3, m["coded"][0][3] + 1), "add up"),
+    "row negative": (lambda m: m["coded"][0].__setitem__(3, -1), "impossible size"),
+    "row float": (lambda m: m["coded"][0].__setitem__(3, 1.5), "impossible size"),
+    "row huge": (lambda m: m["coded"][0].__setitem__(2, [10**6, 10**6]), "announced"),
+    "row huge exponent": (lambda m: m["coded"][0].__setitem__(2, [10**300]), "impossible size"),
+    "row type": (lambda m: m["coded"][0].__setitem__(1, "F99"), "no name, type or shape"),
+    "row name": (lambda m: m["coded"][0].__setitem__(0, m["coded"][1][0]), "twice"),
+    "row other name": (lambda m: m["coded"][0].__setitem__(0, "nobody"), "no such tensor"),
+    "row order": (lambda m: m["coded"].reverse(), "stream|expected|hold"),
+    "history": (lambda m: m["history"].append({"nome": "x"}), "history"),
+    "history type": (lambda m: m["history"].append({"name": "x", "seed": "y"}), "history"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_hostile_manifests(tiny: bytes, tmp_path: Path, name: str) -> None:
+    change, message = CHANGES[name]
+    content = remade(tiny, change)
+    tracemalloc.start()
+    path = tmp_path / "hostile"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=message) as caught:
+        modelfile.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 << 20
+    assert "\n" not in str(caught.value)
+    refused(path, content)
+
+
+HEADERS: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "header"),
+    "pickle": (b"\x80\x02}q\x00X\x05\x00\x00\x00hello." * 4, "not a safetensors file"),
+    "announced": ((1 << 60).to_bytes(8, "little") + b"{}", "not a safetensors file"),
+    "zeros": (bytes(4096), "JSON"),
+    "foreign": (b"\x02" + bytes(7) + b"{}", "no key 'hashpress'"),
+    "text": (b"\x0c" + bytes(7) + b'{"a": 1}    ', "no key 'hashpress'"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_files_of_others(tmp_path: Path, name: str) -> None:
+    content, message = HEADERS[name]
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=message):
+        modelfile.load(path)
+
+
+def test_folders_and_missing_files(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(ModelFileError, match="cannot read model file"):
+            modelfile.load(path)
+
+
+def header(**entries: Any) -> bytes:
+    text = json.dumps({"__metadata__": {"hashpress": "1"}, **entries}, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)
+
+
+def entry(begin: int, end: int, shape: list[Any] | None = None, dtype: str = "U8") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": [end - begin] if shape is None else shape, "data_offsets": [begin, end]}
+
+
+def test_headers_that_lie(tmp_path: Path) -> None:
+    path = tmp_path / "lie"
+    body = bytes(16)
+    good = {"manifest": entry(0, 8), "streams": entry(8, 16), "check": entry(16, 24)}
+    lies = [
+        {**good, "streams": entry(0, 8)},  # overlapping
+        {**good, "streams": entry(9, 17)},  # a hole
+        {**good, "check": entry(16, 25)},
+        {**good, "manifest": entry(0, 8, [1 << 40, 1 << 40])},
+        {**good, "manifest": entry(0, 8, [-8])},
+        {**good, "manifest": entry(0, 8, ["8"])},
+        {**good, "manifest": entry(0, 8, dtype="U9")},
+        {"a": entry(0, 0, [0, 1 << 47]), **good},
+        {"a": 3, **good},
+        {"check": entry(0, 8), "manifest": entry(8, 16), "streams": entry(16, 24)},
+        {},
+    ]
+    for lie in lies:
+        refused(path, signed(header(**lie), body))
+    other = header(**good).replace(b'"1"', b'"2"')
+    assert "format '2'" in refused(path, signed(other, body))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_changed_streams_with_a_right_checksum(tiny: bytes, tmp_path: Path, data: st.DataObject) -> None:
+    """Whoever knows the checksum can change streams: then load refuses or gives finite shapes, nothing else."""
+    changed = bytearray(tiny)
+    length = int.from_bytes(tiny[:8], "little")
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(8 + length, len(tiny) - 9))] = data.draw(st.integers(0, 255))
+    content = bytes(changed[:-8])
+    path = tmp_path / "changed"
+    path.write_bytes(content + hashlib.sha256(content).digest()[:8])
+    try:
+        model = modelfile.load(path)
+        dense = reader.read_dense(path)
+    except ModelFileError:
+        return
+    assert model.net.state_dict()["head.bias"].shape == (4,)
+    assert all(isinstance(value, np.ndarray) for value in dense.values())

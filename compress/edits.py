@@ -14,6 +14,7 @@ from ..core.model import Arch, Edit, Json
 from ..core.surgery import get_layer, set_layer
 from ..hashnets.build import build
 from .cutting import Narrowed, Repadded
+from .factored import Factored
 from .form_edits import Fastfooded, Hashed, ProductQuantized
 from .layers import forms
 from .layers.decoded import replace_form
@@ -74,7 +75,8 @@ class Shared:
 
 
 EDITS: dict[str, type[Edit]] = {
-    edit.kind: edit for edit in (Folded, Pruned, Shared, Narrowed, Repadded, Hashed, Fastfooded, ProductQuantized)
+    edit.kind: edit
+    for edit in (Folded, Pruned, Shared, Narrowed, Repadded, Factored, Hashed, Fastfooded, ProductQuantized)
 }
 
 

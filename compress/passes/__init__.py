@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from .cp import Cp
 from .fastfood import Fastfood
 from .finetune import Finetune
 from .fold import Fold
 from .hashed import HashWeights
+from .lowrank import LowRank
 from .merge import Merge
 from .narrow import Narrow
 from .pq import ProductQuantize
@@ -17,6 +19,8 @@ PASSES: dict[str, type[Pass]] = {
     "fold": Fold,
     "merge": Merge,
     "narrow": Narrow,
+    "cp": Cp,
+    "lowrank": LowRank,
     "hashed": HashWeights,
     "fastfood": Fastfood,
     "finetune": Finetune,

@@ -1,0 +1,139 @@
+"""Chains of plain layers in the place of one: what low-rank passes put in.
+
+=============  ===================================================  =================
+form           layers                                               ranks
+=============  ===================================================  =================
+``cp4``        1x1, kx1 depthwise, 1xk depthwise, 1x1               (R,)
+``cp3``        1x1, kxk depthwise, 1x1                              (R,)
+``tucker2``    1x1, kxk, 1x1                                        (outputs, inputs)
+``lowrank``    kxk with few filters, 1x1 (dense layers: two)        (filters,)
+``lowrank3d``  kx1, 1xk, 1x1                                        (between, filters)
+=============  ===================================================  =================
+
+Stride, padding and dilation of an axis stand on the layer that spans this axis; the bias on the last layer. Of a grouped
+convolution every group has these ranks of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...core.errors import InputError, lookup
+
+Ranks = tuple[int, ...]
+MAX_RANK = 1 << 16
+BOTH, ROWS, COLUMNS, POINT = (True, True), (True, False), (False, True), (False, False)
+
+
+def chain(layer: nn.Conv2d | nn.Linear, form: str, ranks: Ranks, *, bias: bool) -> nn.Sequential:
+    """Return the layers of ``form``, without meaningful values, where ``layer`` lives.
+
+    Raises:
+        InputError: an unknown form, or ranks or a layer that it does not take.
+    """
+    maker, count = lookup(FORMS, form, "form of a factored layer")
+    if len(ranks) != count or not all(1 <= rank <= MAX_RANK for rank in ranks):
+        raise InputError(f"form {form!r} takes {count} ranks from 1 to {MAX_RANK}, got {list(ranks)}")
+    if isinstance(layer, nn.Linear):
+        if form != "lowrank":
+            raise InputError(f"form {form!r} is for convolutions, found a dense layer")
+        where: dict[str, Any] = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+        first = nn.Linear(layer.in_features, ranks[0], bias=False, **where)
+        return nn.Sequential(first, nn.Linear(ranks[0], layer.out_features, bias=bias, **where))
+    if not isinstance(layer, nn.Conv2d) or layer.padding_mode != "zeros":
+        raise InputError(f"form {form!r} is for convolutions with zero padding, found a {type(layer).__name__}")
+    return nn.Sequential(*maker(layer, ranks, bias))
+
+
+def _part(
+    layer: nn.Conv2d, inputs: int, outputs: int, axes: tuple[bool, bool], groups: int, *, bias: bool
+) -> nn.Conv2d:
+    """Return a convolution that spans the given axes of ``layer`` and is 1 wide along the others."""
+
+    def along(values: Sequence[int], other: int) -> tuple[int, int]:
+        first, second = (value if spans else other for value, spans in zip(values, axes, strict=True))
+        return first, second
+
+    padding = layer.padding if isinstance(layer.padding, str) else along(layer.padding, 0)
+    return nn.Conv2d(
+        inputs, outputs, along(layer.kernel_size, 1), along(layer.stride, 1), padding, along(layer.dilation, 1),
+        groups, bias=bias, device=layer.weight.device, dtype=layer.weight.dtype,
+    )  # fmt: skip
+
+
+def _cp4(layer: nn.Conv2d, ranks: Ranks, bias: bool) -> list[nn.Conv2d]:
+    groups, wide = layer.groups, layer.groups * ranks[0]
+    return [
+        _part(layer, layer.in_channels, wide, POINT, groups, bias=False),
+        _part(layer, wide, wide, ROWS, wide, bias=False),
+        _part(layer, wide, wide, COLUMNS, wide, bias=False),
+        _part(layer, wide, layer.out_channels, POINT, groups, bias=bias),
+    ]
+
+
+def _cp3(layer: nn.Conv2d, ranks: Ranks, bias: bool) -> list[nn.Conv2d]:
+    groups, wide = layer.groups, layer.groups * ranks[0]
+    return [
+        _part(layer, layer.in_channels, wide, POINT, groups, bias=False),
+        _part(layer, wide, wide, BOTH, wide, bias=False),
+        _part(layer, wide, layer.out_channels, POINT, groups, bias=bias),
+    ]
+
+
+def _tucker2(layer: nn.Conv2d, ranks: Ranks, bias: bool) -> list[nn.Conv2d]:
+    groups = layer.groups
+    return [
+        _part(layer, layer.in_channels, groups * ranks[1], POINT, groups, bias=False),
+        _part(layer, groups * ranks[1], groups * ranks[0], BOTH, groups, bias=False),
+        _part(layer, groups * ranks[0], layer.out_channels, POINT, groups, bias=bias),
+    ]
+
+
+def _lowrank(layer: nn.Conv2d, ranks: Ranks, bias: bool) -> list[nn.Conv2d]:
+    groups = layer.groups
+    return [
+        _part(layer, layer.in_channels, groups * ranks[0], BOTH, groups, bias=False),
+        _part(layer, groups * ranks[0], layer.out_channels, POINT, groups, bias=bias),
+    ]
+
+
+def _lowrank3d(layer: nn.Conv2d, ranks: Ranks, bias: bool) -> list[nn.Conv2d]:
+    groups = layer.groups
+    return [
+        _part(layer, layer.in_channels, groups * ranks[0], ROWS, groups, bias=False),
+        _part(layer, groups * ranks[0], groups * ranks[1], COLUMNS, groups, bias=False),
+        _part(layer, groups * ranks[1], layer.out_channels, POINT, groups, bias=bias),
+    ]
+
+
+FORMS: dict[str, tuple[Callable[[nn.Conv2d, Ranks, bool], list[nn.Conv2d]], int]] = {
+    "cp4": (_cp4, 1),
+    "cp3": (_cp3, 1),
+    "tucker2": (_tucker2, 2),
+    "lowrank": (_lowrank, 1),
+    "lowrank3d": (_lowrank3d, 2),
+}
+
+
+@torch.no_grad()
+def fill(layers: Any, weights: Sequence[Sequence[np.ndarray]], bias: np.ndarray | None) -> None:
+    """Put values into a chain: for every layer its weights group by group, and the bias of the last.
+
+    A matrix becomes a 1x1 kernel; of a depthwise layer a matrix (R, places) its kernels.
+    """
+    for layer, groups in zip(layers, weights, strict=True):
+        whole = np.concatenate(list(groups)).reshape(tuple(layer.weight.shape))
+        layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(whole)))
+    if bias is not None:
+        layers[-1].bias.copy_(torch.from_numpy(np.ascontiguousarray(bias)))
+
+
+def group_kernels(layer: nn.Conv2d | nn.Linear) -> list[np.ndarray]:
+    """Return the weights of each group, float64 (T / groups, S / groups, kh, kw), of a dense layer one (O, I)."""
+    weight = layer.weight.detach().double().cpu().numpy()
+    return np.split(weight, getattr(layer, "groups", 1))

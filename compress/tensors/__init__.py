@@ -1,0 +1,1 @@
+"""Tensor methods on plain arrays: decompositions, low-rank reconstruction, choice of ranks."""

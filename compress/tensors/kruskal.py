@@ -1,0 +1,102 @@
+"""Sums of rank-1 terms: a tensor (I_1, ..., I_N) as factors (I_n, R), one column of each per term."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+Factors = tuple[np.ndarray, ...]  # each (I_n, R), float64
+
+
+def full(factors: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the tensor that the factors stand for."""
+    rows = khatri_rao(factors[1:])
+    return (factors[0] @ rows.T).reshape([len(factor) for factor in factors])
+
+
+def khatri_rao(factors: Sequence[np.ndarray]) -> np.ndarray:
+    """Return (I_1 ... I_N, R), the column-wise Kronecker product; the last index moves fastest."""
+    product = factors[0]
+    for factor in factors[1:]:
+        product = (product[:, None, :] * factor[None, :, :]).reshape(-1, factor.shape[1])
+    return product
+
+
+def gram(factors: Sequence[np.ndarray], skip: int | None = None) -> np.ndarray:
+    """Return (R, R), the element-wise product of the factors' Gram matrices, without that of mode ``skip``."""
+    rank = factors[0].shape[1]
+    product = np.ones((rank, rank))
+    for mode, factor in enumerate(factors):
+        if mode != skip:
+            product *= factor.T @ factor
+    return product
+
+
+def projections(tensor: np.ndarray, factors: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return, for every mode, the tensor times the Khatri-Rao product of the other factors, (I_n, R).
+
+    The largest mode is contracted first and once for all others: two large products in all, not one per mode.
+    """
+    sizes = tensor.shape
+    big = int(np.argmax(sizes))
+    rest = [mode for mode in range(len(sizes)) if mode != big]
+    unfolded = np.moveaxis(tensor, big, -1).reshape(-1, sizes[big])  # a view when the largest mode is the last
+    result: list[np.ndarray] = [np.empty(0)] * len(sizes)
+    result[big] = unfolded.T @ khatri_rao([factors[mode] for mode in rest])
+    partial = (unfolded @ factors[big]).reshape([*(sizes[mode] for mode in rest), -1])
+    letters = "abcdefgh"[: len(rest)]
+    for place, mode in enumerate(rest):
+        others = [other for other in range(len(rest)) if other != place]
+        spec = ",".join([f"{letters}r", *(f"{letters[other]}r" for other in others)]) + f"->{letters[place]}r"
+        result[mode] = np.einsum(spec, partial, *(factors[rest[other]] for other in others), optimize=True)
+    return result
+
+
+def projection(tensor: np.ndarray, factors: Sequence[np.ndarray], mode: int) -> np.ndarray:
+    """Return the tensor times the Khatri-Rao product of all factors but that of ``mode``, (I_mode, R)."""
+    unfolded = np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1)
+    return unfolded @ khatri_rao([factor for other, factor in enumerate(factors) if other != mode])
+
+
+def term_norms(factors: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the Frobenius norm of each rank-1 term, (R,)."""
+    return np.prod([np.linalg.norm(factor, axis=0) for factor in factors], axis=0)
+
+
+def balanced(factors: Sequence[np.ndarray]) -> Factors:
+    """Return the same terms with columns of equal norm in all modes, the largest term first."""
+    norms = [np.linalg.norm(factor, axis=0) for factor in factors]
+    sizes = np.prod(norms, axis=0)
+    side = sizes ** (1 / len(factors))
+    order = np.argsort(-sizes, kind="stable")
+    scaled = (factor * (side / np.where(norm > 0, norm, 1.0)) for factor, norm in zip(factors, norms, strict=True))
+    return tuple(np.ascontiguousarray(factor[:, order]) for factor in scaled)
+
+
+def error(tensor: np.ndarray, factors: Sequence[np.ndarray]) -> float:
+    """Return the relative error ``||tensor - full(factors)|| / ||tensor||``, 0 for two zeros."""
+    norm = float(np.linalg.norm(tensor))
+    rest = float(np.linalg.norm(tensor - full(factors)))
+    return rest / norm if norm > 0 else (0.0 if rest == 0 else math.inf)
+
+
+def degeneracy(tensor: np.ndarray, factors: Sequence[np.ndarray]) -> float:
+    """Return the norm of the largest term over the tensor's: above about 10, terms cancel and training breaks."""
+    norm = float(np.linalg.norm(tensor))
+    return float(term_norms(factors).max(initial=0.0)) / norm if norm > 0 else 0.0
+
+
+def sensitivity(factors: Sequence[np.ndarray]) -> float:
+    """Return the expected squared error when all factor entries get independent noise of variance 1, to first order.
+
+    Phan et al. 2020 (arXiv:2008.05441): for modes I, J, K it is ``K tr(A'A o B'B) + I tr(B'B o C'C) + J tr(A'A o C'C)``.
+    """
+    squares = [np.sum(factor**2, axis=0) for factor in factors]
+    return float(
+        sum(
+            len(factor) * np.prod([square for other, square in enumerate(squares) if other != mode], axis=0).sum()
+            for mode, factor in enumerate(factors)
+        )
+    )

@@ -109,33 +109,28 @@ def _runs(
     reference: nn.Module, net: nn.Module, path: str, pixels: np.ndarray, spec: InputSpec
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the layer's input in ``net`` and its output in ``reference``, batch by batch."""
-    caught: dict[str, Tensor] = {}
+    for start in range(0, len(pixels), BATCH):
+        images = spec.normalise(pixels[start : start + BATCH])
+        yield _caught(net, path, images, 0), _caught(reference, path, images, 1)
 
-    def catch_input(_layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        caught["input"] = args[0].detach()
+
+def _caught(net: nn.Module, path: str, images: Tensor, which: int) -> Tensor:
+    """Return the input (0) or the output (1) of a layer, without running what comes behind it."""
+    caught: list[Tensor] = []
+
+    def catch(_layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        caught.append((args[0], output)[which].detach())
         raise _Reached
 
-    def catch_output(_layer: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
-        caught["output"] = output.detach()
-        raise _Reached
-
-    handles = [
-        get_layer(net, path).register_forward_pre_hook(catch_input),
-        get_layer(reference, path).register_forward_hook(catch_output),
-    ]
+    handle = get_layer(net, path).register_forward_hook(catch)
     try:
-        for start in range(0, len(pixels), BATCH):
-            images = spec.normalise(pixels[start : start + BATCH])
-            for which in (net, reference):
-                try:
-                    with torch.no_grad():
-                        which(images)
-                except _Reached:
-                    continue
-            yield caught["input"], caught["output"]
+        with torch.no_grad():
+            net(images)
+    except _Reached:
+        pass
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
+    return caught[0]
 
 
 def _samples(

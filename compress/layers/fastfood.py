@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ..decoders import CHUNK
 from ..hadamard import padded_size, walsh
 from ..xxhash32 import permutation, random_signs
 from .decoded import DecodedLinear
@@ -110,7 +111,7 @@ class Fastfood(Form):
     def forward(self) -> Tensor:
         """Return the dense weight, one column for every unit vector."""
         inputs = self.signs.shape[1]
-        step = max(1, (1 << 22) // self.gauss.numel())
+        step = max(1, CHUNK // self.gauss.numel())
         unit = torch.eye(inputs, dtype=self.scale.dtype, device=self.scale.device)
         parts = [fastfood(rows, self.signs, self.gauss, self.scale, None, self.seed) for rows in unit.split(step)]
         return torch.cat(parts).T.contiguous()

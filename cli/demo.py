@@ -12,23 +12,49 @@ from . import options
 from .console import console, table
 
 NAME = "demo"
-EXAMPLES = options.examples("demo", "demo -o /tmp/story --threads 2")
+EXAMPLES = options.examples("demo", "demo -o /tmp/story")
 
-BUDGET = """\
+FILES = {
+    "recipe.toml": """\
+about = "Values shared at a price per bit, where the outputs say they matter, then fine-tuned on the original's codes"
+measure = ["flips", "map"]
+
+[[pass]]
+name = "prune"
+density = { conv = 0.6, dense = 0.5, head = 0.8 }
+
+[[pass]]
+name = "finetune"
+epochs = 6
+
+[[pass]]
+name = "share"
+bits = 4
+scaled = true
+lam = 0.02
+importance = "outputs"
+
+[[pass]]
+name = "finetune"
+epochs = 16
+lr = 0.0005
+""",
+    "budget.toml": """\
 # What this model may cost; `hashpress check` exits with 3 when an error limit is exceeded.
-storage.file = "12 kB"
+storage.file = "30 kB"
 latency.p50 = { limit = "2 ms", level = "warn" }
 memory.rss = "250 MB"
-quality.map_drop = "1 %"
-quality.map_drop_asymmetric = "1 %"
+quality.map_drop = "2 %"
+quality.map_drop_asymmetric = "2 %"
 quality.bit_flips = { limit = "5 %", level = "warn" }
-"""
+""",
+}
 
 STORY = """
-train --system dpsh --encoder smallconv --bits 24 --data digits --epochs 30 --lr 0.02 --optimizer sgd -o base.safetensors
-compress base.safetensors --recipe deep-compression --data digits -o small.safetensors
-evaluate small.safetensors --data digits --against base.safetensors -o quality.json
+train --system dlbhc --encoder smallconv --bits 24 --data digits --epochs 20 --lr 0.002 --optimizer adam -o base.safetensors
+compress base.safetensors --recipe recipe.toml --data digits -o small.safetensors
 evaluate base.safetensors --data digits -o base-quality.json
+evaluate small.safetensors --data digits --against base.safetensors -o quality.json
 compile base.safetensors --target host -o base.bundle
 compile small.safetensors --target host -o small.bundle
 profile base.bundle --quality base-quality.json -o base.json
@@ -45,15 +71,16 @@ def verb(
         "hashpress-demo"
     ),
     seed: options.Seed = 0,
-    threads: options.Threads = 2,
+    threads: options.Threads = 1,
 ) -> None:
     """Train on embedded digits, compress, evaluate, compile, profile, check a budget and draw a report: a minute."""
     from ..core.files import atomic_write
     from .main import app
 
     output.mkdir(parents=True, exist_ok=True)
-    with atomic_write(output / "budget.toml", "w") as handle:
-        handle.write(BUDGET)
+    for name, text in FILES.items():
+        with atomic_write(output / name, "w") as handle:
+            handle.write(text)
     for line in STORY.strip().splitlines():
         arguments = told(line, output, seed, threads)
         console().print(f"\n[bold cyan]$ hashpress {shlex.join(arguments)}[/bold cyan]", soft_wrap=True)

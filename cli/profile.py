@@ -31,11 +31,11 @@ def verb(
 ) -> None:
     """Measure latency (whole and per layer), storage by class and memory; every figure carries its kind."""
     set_threads(threads)
+    from ..profiling.evaluation import load_evaluation
     from ..profiling.measure import profile
-    from ..profiling.quality import load_quality
 
     with progress():
-        known = load_quality(quality) if quality else None
+        known = load_evaluation(quality) if quality else None
         report = profile(bundle, repeats=repeats, warmup=warmup, seconds=seconds, threads=threads, quality=known)
     if output:
         report.save(output)

@@ -37,9 +37,9 @@ def contributions(report: Report, metric: str) -> dict[str, float]:
         return _summed((layer.name, layer.cost.value) for layer in report.layers)
     if family == "storage":
         if name in _GROUPS:
-            return _summed((part.name, part.bytes) for part in report.parts if part.group == name)
+            return _summed((layer_of(part.name), part.bytes) for part in report.parts if part.group == name)
         parts = [part for part in report.parts if name == "bundle" or part.group not in _OUTSIDE]
-        return _summed((f"{part.name} ({part.group})", part.bytes) for part in parts)
+        return _summed((f"{layer_of(part.name)} ({part.group})", part.bytes) for part in parts)
     if metric == "memory.rss":
         names = ("memory.idle", "memory.weights", "memory.packed", "memory.activations")
         return {name: report.figures[name].value for name in names if name in report.figures}
@@ -47,6 +47,13 @@ def contributions(report: Report, metric: str) -> dict[str, float]:
         per_bit = _flips_per_bit(report.quality)
         return {f"bit {place}": share for place, share in enumerate(per_bit)}
     return {}
+
+
+def layer_of(tensor: str) -> str:
+    """Return the layer of a tensor, whatever form its weight has: ``fc.weight`` and ``fc.form.indices`` are ``fc``."""
+    for suffix in (".weight", ".bias"):
+        tensor = tensor.removesuffix(suffix)
+    return tensor.partition(".form.")[0]
 
 
 def _flips_per_bit(quality: Mapping[str, object]) -> list[float]:

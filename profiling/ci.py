@@ -13,7 +13,8 @@ def text(report: Report, excesses: Sequence[Excess], baseline: Report | None = N
     lines = []
     for excess in excesses:
         lines += [f"{excess.level:<5} {excess}", *(f"        {reason}" for reason in excess.why if why)]
-    lines += [f"noisy {reason}" for reason in report.noise if excesses]
+    timed = any(excess.metric.startswith("latency.") for excess in excesses)
+    lines += [f"noisy {reason}" for reason in report.noise if timed]
     return "\n".join(lines or [f"{report.name}: within budget"]) + "\n"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..compress.reader import read_dense, read_manifest
-from ..core.errors import InputError
-from ..targets.bundle import open_bundle
+from ..compress.reader import read_manifest
 from ..targets.runtime import Runtime
 from . import machine
 from .clock import measure
+from .evaluation import quality_figures
 from .memory import fresh_process, memory_figures
-from .quality import quality_figures
+from .metrics import METRICS
 from .report import Figure, Layer, Report
 from .storage import MODEL_FILE, bundle_parts, storage_figures
 
@@ -38,26 +36,57 @@ def profile(
         DeviceError: it failed while running.
     """
     path = Path(bundle)
-    manifest = open_bundle(path).manifest
     about = machine.describe()  # before our own work raises the load
-    parts = bundle_parts(path)
-    figures, layers = _latency(path, repeats, warmup, seconds, threads)
+    runtime = Runtime(path, threads=threads)
+    runtime.verify()
+    manifest, model = runtime.bundle.manifest, read_manifest(path / MODEL_FILE)
+    figures, layers = _latency(runtime, repeats, warmup, seconds)
     fresh = fresh_process(path, threads=threads)
-    figures |= {"latency.open": Figure(fresh["open_ms"], "ms", "measured")}
-    figures |= storage_figures(parts)
-    figures |= {"storage.fp32": Figure(_fp32(path / MODEL_FILE), "B", "static")}
-    figures |= memory_figures(fresh, _planned(manifest))
+    figures["latency.open"] = Figure(fresh["open_ms"], "ms", "measured")
+    parts = bundle_parts(path)
+    figures |= storage_figures(parts) | _uncompressed(model["arch"]) | memory_figures(fresh, manifest["memory"])
     figures |= quality_figures(quality) if quality else {}
     return Report(
         name=path.resolve().name,
         target=str(manifest["target"]["name"]),
         device="local",
-        figures=figures,
+        figures={name: figures[name] for name in METRICS if name in figures},
         layers=layers,
         parts=tuple(parts),
         machine={**about, "threads": threads},
         noise=tuple(machine.noise(about, threads)),
         versions=machine.versions(),
         quality=dict(quality or {}),
-        history=tuple(read_manifest(path / MODEL_FILE)["history"]),
+        history=tuple(model["history"]),
     )
+
+
+def _latency(
+    runtime: Runtime, repeats: int, warmup: int, seconds: float
+) -> tuple[dict[str, Figure], tuple[Layer, ...]]:
+    """Return the figures of one image's whole run and the median of each layer's."""
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *runtime.input_shape), dtype=np.uint8)
+    inputs = runtime.normalise(pixels)
+    found = measure(lambda: runtime.outputs(inputs), warmup=warmup, min_runs=repeats, seconds=seconds)
+    times = {"min": found.min_ms, "p50": found.p50_ms, "p90": found.p90_ms, "p99": found.p99_ms}
+    figures = {f"latency.{name}": Figure(time, "ms", "measured") for name, time in times.items()}
+    single = runtime.layer_times(inputs, max(repeats, 10))
+    layers = (Layer(name, Figure(float(np.median(samples)), "ms", "measured")) for name, samples in single.items())
+    return figures, tuple(layers)
+
+
+def _uncompressed(arch: Mapping[str, Any]) -> dict[str, Figure]:
+    """Return the fp32 bytes of the original network; nothing for foreign encoders or where torch is not installed."""
+    try:
+        import torch  # noqa: PLC0415  a device may have none
+
+        from ..core.model import Arch  # noqa: PLC0415
+        from ..hashnets.build import build  # noqa: PLC0415
+    except ImportError:
+        return {}
+    if ":" in arch["encoder"]:
+        return {}
+    with torch.device("meta"):
+        state = build(Arch.from_json(arch)).state_dict()
+    size = sum(4 * value.numel() for value in state.values() if value.is_floating_point())
+    return {"storage.fp32": Figure(size, "B", "static")}

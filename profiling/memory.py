@@ -26,7 +26,7 @@ _SECONDS = 300
 
 
 def fresh_process(bundle: Path, runs: int = 3, threads: int = 1) -> dict[str, Any]:
-    """Return what :mod:`.child` found in a process of its own: ``rss``, ``idle``, ``torch`` (whether it was imported).
+    """Return what :mod:`.child` found in a process of its own, without torch: ``rss``, ``idle`` (bytes), ``open_ms``.
 
     Raises:
         DeviceError: the process failed or did not end.

@@ -45,7 +45,7 @@ METRICS: dict[str, Metric] = {
     "storage.manifest": Metric("B", _FILE, "the bundle's manifest"),
     "storage.golden": Metric("B", _FILE, "golden inputs and their codes"),
     "storage.other": Metric("B", _FILE, "any other file in the bundle"),
-    "storage.fp32": Metric("B", _PLAN, "four bytes for every parameter of the decoded network"),
+    "storage.fp32": Metric("B", _PLAN, "four bytes for every number of the original network"),
     "memory.activations": Metric("B", _PLAN, "the compiler's plan for intermediate results"),
     "memory.weights": Metric("B", _PLAN, "weights as decoded, in the network's own layout"),
     "memory.packed": Metric("B", _PLAN, "weights once more, packed for the kernels"),

@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..core.data.images import Split
-from ..core.errors import ReportError
 from ..core.files import atomic_write
 from ..core.model import HashModel
 from ..hashnets.codes import outputs, pack
 from ..hashnets.evaluate import Flips, Quality, bit_flips, quality
-from .report import Figure
-
-SIDES = ("symmetric", "asymmetric", "original")
+from .evaluation import SIDES
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,13 @@ class Assessment:
             handle.write("\n")
 
     def __str__(self) -> str:
-        return "\n".join(str(part) for part in (self.symmetric, self.asymmetric, self.original, self.flips) if part)
+        if not (self.asymmetric and self.original and self.flips):
+            return str(self.symmetric)
+        before = self.original.map
+        lines = [str(self.symmetric), f"against the original network, whose mAP is {before:.4f}"]
+        for name, map_ in (("symmetric", self.symmetric.map), ("asymmetric", self.asymmetric.map)):
+            lines.append(f"  mAP {name:<14} {map_:.4f}  ({map_ - before:+.4f})")
+        return "\n".join([*lines, str(self.flips)])
 
 
 def assess(model: HashModel, split: Split, against: HashModel | None = None) -> Assessment:
@@ -65,35 +66,3 @@ def assess(model: HashModel, split: Split, against: HashModel | None = None) -> 
     mixed = quality(pack(queries), pack(database_before), bits, split, asymmetric=True)
     before = quality(pack(queries_before), pack(database_before), bits, split)
     return Assessment(own, mixed, before, flips)
-
-
-def load_quality(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the JSON of an assessment that :meth:`Assessment.save` wrote.
-
-    Raises:
-        ReportError: no such file, not JSON, or not an assessment.
-    """
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-        quality_figures(value)
-    except OSError as fault:
-        raise ReportError(f"cannot read evaluation {path}: {fault.strerror}") from fault
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ReportError) as fault:
-        raise ReportError(f"{path} is no evaluation; write one with: hashpress evaluate ... -o QUALITY") from fault
-    return dict(value)
-
-
-def quality_figures(value: Mapping[str, Any]) -> dict[str, Figure]:
-    """Return the figures of an assessment's JSON: mAP, what was lost, and the share of flipped bits.
-
-    Raises:
-        KeyError, TypeError, ReportError: it is not an assessment.
-    """
-    maps = {side: Quality.from_json(value[side]).map for side in SIDES if side in value}
-    shares = {"map": maps["symmetric"]}
-    if "original" in maps:
-        shares["map_drop"] = maps["original"] - maps["symmetric"]
-        shares["map_asymmetric"] = maps["asymmetric"]
-        shares["map_drop_asymmetric"] = maps["original"] - maps["asymmetric"]
-        shares["bit_flips"] = value["flips"]["rate"]
-    return {f"quality.{name}": Figure(share, "share", "measured") for name, share in shares.items()}

@@ -2,7 +2,8 @@
 
 Block coordinate descent over the subspaces. With the others fixed, every output takes the codeword that leaves the
 smallest response error at one kernel position after the other; then all codewords of the subspace move together to
-their least-squares optimum. No step raises the error.
+their least-squares optimum. No step raises the error. Subspaces are worked on in blocks: inside a block all that is
+needed of the samples are the products of its inputs with each other and with the residuals.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch.nn.functional import pad
 
 from .responses import Responses
 
-TOLERANCE = 1e-4  # relative gain of a sweep below which it is the last
+TOLERANCE = 1e-3  # relative gain of a sweep below which it is the last
+COLUMNS = 64  # inputs of a block
 
 
 @dataclass
@@ -35,9 +37,7 @@ def correct(responses: Responses, codebook: Tensor, indices: Tensor, *, sweeps: 
     state = _State(responses, codebook.float().clone(), indices.long().clone(), damping)
     errors = [state.error()]
     for _ in range(sweeps):
-        for subspace in range(len(codebook)):
-            state.assign(subspace)
-            state.move(subspace)
+        state.sweep()
         errors.append(state.error())
         if errors[-2] - errors[-1] <= TOLERANCE * errors[-2]:
             break
@@ -45,96 +45,125 @@ def correct(responses: Responses, codebook: Tensor, indices: Tensor, *, sweeps: 
 
 
 class _State:
-    """Inputs, residuals and the distance from the original weight, group by group."""
+    """Inputs (R, P, M C), original weights (O, P, M C) and residuals (R, O), group by group."""
 
     def __init__(self, responses: Responses, codebook: Tensor, indices: Tensor, damping: float) -> None:
         self.codebook, self.indices = codebook, indices
-        subspaces, _, width = codebook.shape
-        self.width, self.positions = width, indices.shape[2]
+        subspaces, _, self.width = codebook.shape
         self.groups = responses.groups
         self.outputs = indices.shape[1] // len(self.groups)
-        self.inputs = [pad(group.inputs, (0, subspaces * width - group.inputs.shape[2])) for group in self.groups]
+        padding = (0, subspaces * self.width - responses.groups[0].inputs.shape[2])
+        self.inputs = [pad(group.inputs, padding) for group in self.groups]
+        self.originals = [pad(group.weight, padding) for group in self.groups]
         energy = sum(float(x.square().sum()) / x[0].numel() for x in self.inputs) / len(self.inputs)
         self.damping = damping * max(energy, 1e-30)
-        self.original = [pad(group.weight, (0, subspaces * width - group.weight.shape[2])) for group in self.groups]
         self.scale = sum(float(group.targets.double().square().sum()) for group in self.groups)
         self.residuals: list[Tensor] = []
-        self.refresh()
 
-    def refresh(self) -> None:
-        """Compute the residuals anew, so that rounding does not add up."""
-        self.residuals = []
-        for index, group in enumerate(self.groups):
-            weight = self.weight(index)  # (O, P, M C)
-            self.residuals.append(group.targets - self.inputs[index].flatten(1) @ weight.flatten(1).T)
+    def rows(self, group: int) -> slice:
+        """Return the outputs of a group."""
+        return slice(group * self.outputs, (group + 1) * self.outputs)
 
-    def weight(self, group: int) -> Tensor:
-        """Return the weight (O, P, M C) of a group."""
-        own = self.indices[:, group * self.outputs : (group + 1) * self.outputs]
+    def weight(self, group: int, subspaces: slice) -> Tensor:
+        """Return the weight (O, P, B C) of some subspaces of a group."""
+        own = self.indices[subspaces, self.rows(group)]
         starts = torch.arange(len(own)).view(-1, 1, 1) * self.codebook.shape[1]
-        parts = self.codebook.view(-1, self.width)[own + starts]  # (M, O, P, C)
+        parts = self.codebook[subspaces].reshape(-1, self.width)[own + starts]  # (B, O, P, C)
         return parts.permute(1, 2, 0, 3).flatten(2)
 
     def error(self) -> float:
-        """Return what the descent lowers, over the energy of the responses."""
-        self.refresh()
-        total = sum(float(residual.double().square().sum()) for residual in self.residuals)
-        for index, original in enumerate(self.original):
-            total += self.damping * float((original - self.weight(index)).double().square().sum())
+        """Compute the residuals anew, so that rounding does not add up; return what the descent lowers, as a share."""
+        total, self.residuals = 0.0, []
+        for index, group in enumerate(self.groups):
+            weight = self.weight(index, slice(None))
+            self.residuals.append(group.targets - self.inputs[index].flatten(1) @ weight.flatten(1).T)
+            total += float(self.residuals[-1].double().square().sum())
+            total += self.damping * float((self.originals[index] - weight).double().square().sum())
         return total / max(self.scale, 1e-30)
 
-    def assign(self, subspace: int) -> None:
-        """Give every output its best codeword, one kernel position after the other."""
-        columns = slice(subspace * self.width, (subspace + 1) * self.width)
-        words = self.codebook[subspace]  # (K, C)
-        for index, inputs in enumerate(self.inputs):
-            rows = slice(index * self.outputs, (index + 1) * self.outputs)
-            residual, original = self.residuals[index], self.original[index]
-            for position in range(self.positions):
-                x = inputs[:, position, columns]
-                own = self.indices[subspace, rows, position]
+    def sweep(self) -> None:
+        """Work on every subspace once."""
+        positions = self.indices.shape[2]
+        step = max(1, COLUMNS // (positions * self.width))
+        for start in range(0, len(self.codebook), step):
+            subspaces = slice(start, min(start + step, len(self.codebook)))
+            columns = slice(subspaces.start * self.width, subspaces.stop * self.width)
+            inputs = [x[:, :, columns].flatten(1) for x in self.inputs]
+            before = [self.weight(index, subspaces) for index in range(len(self.groups))]
+            parts = []
+            for index, x in enumerate(inputs):
                 gram = x.T @ x
                 gram.diagonal().add_(self.damping)
-                away = original[:, position, columns] - words[own]
-                wanted = x.T @ residual + gram @ words[own].T + self.damping * away.T  # (C, O)
-                cost = ((words @ gram) * words).sum(1, keepdim=True) - 2 * words @ wanted  # (K, O)
-                lowest, best = cost.min(0)
-                best = torch.where(lowest < cost.gather(0, own[None])[0], best, own)
-                residual -= x @ (words[best] - words[own]).T
-                self.indices[subspace, rows, position] = best
-
-    def move(self, subspace: int) -> None:
-        """Move all codewords of a subspace to their joint optimum."""
-        columns = slice(subspace * self.width, (subspace + 1) * self.width)
-        entries, width = self.codebook.shape[1:]
-        pull = torch.zeros(entries, width, dtype=torch.float64)
-        pairs = (entries,) if self.positions == 1 else (entries, entries)
-        hessian = torch.zeros(*pairs, width, width, dtype=torch.float64)
-        for index, inputs in enumerate(self.inputs):
-            own = self.indices[subspace, index * self.outputs : (index + 1) * self.outputs]  # (O, P)
-            x = inputs[:, :, columns]
-            for position in range(self.positions):
-                away = self.original[index][:, position, columns] - self.codebook[subspace, own[:, position]]
-                wanted = (x[:, position].T @ self.residuals[index]).T + self.damping * away  # (O, C)
-                pull.index_add_(0, own[:, position], wanted.double())
-            _add_hessian(hessian, x.double(), own, self.damping)
-        step = _solved(hessian, pull).to(self.codebook.dtype)
-        self.codebook[subspace] += step
-        for index, inputs in enumerate(self.inputs):
-            own = self.indices[subspace, index * self.outputs : (index + 1) * self.outputs]
-            change = step[own]  # (O, P, C)
-            self.residuals[index] -= inputs[:, :, columns].flatten(1) @ change.flatten(1).T
+                away = (self.originals[index][:, :, columns] - before[index]).flatten(1)
+                pull = x.T @ self.residuals[index] + self.damping * away.T
+                parts.append(_Part(gram, pull, self.indices[subspaces, self.rows(index)]))
+            for at in range(subspaces.stop - subspaces.start):
+                words = self.codebook[start + at]
+                for part in parts:
+                    part.assign(at, words)
+                _move(parts, at, words)
+            for index in range(len(parts)):
+                change = self.weight(index, subspaces) - before[index]
+                self.residuals[index] -= inputs[index] @ change.flatten(1).T
 
 
-def _add_hessian(hessian: Tensor, inputs: Tensor, own: Tensor, damping: float) -> None:
-    """Add the normal equations of codewords for ``inputs`` (R, P, C) and indices (O, P).
+class _Part:
+    """One group's share of a block: damped products (P B C, P B C), the error's negative half gradient (P B C, O)."""
+
+    def __init__(self, gram: Tensor, pull: Tensor, indices: Tensor) -> None:
+        self.gram, self.pull, self.indices = gram, pull, indices  # indices (B, O, P): a view that is written to
+        self.positions = indices.shape[2]
+
+    def columns(self, subspace: int, width: int) -> Tensor:
+        """Return the places (P, C) of a subspace's inputs."""
+        starts = torch.arange(self.positions)[:, None] * (len(self.gram) // self.positions)
+        return starts + subspace * width + torch.arange(width)
+
+    def assign(self, subspace: int, words: Tensor) -> None:
+        """Give every output its best codeword, one kernel position after the other."""
+        for position, columns in enumerate(self.columns(subspace, words.shape[1])):
+            own = self.indices[subspace, :, position]
+            gram = self.gram[columns[:, None], columns]
+            wanted = self.pull[columns] + gram @ words[own].T  # (C, O)
+            cost = ((words @ gram) * words).sum(1, keepdim=True) - 2 * words @ wanted  # (K, O)
+            lowest, best = cost.min(0)
+            best = torch.where(lowest < cost.gather(0, own[None])[0], best, own)
+            self.change(columns, (words[best] - words[own]).T)
+            self.indices[subspace, :, position] = best
+
+    def change(self, columns: Tensor, weight: Tensor) -> None:
+        """Note that the weight at ``columns`` changed by ``weight`` (columns, O)."""
+        self.pull -= self.gram[:, columns] @ weight
+
+
+def _move(parts: list[_Part], subspace: int, words: Tensor) -> None:
+    """Move all codewords (K, C) of a subspace to their joint optimum, in place."""
+    entries, width = words.shape
+    positions = parts[0].positions
+    pull = torch.zeros(entries, width, dtype=torch.float64)
+    pairs = (entries,) if positions == 1 else (entries, entries)
+    hessian = torch.zeros(*pairs, width, width, dtype=torch.float64)
+    for part in parts:
+        columns, own = part.columns(subspace, width), part.indices[subspace]  # (P, C), (O, P)
+        wanted = part.pull[columns].permute(2, 0, 1).reshape(-1, width)  # (O P, C)
+        pull.index_add_(0, own.reshape(-1), wanted.double())
+        flat = columns.reshape(-1)
+        grams = part.gram[flat[:, None], flat].double().view(positions, width, positions, width)
+        _add_hessian(hessian, grams.transpose(1, 2), own)
+    step = _solved(hessian, pull).to(words.dtype)
+    words += step
+    for part in parts:
+        change = step[part.indices[subspace]]  # (O, P, C)
+        part.change(part.columns(subspace, width).reshape(-1), change.flatten(1).T)
+
+
+def _add_hessian(hessian: Tensor, grams: Tensor, own: Tensor) -> None:
+    """Add the normal equations of codewords for products (P, P, C, C) of inputs and indices (O, P).
 
     They are (K, K, C, C): two codewords meet where one output has both, at two kernel positions. With one position
     they never do, and only the diagonal (K, C, C) is there.
     """
     entries, positions = len(hessian), own.shape[1]
-    grams = torch.einsum("rpc,rqd->pqcd", inputs, inputs)
-    grams.diagonal().diagonal().add_(damping)
     if positions == 1:
         hessian += torch.bincount(own[:, 0], minlength=entries).double()[:, None, None] * grams[0, 0]
         return
@@ -155,4 +184,4 @@ def _solved(hessian: Tensor, pull: Tensor) -> Tensor:
         return torch.linalg.solve(blocks, pull[..., None])[..., 0]
     matrix = hessian.permute(0, 2, 1, 3).reshape(entries * width, -1)
     matrix.diagonal().add_(1e-9 * matrix.diagonal().mean() + 1e-30)
-    return torch.linalg.solve(matrix, pull.view(-1)).view(entries, width)
+    return torch.cholesky_solve(pull.view(-1, 1), torch.linalg.cholesky(matrix)).view(entries, width)

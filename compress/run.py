@@ -21,6 +21,8 @@ from .passes.step import Pass, settings_of
 from .plan import Recipe
 from .preview import named
 
+MARKER = "run.json"
+
 
 def compress(
     model: HashModel,
@@ -54,8 +56,8 @@ def compress(
         result = run.through(passes)
         _finish(out, result, recipe, run.ledger)
     except BaseException:
-        if work.exists() and not [path for path in work.iterdir() if path.name != "run.json"]:
-            shutil.rmtree(work)
+        if not [path for path in work.rglob("*") if path.is_file() and path.name != MARKER]:
+            shutil.rmtree(work, ignore_errors=True)  # nothing to go on from
         raise
     shutil.rmtree(work)
     return result
@@ -125,7 +127,7 @@ def _identity(model: HashModel, recipe: Recipe, split: Split | None, seed: int) 
 
 def _open(work: Path, identity: Mapping[str, Json]) -> None:
     """Make the work folder, or check that it is of the same run."""
-    marker = work / "run.json"
+    marker = work / MARKER
     if not work.exists():
         try:
             work.mkdir()

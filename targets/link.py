@@ -29,11 +29,18 @@ def link(target: Target, output: str, objects: Sequence[str]) -> None:
     """Write ``output`` from objects, and from C sources, which are compiled with the target's flags.
 
     Raises:
-        TargetError: the tool failed; its last line is in the message.
+        TargetError: the tool failed; its first error is in the message.
     """
     includes = [f"-I{Path(path)}" for path in tvm_ffi.libinfo.include_paths()]
     command = [linker(target), "-shared", "-fPIC", *target.flags, *includes, "-o", output, *objects]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        last = next((line for line in lines if "error" in line), lines[-1])
         raise TargetError(f"{Path(command[0]).name} failed to link {Path(output).name}: {last}")
+
+
+def linker_version(target: Target) -> str:
+    """Return the first line of what the linker says about itself."""
+    done = subprocess.run([linker(target), "--version"], capture_output=True, text=True, check=False)
+    return (done.stdout.splitlines() or ["unknown"])[0]

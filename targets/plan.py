@@ -16,14 +16,13 @@ from .legalize.dense import Dense
 from .legalize.epilogue import Epilogue
 from .legalize.grouped import GroupedConv
 from .legalize.lanes import Lanes
-from .legalize.packing import Norm
+from .legalize.packing import Norm, Packing
 from .legalize.pointwise import Pointwise
 from .legalize.pool import Pool
 from .legalize.window import Window
 
 ALIGN = 16  # floats: one cache line
 IMAGE, OUTPUTS = "image", "outputs"  # the two values that live with the caller
-ROLES = ("weight", "bias", "gamma", "beta", "mean", "variance")
 
 
 class Kernel(Protocol):
@@ -35,7 +34,7 @@ class Kernel(Protocol):
     @property
     def inputs(self) -> tuple[Grid, ...]: ...  # noqa: D102
     @property
-    def packed(self) -> int: ...  # noqa: D102
+    def packing(self) -> Packing | None: ...  # noqa: D102
     @property
     def macs(self) -> int: ...  # noqa: D102
     def body(self, lanes: Lanes, sources: Any, weights: Any, target: Any) -> None: ...  # noqa: D102
@@ -50,8 +49,7 @@ class Step:
     kernel: Any
     inputs: tuple[str, ...]
     output: str
-    parameters: tuple[str, ...]  # state-dict names, in the order of ROLES
-    shapes: tuple[tuple[int, ...], ...]
+    parameters: tuple[tuple[str, str, tuple[int, ...]], ...]  # (role, state-dict name, shape)
     offset: int  # of the packed parameters, in floats
 
 
@@ -79,21 +77,30 @@ def plan(graph: Graph, lanes: Lanes) -> Plan:
     offset = 0
     caller = {graph.input: IMAGE}  # kernels that need no border and no blocks read the caller's image itself
     if grids[graph.input] != image:
-        steps.append(Step("load", "window", Window(image, grids[graph.input]), (IMAGE,), graph.input, (), (), 0))
+        steps.append(Step("load", "window", Window(image, grids[graph.input]), (IMAGE,), graph.input, (), 0))
         caller = {}
-    for node in graph.nodes:
+    for node, label in zip(graph.nodes, _labels(graph), strict=True):
         kernel = _kernel(node, grids, lanes)
-        roles = [role for role in ROLES if role in node.parameters]
-        names, shapes = (tuple(table[role] for role in roles) for table in (node.parameters, node.shapes))
+        parameters = tuple((role, name, node.shapes[role]) for role, name in node.parameters.items())
         inputs = tuple(caller.get(name, name) for name in node.inputs)
-        steps.append(Step(node.name, node.kind, kernel, inputs, node.output, names, shapes, offset))
-        offset += -(-kernel.packed // ALIGN) * ALIGN
+        steps.append(Step(label, node.kind, kernel, inputs, node.output, parameters, offset))
+        offset += -(-kernel.packing.size // ALIGN) * ALIGN if kernel.packing else 0
     result = grids[graph.output]
     source = Grid(result.channels, 1, 1) if result.size == result.blocks * result.block else result
     store = Window(source, Grid(*result.shape))
-    steps.append(Step("store", "window", store, (caller.get(graph.output, graph.output),), OUTPUTS, (), (), 0))
+    steps.append(Step("store", "window", store, (caller.get(graph.output, graph.output),), OUTPUTS, (), 0))
     places, workspace = _place(steps, grids)
     return Plan(tuple(steps), places, workspace, offset, image, Grid(*result.shape))
+
+
+def _labels(graph: Graph) -> list[str]:
+    """Return a name of its own for every node: layers that are used twice are numbered."""
+    seen: dict[str, int] = {}
+    labels = []
+    for node in graph.nodes:
+        seen[node.name] = seen.get(node.name, 0) + 1
+        labels.append(node.name if seen[node.name] == 1 else f"{node.name}#{seen[node.name]}")
+    return labels
 
 
 def _grids(graph: Graph, lanes: Lanes) -> dict[str, Grid]:
@@ -113,29 +120,28 @@ def _kernel(node: Node, grids: dict[str, Grid], lanes: Lanes) -> Any:
     epilogue = Epilogue(node.chain, tuple(grids[name] for name in node.inputs[1:]))
     settings = dict(node.settings)
     norm = Norm(settings.pop("epsilon")) if "gamma" in node.parameters else None
-    bias = "bias" in node.parameters
     if node.kind == "conv":
-        return _conv(source, target, settings, bias, norm, epilogue, lanes)
+        return _conv(source, target, settings, norm, epilogue, lanes)
     if node.kind == "dense":
-        return Dense(source, target, bias, norm, epilogue)
+        return Dense(source, target, norm, epilogue)
     if node.kind == "pool":
         return Pool(source, target, epilogue=epilogue, **settings)
     if node.kind == "pointwise":
-        return Pointwise(source, target, bias, norm, epilogue)
+        return Pointwise(source, target, bool(node.parameters), norm, epilogue)
     if node.kind == "window":
         return Window(source, target, settings["offset"], settings["step"])
     raise TargetError(f"{node.name}: no kernel for {node.kind}")
 
 
 def _conv(
-    source: Grid, target: Grid, settings: dict[str, Any], bias: bool, norm: Norm | None, epilogue: Epilogue, lanes: Lanes
+    source: Grid, target: Grid, settings: dict[str, Any], norm: Norm | None, epilogue: Epilogue, lanes: Lanes
 ) -> Any:
     groups = settings["groups"]
     whole = all(grid.channels // groups % grid.block == 0 for grid in (source, target))
     if groups > 1 and not whole:
-        return GroupedConv(source, target, bias=bias, norm=norm, epilogue=epilogue, **settings)
+        return GroupedConv(source, target, norm=norm, epilogue=epilogue, **settings)
     tile = choose_tile(target.height, target.width, target.blocks // groups, lanes.registers)
-    return Conv(source, target, bias=bias, norm=norm, epilogue=epilogue, tile=tile, **settings)
+    return Conv(source, target, norm=norm, epilogue=epilogue, tile=tile, **settings)
 
 
 def _place(steps: list[Step], grids: dict[str, Grid]) -> tuple[dict[str, int], int]:

@@ -2,8 +2,9 @@
 
 ``run(image, outputs, workspace, parameters, first, last)`` computes the steps ``first <= k < last``: the whole network is
 one call without any interpreter, and timing a single layer is the same call with a shorter range.
-``pack(tensors..., parameters)`` writes the weights of the model file in the order in which the kernels stream them; it
-runs once, when a bundle is opened.
+``pack(step, weight, bias, gamma, beta, mean, variance, parameters)`` writes the weights of one step, as the model file has
+them, in the order in which its kernel streams them; it runs once for every step, when a bundle is opened. Tensors that
+a step does not have may be anything.
 """
 
 from __future__ import annotations
@@ -16,31 +17,29 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
 from .legalize.lanes import FLOAT, Lanes
+from .legalize.packing import affine_function, interleave_function
 from .plan import IMAGE, OUTPUTS, Plan, Step
+
+ROLES = ("weight", "bias", "gamma", "beta", "mean", "variance")
 
 
 def generate(plan: Plan, lanes: Lanes) -> IRModule:
     """Return the module with ``run``, ``pack`` and the kernels they call."""
     functions: dict[GlobalVar, Any] = {}
     kernels = {step.kernel: GlobalVar(f"kernel{number}") for number, step in enumerate(_distinct(plan))}
-    packers = {_packer(step): GlobalVar(f"pack{number}") for number, step in enumerate(_distinct(plan)) if step.shapes}
     for step in _distinct(plan):
         functions[kernels[step.kernel]] = _kernel(step, lanes)
-        if step.shapes:
-            functions[packers[_packer(step)]] = _packing(step, lanes)
+    functions[GlobalVar("interleave")] = interleave_function()
+    functions[GlobalVar("affine")] = affine_function()
     module = IRModule(functions)
     known = {variable.name_hint: variable for variable in module.functions}
     module["run"] = _run(plan, lambda step: known[kernels[step.kernel].name_hint])
-    module["pack"] = _pack(plan, lambda step: known[packers[_packer(step)].name_hint])
+    module["pack"] = _pack(plan, known["interleave"], known["affine"])
     return module
 
 
 def _distinct(plan: Plan) -> list[Step]:
     return list({step.kernel: step for step in reversed(plan.steps)}.values())[::-1]
-
-
-def _packer(step: Step) -> tuple[Any, tuple[tuple[int, ...], ...]]:
-    return (step.kernel, step.shapes)
 
 
 def _private(build: Callable[[list[Any]], None], sizes: list[int]) -> Any:
@@ -56,20 +55,8 @@ def _private(build: Callable[[list[Any]], None], sizes: list[int]) -> Any:
 
 def _kernel(step: Step, lanes: Lanes) -> Any:
     kernel = step.kernel
-    sizes = [*(grid.size for grid in kernel.inputs), max(kernel.packed, 1), kernel.target.size]
+    sizes = [*(grid.size for grid in kernel.inputs), kernel.packing.size if kernel.packing else 1, kernel.target.size]
     return _private(lambda buffers: kernel.body(lanes, buffers[:-2], buffers[-2], buffers[-1]), sizes)
-
-
-def _packing(step: Step, lanes: Lanes) -> Any:
-    sizes = [*(_count(shape) for shape in step.shapes), step.kernel.packed]
-    return _private(lambda buffers: step.kernel.pack(lanes, buffers[:-1], buffers[-1]), sizes)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    total = 1
-    for extent in shape:
-        total *= extent
-    return total
 
 
 def _public(name: str) -> None:
@@ -102,22 +89,31 @@ def _run(plan: Plan, function: Callable[[Step], GlobalVar]) -> Any:
     return builder.get()
 
 
-def _pack(plan: Plan, function: Callable[[Step], GlobalVar]) -> Any:
+def _pack(plan: Plan, interleave: GlobalVar, affine: GlobalVar) -> Any:
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
             _public("pack")
-            tensors = {
-                name: _flat(f"tensor{number}", _count(shape), align=4)
-                for number, (name, shape) in enumerate(tensors_of(plan).items())
-            }
+            chosen = T.arg("step", T.int32())
+            tensors = {role: T.arg(role, T.buffer((T.int32(),), FLOAT, align=4)) for role in ROLES}
             parameters = _flat("parameters", max(plan.packed, 1))
-            for step in plan.steps:
-                if step.shapes:
-                    reads = [tensors[name].access_ptr("r") for name in step.parameters]
-                    T.evaluate(Call(function(step), [*reads, parameters.access_ptr("w", offset=step.offset)]))
+            for number, step in enumerate(plan.steps):
+                packing = step.kernel.packing
+                if packing is None:
+                    continue
+                roles = {role for role, _, _ in step.parameters}
+                with T.If(chosen == number), T.Then():
+                    out = parameters.access_ptr("w", offset=step.offset)
+                    reads = [tensors[role].access_ptr("r") for role in ROLES[1:]]
+                    flags = [int("bias" in roles), int(packing.norm is not None)]
+                    sizes = _ints(packing.shifts, packing.channels, packing.padded, *flags)
+                    epsilon = T.float32(packing.norm.epsilon if packing.norm else 0.0)
+                    T.evaluate(Call(affine, [*reads, out, *sizes, epsilon]))
+                    for piece in packing.pieces:
+                        start = piece.first * packing.taps
+                        sizes = _ints(*piece.sizes, packing.channels, packing.inputs, packing.scales, start)
+                        T.evaluate(Call(interleave, [tensors["weight"].access_ptr("r"), out, *sizes]))
     return builder.get()
 
 
-def tensors_of(plan: Plan) -> dict[str, tuple[int, ...]]:
-    """Return the state-dict names and shapes that ``pack`` takes, in order."""
-    return {n: s for step in plan.steps for n, s in zip(step.parameters, step.shapes, strict=True)}
+def _ints(*values: int) -> list[Any]:
+    return [T.int32(value) for value in values]

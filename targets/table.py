@@ -27,6 +27,8 @@ class Target:
     vectors: bool = True  # write vector expressions; False leaves vectorising to the C compiler
     linker: tuple[str, ...] = ("gcc", "cc", "clang")  # the first that exists links (and, for C, compiles)
     flags: tuple[str, ...] = ("-O3", "-march=native", "-ffp-contract=fast")
+    needs: tuple[str, ...] = ()  # instruction sets, as /proc/cpuinfo calls them
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class HostTarget:
 
     name: str
     vectors: bool
+    about: str
 
     def resolve(self) -> Target:
         """Return the concrete target.
@@ -45,15 +48,31 @@ class HostTarget:
         machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
         if machine not in ("x86_64", "aarch64"):
             raise TargetError(f"target {self.name!r}: no schedule rule for {machine}; use an x86-64 or AArch64 machine")
-        cpu, lanes, registers = _host_cpu()
-        if not self.vectors:
-            return Target(self.name, {"kind": "c"}, lanes, registers, machine, vectors=False)
-        return Target(self.name, {"kind": "llvm", "mcpu": cpu}, lanes, registers, machine)
+        cpu, level = _host_cpu(machine)
+        tvm = {"kind": "llvm", "mcpu": cpu} if self.vectors else {"kind": "c"}
+        return Target(self.name, tvm, level.lanes, level.registers, machine, self.vectors, needs=level.needs, about=self.about)
 
+
+@dataclass(frozen=True)
+class Level:
+    """One vector register file; ``name`` is the oldest processor that has it."""
+
+    name: str
+    lanes: int
+    registers: int
+    needs: tuple[str, ...] = ()
+
+
+NEON = Level("generic", 4, 32)
+X86 = (
+    Level("x86-64-v4", 16, 32, ("avx512f", "avx512vl", "avx512bw", "avx512dq", "fma")),
+    Level("x86-64-v3", 8, 16, ("avx2", "fma")),
+    Level("x86-64", 4, 16),
+)
 
 TARGETS: dict[str, Target | HostTarget] = {
-    "host": HostTarget("host", vectors=True),
-    "c": HostTarget("c", vectors=False),
+    "host": HostTarget("host", vectors=True, about="this machine, by LLVM"),
+    "c": HostTarget("c", vectors=False, about="this machine, as C source through its compiler: fall-back and oracle"),
 }
 
 
@@ -67,24 +86,22 @@ def resolve(name: str) -> Target:
     return entry.resolve() if isinstance(entry, HostTarget) else entry
 
 
-def _host_cpu() -> tuple[str, int, int]:
-    """Return LLVM's name of this processor, the floats in a vector register, and how many registers there are."""
-    from tvm.target import Target as TvmTarget  # noqa: PLC0415
-    from tvm.target import codegen  # noqa: PLC0415 - the table is also read where no compiler is installed
+def _host_cpu(machine: str) -> tuple[str, Level]:
+    """Return LLVM's name of this processor and its register file."""
+    from tvm.target import Target as TvmTarget  # noqa: PLC0415 - the table is also read where no compiler is installed
+    from tvm.target import codegen  # noqa: PLC0415
 
     cpu = str(codegen.llvm_get_system_cpu())
-    if platform.machine().lower() in ("aarch64", "arm64"):
-        return cpu, 4, 32
-    flags = _flags()
-    levels = (("x86-64-v4", {"avx512f", "avx512vl", "avx512bw", "avx512dq"}, 16, 32), ("x86-64-v3", {"avx2", "fma"}, 8, 16))
-    for level, needs, lanes, registers in levels:
-        if needs <= flags:
-            known = codegen.llvm_cpu_has_features(sorted(needs), TvmTarget({"kind": "llvm", "mcpu": cpu}))
-            return (cpu if known else level), lanes, registers
-    return "x86-64", 4, 16
+    if machine == "aarch64":
+        return cpu, NEON
+    level = next(level for level in X86 if set(level.needs) <= cpu_flags())
+    # a hypervisor may hide instruction sets that the processor's name promises
+    known = not level.needs or codegen.llvm_cpu_has_features(list(level.needs), TvmTarget({"kind": "llvm", "mcpu": cpu}))
+    promises = codegen.llvm_cpu_has_features(["avx512f"], TvmTarget({"kind": "llvm", "mcpu": cpu}))
+    return (cpu if known and (level is X86[0] or not promises) else level.name), level
 
 
-def _flags() -> frozenset[str]:
+def cpu_flags() -> frozenset[str]:
     """Return the instruction sets the kernel lets programs use: a hypervisor may hide what the processor's name says."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -16,8 +16,8 @@ from tvm.tirx.script.builder import ir as T
 
 from ..grids import Grid, runs
 from .epilogue import Epilogue
-from .lanes import FLOAT, Lanes
-from .packing import Norm, scaled_bias, scale_of
+from .lanes import Lanes
+from .packing import Interleave, Norm, Packing
 
 Expr = Any
 
@@ -55,7 +55,6 @@ class Conv:
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
-    bias: bool
     norm: Norm | None
     epilogue: Epilogue
     tile: Tile
@@ -76,9 +75,16 @@ class Conv:
         return self.depth * self.kernel[0] * self.kernel[1] * self.source.block
 
     @property
-    def packed(self) -> int:
-        """Floats of packed weights and biases."""
-        return self.target.blocks * self.target.block * (self.taps + 1)
+    def packing(self) -> Packing:
+        """How its parameters lie in memory."""
+        channels, size = self.target.channels, self.target.block
+        area = self.kernel[0] * self.kernel[1]
+        pieces = tuple(
+            Interleave(first * size, count, self.depth, area, self.source.block, vectors * size)
+            for first, count, vectors, _ in self._bands()
+        )
+        inputs = self.source.channels // self.groups
+        return Packing(channels, self.target.blocks * size, inputs, self.taps, pieces, self.norm)
 
     @property
     def macs(self) -> int:
@@ -102,7 +108,7 @@ class Conv:
         """Emit the loops."""
         self.target.clear_border(lanes, target)
         area = self.tile.rows * self.tile.columns * self.tile.vectors * lanes.count
-        sums = T.alloc_buffer((area,), FLOAT, scope="local")
+        sums = lanes.sums(area)
         for first, count, vectors, base in self._bands():
             with T.serial(0, count) as band:
                 block = first + band * vectors
@@ -117,7 +123,7 @@ class Conv:
     def _reduce(self, lanes: Lanes, tile: Tile, place: tuple[Expr, ...], x: Any, w: Any, sums: Any) -> None:
         block, base, row, column = place
         count, taps = lanes.count, self.taps
-        biases = self.target.blocks * self.target.block * taps
+        biases = self.packing.shifts
         pixels = [(r, c) for r in range(tile.rows) for c in range(tile.columns)]
         for v in range(tile.vectors):
             for p in range(len(pixels)):
@@ -152,27 +158,6 @@ class Conv:
                     T.buffer_store(y, value, [at(self.target.at(*pixel))])
 
                 lanes.each(store)
-
-    def pack(self, lanes: Lanes, raw: Sequence[Any], packed: Any) -> None:
-        """Emit the loops that bring weights (O, I / groups, kh, kw), bias and batch norm into the order of ``body``."""
-        size, (kh, kw) = self.source.block, self.kernel
-        per_group, inputs = self.target.channels // self.groups, self.source.channels // self.groups
-        for first, count, vectors, _ in self._bands():
-            with ExitStack() as loops:
-                extents = (count, self.depth, kh, kw, size, vectors * lanes.count)
-                band, d, h, w, lane, o = (loops.enter_context(T.serial(0, n)) for n in extents)
-                channel = first * lanes.count + band * vectors * lanes.count + o
-                tap = ((d * kh + h) * kw + w) * size + lane
-                place = (first + band * vectors) * lanes.count * self.taps + tap * vectors * lanes.count + o
-                source = d * size + lane
-                with T.If((channel < self.target.channels) & (source < inputs)):
-                    with T.Then():
-                        value = raw[0][((channel * inputs + source) * kh + h) * kw + w]
-                        T.buffer_store(packed, value * scale_of(self.norm, self.bias, raw, channel), [place])
-                    with T.Else():
-                        T.buffer_store(packed, T.float32(0), [place])
-        assert self.groups == 1 or per_group % lanes.count == 0  # noqa: S101 - `place` puts no other group here
-        scaled_bias(self.norm, self.bias, raw, packed, self.target, self.target.blocks * self.target.block * self.taps)
 
 
 def _multiply_add(lanes: Lanes, sums: Any, spot: int, pixel: Any, weights: Any, place: Expr) -> None:

@@ -13,8 +13,8 @@ from tvm.tirx.script.builder import ir as T
 
 from ..grids import Grid, runs
 from .epilogue import Epilogue
-from .lanes import FLOAT, Lanes
-from .packing import Norm, scale_of, scaled_bias
+from .lanes import Lanes
+from .packing import Interleave, Norm, Packing
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,6 @@ class Dense:
 
     source: Grid
     target: Grid
-    bias: bool
     norm: Norm | None
     epilogue: Epilogue
     vectors: int = 8  # sums in flight: enough to hide the latency of a multiply-add on two units
@@ -39,9 +38,15 @@ class Dense:
         return self.source.blocks * self.source.block * self.source.height * self.source.width
 
     @property
-    def packed(self) -> int:
-        """Floats of packed weights and biases."""
-        return self.target.size * (self.taps + 1)
+    def packing(self) -> Packing:
+        """How its parameters lie in memory."""
+        source, size = self.source, self.target.block
+        area = source.height * source.width
+        pieces = tuple(
+            Interleave(first * size, bands, source.blocks, area, source.block, vectors * size)
+            for first, bands, vectors in self._bands()
+        )
+        return Packing(self.target.channels, self.target.size, source.channels, self.taps, pieces, self.norm)
 
     @property
     def macs(self) -> int:
@@ -54,12 +59,12 @@ class Dense:
     def body(self, lanes: Lanes, sources: Sequence[Any], weights: Any, target: Any) -> None:
         """Emit the loops."""
         source, count = self.source, lanes.count
-        sums = T.alloc_buffer((self.vectors * count,), FLOAT, scope="local")
+        sums = lanes.sums(self.vectors * count)
         for first, bands, vectors in self._bands():
             split = max(1, self.vectors // vectors)  # few outputs: several partial sums of each, added at the end
             with T.serial(0, bands) as band:
                 block = first + band * vectors
-                biases = self.target.size * self.taps + block * count
+                biases = self.packing.shifts + block * count
                 for v in range(vectors * split):
                     if v < vectors:
                         lanes.each(lambda at, _, v=v: T.buffer_store(sums, weights[at(biases + v * count)], [at(v * count)]))
@@ -98,21 +103,3 @@ class Dense:
             T.buffer_store(y, value, [at(self.target.at(*pixel))])
 
         lanes.each(store)
-
-    def pack(self, lanes: Lanes, raw: Sequence[Any], packed: Any) -> None:
-        """Emit the loops that bring weights (O, I) and bias into the order of ``body``."""
-        source, count = self.source, lanes.count
-        area = source.height * source.width
-        for first, bands, vectors in self._bands():
-            with T.serial(0, bands) as band, T.serial(0, self.taps) as tap, T.serial(0, vectors * count) as o:
-                output = (first + band * vectors) * count + o
-                channel = tap // (area * source.block) * source.block + tap % source.block
-                pixel = tap // source.block % area
-                place = (first + band * vectors) * count * self.taps + tap * vectors * count + o
-                with T.If((output < self.target.channels) & (channel < source.channels)):
-                    with T.Then():
-                        value = raw[0][(output * source.channels + channel) * area + pixel]
-                        T.buffer_store(packed, value * scale_of(self.norm, self.bias, raw, output), [place])
-                    with T.Else():
-                        T.buffer_store(packed, T.float32(0), [place])
-        scaled_bias(self.norm, self.bias, raw, packed, self.target, self.target.size * self.taps)

@@ -10,8 +10,8 @@ from tvm.tirx.script.builder import ir as T
 
 from ..grids import Grid
 from .epilogue import Epilogue
-from .lanes import FLOAT, Lanes
-from .packing import Norm, scale_of, scaled_bias
+from .lanes import Lanes
+from .packing import Interleave, Norm, Packing
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class GroupedConv:
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
-    bias: bool
     norm: Norm | None
     epilogue: Epilogue
 
@@ -45,9 +44,11 @@ class GroupedConv:
         return self.source.channels // self.groups * self.kernel[0] * self.kernel[1]
 
     @property
-    def packed(self) -> int:
-        """Floats of packed weights and biases."""
-        return self.target.blocks * self.target.block * (self.taps + 1)
+    def packing(self) -> Packing:
+        """How its parameters lie in memory: ``[block][tap][lane]``."""
+        inputs, area, size = self.source.channels // self.groups, self.kernel[0] * self.kernel[1], self.target.block
+        pieces = (Interleave(0, self.target.blocks, inputs, area, 1, size),)
+        return Packing(self.target.channels, self.target.blocks * size, inputs, self.taps, pieces, self.norm)
 
     @property
     def macs(self) -> int:
@@ -62,10 +63,10 @@ class GroupedConv:
     def body(self, lanes: Lanes, sources: Sequence[Any], weights: Any, target: Any) -> None:
         """Emit the loops."""
         self.target.clear_border(lanes, target)
-        sums = T.alloc_buffer((lanes.count,), FLOAT, scope="local")
+        sums = lanes.sums(lanes.count)
         grid = (self.target.blocks, self.target.height, self.target.width)
         with T.serial(0, grid[0]) as b, T.serial(0, grid[1]) as h, T.serial(0, grid[2]) as w:
-            biases = self.target.blocks * lanes.count * self.taps + b * lanes.count
+            biases = self.packing.shifts + b * lanes.count
             lanes.each(lambda at, _: T.buffer_store(sums, weights[at(biases)], [at(0)]))
             reduce = self._by_vector if self.depthwise else self._by_number
             reduce(lanes, (b, h, w), sources[0], weights, sums)
@@ -96,16 +97,3 @@ class GroupedConv:
                     pixel = x[self._pixel(source // size, h, w, source % size, (kh, kw))]
                     weight = weights[(b * self.taps + tap) * lanes.count + lane]
                     T.buffer_store(sums, sums[lane] + pixel * weight, [lane])
-
-    def pack(self, lanes: Lanes, raw: Sequence[Any], packed: Any) -> None:
-        """Emit the loops that bring weights (O, I / groups, kh, kw) into ``[block][tap][lane]``."""
-        with T.serial(0, self.target.blocks * lanes.count) as channel, T.serial(0, self.taps) as tap:
-            place = (channel // lanes.count * self.taps + tap) * lanes.count + channel % lanes.count
-            with T.If(channel < self.target.channels):
-                with T.Then():
-                    value = raw[0][channel * self.taps + tap] * scale_of(self.norm, self.bias, raw, channel)
-                    T.buffer_store(packed, value, [place])
-                with T.Else():
-                    T.buffer_store(packed, T.float32(0), [place])
-        start = self.target.blocks * lanes.count * self.taps
-        scaled_bias(self.norm, self.bias, raw, packed, self.target, start)

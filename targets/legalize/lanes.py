@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 Index = Callable[[Any], Any]  # from the index of the first lane to the index of all lanes
@@ -34,6 +35,21 @@ class Lanes:
             with T.serial(0, count) as lane:
                 body(lambda base: base + lane, lambda value: value)
 
+    def sums(self, size: int) -> Any:
+        """Return a small buffer that the compiler keeps in registers."""
+        return T.alloc_buffer((size,), FLOAT, scope="local" if self.vectors else "global")
+
+    def prefetch(self, buffer: Any, index: Any, locality: int = 2) -> None:
+        """Emit a hint that the cache line of ``buffer[index]`` is wanted soon, in the second-level cache or nearer."""
+        if self.vectors:
+            address = tirx.address_of(buffer[index])
+            hint = tirx.call_llvm_intrin("void", "llvm.prefetch", address, *map(_int32, (0, locality, 1)))
+            T.evaluate(hint)
+
     def fill(self, buffer: Any, base: Any, value: float, count: int | None = None) -> None:
         """Emit a store of one constant into ``count`` neighbours."""
         self.each(lambda at, splat: T.buffer_store(buffer, splat(T.float32(value)), [at(base)]), count)
+
+
+def _int32(value: int) -> Any:
+    return tirx.const(value, "int32")

@@ -1,41 +1,124 @@
-"""Biases and batch norm as part of the packed weights: both are folded once, when the model is loaded."""
+"""Weights in the order in which kernels stream them; biases and batch norms as one shift per channel.
+
+All layers share two functions with sizes as arguments, so that packing costs the compiler nothing. They run once, when a
+bundle is opened.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
-from ..grids import Grid
+from .lanes import FLOAT
+
+MOST = 1 << 30  # floats of one tensor: what 32-bit indices reach
 
 
 @dataclass(frozen=True)
 class Norm:
-    """A batch norm in evaluation mode: four tensors (weight, bias, mean, variance) and ``epsilon``."""
+    """A batch norm in evaluation mode: weight, bias, mean, variance and ``epsilon``."""
 
     epsilon: float
 
 
-def scale_of(norm: Norm | None, bias: bool, raw: Sequence[Any], channel: Any) -> Any:
-    """Return the factor of a channel's weights; ``raw`` is weight, perhaps bias, perhaps the four of the norm."""
-    if norm is None:
-        return T.float32(1)
-    gamma, _, _, variance = raw[1 + bias :]
-    return gamma[channel] / tirx.sqrt(variance[channel] + T.float32(norm.epsilon))
+@dataclass(frozen=True)
+class Interleave:
+    """Packed ``[band][depth][area][lane][width]`` of weights (outputs, inputs, area), in which lanes divide inputs.
+
+    ``first`` is the first output channel; channels and inputs behind the last ones become zero.
+    """
+
+    first: int
+    bands: int
+    depth: int
+    area: int
+    lanes: int
+    width: int
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The arguments of :func:`interleave_function` behind the buffers, without channels and inputs."""
+        return (self.first, self.bands, self.depth, self.area, self.lanes, self.width)
 
 
-def scaled_bias(norm: Norm | None, bias: bool, raw: Sequence[Any], packed: Any, target: Grid, start: int) -> None:
-    """Emit the loop that writes the biases of all channel blocks at ``start``, zero behind the last channel."""
-    with T.serial(0, target.blocks * target.block) as channel:
-        with T.If(channel < target.channels):
-            with T.Then():
-                value = raw[1][channel] if bias else T.float32(0)
-                if norm is not None:
-                    _, beta, mean, _ = raw[1 + bias :]
-                    value = (value - mean[channel]) * scale_of(norm, bias, raw, channel) + beta[channel]
-                T.buffer_store(packed, value, [start + channel])
-            with T.Else():
-                T.buffer_store(packed, T.float32(0), [start + channel])
+@dataclass(frozen=True)
+class Packing:
+    """The packed parameters of one layer: weights in pieces, then a shift and a scale for each of ``padded`` channels."""
+
+    channels: int
+    padded: int
+    inputs: int = 0
+    taps: int = 0  # floats of one output's packed weights
+    pieces: tuple[Interleave, ...] = ()
+    norm: Norm | None = None
+
+    @property
+    def shifts(self) -> int:
+        """Where the shifts begin, in floats."""
+        return self.padded * self.taps
+
+    @property
+    def scales(self) -> int:
+        """Where the scales begin, in floats."""
+        return self.shifts + self.padded
+
+    @property
+    def size(self) -> int:
+        """Floats."""
+        return self.scales + self.padded
+
+
+def interleave_function() -> Any:
+    """Return ``interleave(weights, parameters, out, sizes of an Interleave, channels, inputs, start of scales)``."""
+    with IRBuilder() as builder:
+        with T.prim_func(private=True, s_tir=True):
+            T.func_name("interleave")
+            names = ("first", "bands", "depth", "area", "lanes", "width", "channels", "inputs", "scales", "start")
+            (weights, packed), sizes, _ = _arguments(("weights", "packed"), names)
+            first, bands, depth, area, lanes, width, channels, inputs, scales, start = sizes
+            with T.serial(0, bands) as n, T.serial(0, depth) as d, T.serial(0, area) as a, T.serial(0, lanes) as lane:
+                source = d * lanes + lane
+                place = start + (((n * depth + d) * area + a) * lanes + lane) * width
+                with T.serial(0, width) as o:
+                    channel = first + n * width + o
+                    with T.If((channel < channels) & (source < inputs)):
+                        with T.Then():
+                            value = weights[(channel * inputs + source) * area + a] * packed[scales + channel]
+                            T.buffer_store(packed, value, [place + o])
+                        with T.Else():
+                            T.buffer_store(packed, T.float32(0), [place + o])
+    return builder.get()
+
+
+def affine_function() -> Any:
+    """Return ``affine(bias, gamma, beta, mean, variance, parameters, ...)``, which writes shifts and scales."""
+    with IRBuilder() as builder:
+        with T.prim_func(private=True, s_tir=True):
+            T.func_name("affine")
+            tensors = ("bias", "gamma", "beta", "mean", "variance", "packed")
+            names = ("shifts", "channels", "padded", "has_bias", "has_norm")
+            buffers, sizes, (epsilon,) = _arguments(tensors, names, (T.float32(),))
+            bias, gamma, beta, mean, variance, packed = buffers
+            shifts, channels, padded, has_bias, has_norm = sizes
+            with T.serial(0, padded) as channel:
+                shift, scale = shifts + channel, shifts + padded + channel
+                T.buffer_store(packed, T.float32(0), [shift])
+                T.buffer_store(packed, T.float32(1), [scale])
+                with T.If((channel < channels) & (has_bias > 0)), T.Then():
+                    T.buffer_store(packed, bias[channel], [shift])
+                with T.If((channel < channels) & (has_norm > 0)), T.Then():
+                    T.buffer_store(packed, gamma[channel] / tirx.sqrt(variance[channel] + epsilon), [scale])
+                    T.buffer_store(packed, (packed[shift] - mean[channel]) * packed[scale] + beta[channel], [shift])
+    return builder.get()
+
+
+def _arguments(pointers: tuple[str, ...], numbers: tuple[str, ...], more: tuple[Any, ...] = ()) -> tuple[list[Any], ...]:
+    """Declare a function's arguments: buffers of any size, whole numbers, and others; returned in these groups."""
+    handles = [T.arg(name, T.handle(FLOAT)) for name in pointers]
+    integers = [T.arg(name, T.int32()) for name in numbers]
+    others = [T.arg(f"other{number}", value) for number, value in enumerate(more)]
+    return [T.decl_buffer((MOST,), FLOAT, data=handle) for handle in handles], integers, others

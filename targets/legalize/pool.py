@@ -28,9 +28,7 @@ class Pool:
     dilation: tuple[int, int]
     count_padding: bool
     epilogue: Epilogue
-    bias: bool = False
-    norm: None = None
-    packed: int = 0
+    packing: None = None
     macs: int = 0
 
     @property
@@ -41,7 +39,7 @@ class Pool:
     def body(self, lanes: Lanes, sources: Sequence[Any], weights: Any, target: Any) -> None:  # noqa: ARG002
         """Emit the loops."""
         self.target.clear_border(lanes, target)
-        sums = T.alloc_buffer((lanes.count,), FLOAT, scope="local")
+        sums = lanes.sums(lanes.count)
         for rows, row_inside in self._ranges(0):
             for columns, column_inside in self._ranges(1):
                 with T.serial(0, self.target.blocks) as b, T.serial(0, len(rows)) as i, T.serial(0, len(columns)) as j:
@@ -100,6 +98,3 @@ class Pool:
             end = T.min(start + self.kernel[axis], high)
             sides.append(end - (start if self.count_padding else T.max(start, low)))
         return T.float32(1) / T.cast(sides[0] * sides[1], FLOAT)
-
-    def pack(self, lanes: Lanes, raw: Sequence[Any], packed: Any) -> None:
-        """Nothing to pack."""

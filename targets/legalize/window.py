@@ -23,7 +23,7 @@ class Window:
     target: Grid
     offset: tuple[int, int, int] = (0, 0, 0)
     step: tuple[int, int] = (1, 1)
-    packed: int = 0
+    packing: None = None
     macs: int = 0
 
     @property
@@ -101,6 +101,3 @@ class Window:
                 value = x[self.source.at(channel // size, row, column, channel % size)]
                 value = value if exists is None else T.if_then_else(exists, value, T.float32(0))
                 T.buffer_store(y, value, [self.target.at(c, h, w)])
-
-    def pack(self, lanes: Lanes, raw: Sequence[Any], packed: Any) -> None:
-        """Nothing to pack."""

@@ -1,0 +1,114 @@
+"""HashModel to bundle: the whole of compilation in one function."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..compress.layers.dense import densified
+from ..compress.modelfile import save
+from ..core.errors import TargetError
+from ..core.files import sha256_file
+from ..core.model import HashModel
+from .bundle import FORMAT, GOLDEN, LIBRARY, MANIFEST, MODEL, PARTS, Bundle, new_bundle, open_bundle
+from .codegen import generate_library
+from .fuse import fuse
+from .legalize.lanes import Lanes
+from .link import linker_version
+from .lower import lower
+from .plan import Plan, Step, plan
+from .program import generate
+from .read_relax import read
+from .table import Target, resolve
+
+GOLDEN_IMAGES = 4
+TOOLS = ("hashpress", "torch", "apache-tvm", "apache-tvm-ffi", "numpy", "constriction", "safetensors")
+
+
+def compile_model(model: HashModel, target: str, out: str | os.PathLike[str]) -> Bundle:
+    """Compile ``model`` for the target called ``target`` and write the bundle ``out``, whole or not at all.
+
+    Raises:
+        TargetError: an unknown target, a layer without a kernel, no linker, a place that cannot be written.
+    """
+    chosen = resolve(target)
+    plain = densified(model)
+    made = plan_model(plain, chosen)
+    with new_bundle(out) as folder:
+        module = generate(made, lanes_of(chosen))
+        generate_library(module, chosen, folder / LIBRARY)
+        save(model, folder / MODEL)
+        np.savez_compressed(folder / GOLDEN, **golden(plain))  # type: ignore[arg-type]
+        files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in PARTS}
+        manifest = _manifest(model, chosen, made) | {"files": files}
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return open_bundle(Path(out))
+
+
+def plan_model(model: HashModel, target: Target) -> Plan:
+    """Return the steps that compute a model of plain layers.
+
+    Raises:
+        TargetError: a layer without a kernel, or outputs that are not one number a bit.
+    """
+    made = plan(fuse(read(lower(model.net, model.arch.input.shape))), lanes_of(target))
+    if made.output.shape != (model.arch.bits, 1, 1):
+        raise TargetError(f"the network gives outputs of shape {made.output.shape}, a code of {model.arch.bits} bits is asked")
+    return made
+
+
+def lanes_of(target: Target) -> Lanes:
+    """Return the vector registers that the schedules may use."""
+    return Lanes(target.lanes, target.registers, target.vectors)
+
+
+def golden(model: HashModel, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return uint8 ``pixels`` and torch's float32 ``outputs`` for them, of the network as it stands."""
+    shape = (GOLDEN_IMAGES, *model.arch.input.shape)
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    with torch.inference_mode():
+        values = model.net.eval()(model.arch.input.normalise(pixels))
+    return {"pixels": pixels, "outputs": values.float().numpy()}
+
+
+def _manifest(model: HashModel, target: Target, made: Plan) -> dict[str, Any]:
+    steps = [{"name": step.name, "kind": step.kind, "macs": step.kernel.macs, "tensors": _tensors(step)} for step in made.steps]
+    shapes = {name: shape for step in made.steps for _, name, shape in step.parameters}
+    weights = 4 * sum(math.prod(shape) for shape in shapes.values())
+    return {
+        "format": FORMAT,
+        "target": {
+            "name": target.name,
+            "machine": target.machine,
+            "tvm": dict(target.tvm),
+            "lanes": target.lanes,
+            "needs": list(target.needs),
+        },
+        "encoder": model.arch.encoder,
+        "bits": model.arch.bits,
+        "input": model.arch.input.to_json(),
+        "memory": {"activations": 4 * made.workspace, "weights": weights, "packed": 4 * made.packed},
+        "steps": steps,
+        "tools": _tools(target),
+    }
+
+
+def _tensors(step: Step) -> dict[str, Any]:
+    return {role: [name, list(shape)] for role, name, shape in step.parameters}
+
+
+def _tools(target: Target) -> dict[str, str]:
+    found = {"linker": linker_version(target)}
+    for name in TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -134,6 +134,9 @@ def test_quantisation_counts_zero_as_plus_one():
     outputs = torch.tensor([[0.0, -0.5], [2.0, -1.0]])
     assert quantisation_l2(outputs).item() == pytest.approx((1 + 0.25 + 1 + 0) / 4)
     assert quantisation_l1(outputs).item() == pytest.approx((1 + 0.5 + 1 + 0) / 4)
+    zero = torch.zeros(1, 1, requires_grad=True)
+    quantisation_l2(zero).backward()
+    assert zero.grad.item() == -2.0  # towards +1
 
 
 def test_relaxations():

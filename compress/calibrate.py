@@ -5,8 +5,8 @@ Memory is bounded by the sample, not by the images or the network: values are ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,17 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from ..core.data.images import Split
 from ..core.errors import InputError
 from ..core.model import HashModel
 from ..core.progress import track
 from ..core.surgery import get_layer
-
-ADDS = {"add", "add_", "__add__", "__iadd__", "__radd__"}
-RELUS = {"relu", "relu_"}
-POOLS = {"max_pool2d", "boolean_dispatch", "max_pool2d_with_indices"}  # they commute with a ReLU
+from .listening import HeardAllError, Hearing, Responses, Watcher, drawn
 
 
 def choose(split: Split, count: int, seed: int = 0) -> np.ndarray:
@@ -40,18 +36,10 @@ def followers(model: HashModel, pixels: np.ndarray) -> dict[str, str]:
     Found by watching one image run, so it works on networks that no tracer understands. Max pooling between a layer and
     its ReLU does not matter.
     """
-    watcher = _Watcher(model.net)
+    watcher = Watcher(model.net)
     with watcher.watching(), watcher, torch.no_grad():
         _run(model, pixels[:1])
     return watcher.found
-
-
-@dataclass
-class Responses:
-    """Rows (N, d) of float32 that layers gave at sampled places; of ``sums`` the result of the addition behind it."""
-
-    outputs: dict[str, np.ndarray]
-    sums: dict[str, np.ndarray]
 
 
 def responses(
@@ -70,11 +58,11 @@ def responses(
     alike.
     The batch stops running when the last of the layers has been heard.
     """
-    hearing = _Hearing(model.net, tuple(paths), tuple(sums), places, seed)
+    hearing = Hearing(model.net, tuple(paths), tuple(sums), places, seed)
     with hearing.watching(), hearing, torch.no_grad():
         for start in track(range(0, len(pixels), batch), "responses"):
             hearing.begin(start)
-            with suppress(_HeardAllError):
+            with suppress(HeardAllError):
                 _run(model, pixels[start : start + batch])
     return hearing.result()
 
@@ -155,9 +143,7 @@ def patch_moments(
                 group.add(part.reshape(-1, size).numpy())
                 continue
             columns = part.flatten(2) if channels else _patches(part, layer)  # (N, D, L)
-            chosen = random.integers(0, columns.shape[2], (len(columns), min(places, columns.shape[2])))
-            index = torch.from_numpy(chosen)[:, None, :].expand(-1, size, -1)
-            group.add(columns.gather(2, index).transpose(1, 2).reshape(-1, size).numpy())
+            group.add(drawn(columns, places, random).reshape(-1, size).numpy())
 
     handle = layer.register_forward_hook(take)
     try:
@@ -183,113 +169,3 @@ def _patches(images: Tensor, layer: nn.Conv2d) -> Tensor:
 def _run(model: HashModel, pixels: np.ndarray) -> None:
     device = next((value.device for value in model.net.parameters()), torch.device("cpu"))
     model.net.eval()(model.arch.input.normalise(pixels).to(device))
-
-
-class _HeardAllError(Exception):
-    """Not a fault: the rest of the network need not run."""
-
-
-class _Watcher(TorchFunctionMode):
-    """Follows outputs of layers to the first operation that is not pooling or an identity."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.layers = {path: layer for path, layer in net.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
-        self.found: dict[str, str] = {}
-        self.sources: dict[int, tuple[str, Tensor]] = {}  # the tensor is kept, so its number is not given away
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Hear every layer's output."""
-        handles = [
-            layer.register_forward_hook(lambda _layer, _args, output, path=path: self.hear(path, output))
-            for path, layer in self.layers.items()
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def hear(self, path: str, output: Tensor) -> None:
-        """Note whose output this tensor is."""
-        self.found.setdefault(path, "none")
-        self.sources[id(output)] = (path, output)
-
-    def met(self, path: str, what: str, result: Tensor) -> None:  # noqa: ARG002  # for whoever keeps it
-        """Note what happened to the output of ``path``."""
-        if self.found.get(path) == "none":
-            self.found[path] = what
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        watched = name in ADDS or name in RELUS or name in POOLS
-        known = [self.sources[id(arg)][0] for arg in args if id(arg) in self.sources] if watched else []
-        result = func(*args, **(kwargs or {}))
-        for path in known:
-            if name in POOLS:
-                self.sources[id(result)] = (path, result)
-            else:
-                self.met(path, "relu" if name in RELUS else "sum", result)
-        if known and name not in POOLS:  # what comes next happens to the result, not to the layer's output
-            for arg in args:
-                self.sources.pop(id(arg), None)
-        return result
-
-
-class _Hearing(_Watcher):
-    """Keeps sampled rows of some layers' outputs and of the sums behind them."""
-
-    def __init__(self, net: nn.Module, paths: tuple[str, ...], sums: tuple[str, ...], places: int, seed: int) -> None:
-        super().__init__(net)
-        self.layers = {path: get_layer(net, path) for path in dict.fromkeys((*paths, *sums))}  # type: ignore[misc]
-        self.paths, self.sums, self.places, self.seed = paths, sums, places, seed
-        self.rows: dict[tuple[str, str], list[np.ndarray]] = {}
-        self.start, self.missing = 0, 0
-
-    def begin(self, start: int) -> None:
-        """Start a batch."""
-        self.sources.clear()
-        self.found.clear()
-        self.start, self.missing = start, len(self.paths) + len(self.sums)
-
-    def hear(self, path: str, output: Tensor) -> None:
-        """Take rows of a layer's output."""
-        if path in self.sums:
-            super().hear(path, output)
-        if path in self.paths:
-            self.take("output", path, output)
-
-    def met(self, path: str, what: str, result: Tensor) -> None:
-        """Take rows of the sum behind a layer."""
-        if what == "sum":
-            self.take("sum", path, result)
-
-    def take(self, what: str, path: str, values: Tensor) -> None:
-        """Keep the values at this batch's places."""
-        rows = values.detach().float().cpu()
-        if rows.ndim == 4:
-            flat = rows.flatten(2)
-            random = np.random.default_rng((self.seed, self.start))
-            chosen = random.integers(0, flat.shape[2], (len(flat), min(self.places, flat.shape[2])))
-            index = torch.from_numpy(chosen)[:, None, :].expand(-1, flat.shape[1], -1)
-            rows = flat.gather(2, index).transpose(1, 2)
-        self.rows.setdefault((what, path), []).append(rows.reshape(-1, rows.shape[-1]).numpy().copy())
-        self.missing -= 1
-        if self.missing == 0:
-            raise _HeardAllError
-
-    def result(self) -> Responses:
-        """Return everything heard.
-
-        Raises:
-            InputError: a layer never ran, or no addition follows it.
-        """
-        for what, wanted in (("output", self.paths), ("sum", self.sums)):
-            for path in wanted:
-                if (what, path) not in self.rows:
-                    raise InputError(f"layer {path!r}: no {what} was seen while the network ran")
-        return Responses(
-            {path: np.concatenate(self.rows["output", path]) for path in self.paths},
-            {path: np.concatenate(self.rows["sum", path]) for path in self.sums},
-        )

@@ -238,7 +238,9 @@ def _spatial(
             point = chain_cost(layer, "lowrank", (rank,), shape).layers[-1].macs
             limit = point + part * min(chain_cost(layer, "lowrank", (rank,), shape).macs - point, costs[path].macs)
             unit = chain_cost(layer, "lowrank3d", (1, rank), shape).macs - point
-            found[path] = ("lowrank3d", (max(1, int((limit - point) // unit)), rank))
+            width = layer.in_channels // layer.groups
+            useful = min(width * layer.kernel_size[0], rank * layer.kernel_size[1])  # more between them adds nothing
+            found[path] = ("lowrank3d", (min(max(1, int((limit - point) // unit)), useful), rank))
         after = {path: chain_cost(layers[path], *one, costs[path].input).macs for path, one in found.items()}
         saved = sum(max(costs[path].macs - macs, 0) for path, macs in after.items())
         return costs.macs - saved, found

@@ -49,6 +49,8 @@ def fit(
     order = [*(mode for mode in range(tensor.ndim) if mode != big), big]  # the largest mode last: unfoldings are views
     back = np.argsort(order)
     turned = np.ascontiguousarray(tensor.transpose(order))
+    if not turned.any():
+        return Fit(tuple(np.zeros((size, rank)) for size in tensor.shape), 0.0, 0.0, 0)
     found, used = solver(turned, rank, seed, starts, sweeps)
     factors = balanced([found[place] for place in back])
     return Fit(factors, error(tensor, factors), degeneracy(tensor, factors), used)
@@ -153,8 +155,9 @@ def _solve(factors: Factors, gradient: Sequence[np.ndarray], mu: float) -> tuple
     """Return the damped Gauss-Newton step, by preconditioned conjugate gradients, and the fall of the error it promises."""
     grams = [factor.T @ factor for factor in factors]
     normal = _normal_operator(factors, grams)
-    eye = mu * np.eye(len(grams[0]))
-    blocks = [linalg.cho_factor(gram(factors, mode) + eye) for mode in range(len(factors))]
+    eye = np.eye(len(grams[0]))
+    alone = [gram(factors, mode) for mode in range(len(factors))]
+    blocks = [linalg.cho_factor(block + max(mu, 1e-13 * float(np.trace(block)), 1e-300) * eye) for block in alone]
 
     def precondition(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [linalg.cho_solve(block, part.T).T for block, part in zip(blocks, parts, strict=True)]

@@ -1,0 +1,243 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hashpress.compress import calibrate
+from hashpress.compress.edits import edit_from_json, edit_to_json, rebuild
+from hashpress.compress.factored import Factored, chain_cost
+from hashpress.compress.layers.factored import chain, fill, group_kernels
+from hashpress.compress.macs import count, count_net
+from hashpress.compress.modelfile import load, save
+from hashpress.compress.passes import PASSES
+from hashpress.compress.passes.cp import Cp
+from hashpress.compress.tensors import whiten
+from hashpress.compress.tensors.decompose import Method, decompose
+from hashpress.core.data import load_data
+from hashpress.core.errors import InputError, ModelFileError, RecipeError
+from hashpress.core.model import HashModel, InputSpec
+from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.codes import outputs
+from torch import nn
+from torch.nn import functional
+
+FAST = Method(fit="als", starts=1, sweeps=20)
+SHAPES = [
+    {},
+    {"stride": (2, 1), "padding": (0, 2)},
+    {"padding": (2, 1), "dilation": (1, 2)},
+    {"groups": 2, "stride": 2, "padding": 1},
+    {"groups": 2, "bias": False},
+    {"padding": "same"},
+    {"padding": "valid"},
+]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits?limit=300")
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    arch = default_arch("smallconv", 16, InputSpec((1, 8, 8), digits.mean, digits.std), widths=[8, 12, 16, 20])
+    return HashModel(build(arch, seed=1).eval(), arch)
+
+
+@pytest.mark.parametrize("options", SHAPES)
+@pytest.mark.parametrize(("form", "ranks"), [("cp4", (5,)), ("cp3", (5,)), ("tucker2", (3, 2))])
+def test_chain_gives_what_the_convolution_with_its_kernel_gives(form, ranks, options):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(8, 6, (3, 5), **options)
+    images = torch.randn(2, 8, 13, 12)
+    made = chain(layer, form, ranks, bias=layer.bias is not None)
+    parts = [decompose(kernel, form, ranks, FAST) for kernel in group_kernels(layer)]
+    bias = None if layer.bias is None else layer.bias.detach().double().numpy()
+    fill(made, list(zip(*(part.weights for part in parts), strict=True)), bias)
+    kernel = torch.from_numpy(np.concatenate([part.kernel for part in parts])).float()
+    wanted = functional.conv2d(images, kernel, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+    torch.testing.assert_close(made(images), wanted, atol=2e-5, rtol=1e-4)
+    left = np.linalg.norm(np.concatenate([part.kernel for part in parts]) - layer.weight.detach().numpy())
+    assert 0 < left < np.linalg.norm(layer.weight.detach().numpy())
+    assert chain_cost(layer, form, ranks, (8, 13, 12)) == count_net(made, (8, 13, 12))
+    assert max(part.error for part in parts) < 1
+
+
+def test_chains_cost_what_the_formulas_say():
+    layer = nn.Conv2d(256, 256, 3, padding=1, bias=False)
+    assert chain_cost(layer, "cp4", (256,), (256, 10, 10)).parameters == 132_608  # facts 1.1
+    assert chain_cost(layer, "cp3", (100,), (256, 10, 10)).macs == 100 * (256 * 100 + 9 * 100 + 100 * 256)
+    assert chain_cost(layer, "tucker2", (30, 20), (256, 4, 4)).macs == 16 * (256 * 20 + 9 * 20 * 30 + 30 * 256)
+    strided = nn.Conv2d(8, 4, 3, stride=2, padding=1)
+    assert chain_cost(strided, "cp4", (5,), (8, 8, 8)).macs == 64 * 8 * 5 + 32 * 15 + 16 * 15 + 16 * 5 * 4
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"order": 4, "share": 0.4},
+        {"order": 3, "rank": 12},
+        {"order": 3, "rank": {"encoder.conv3": 9}, "fit": "greedy"},
+        {"order": "tucker", "energy": 0.7},
+        {"order": "tucker", "hint": 4.0, "epc": False},
+        {"order": "tucker", "rank": [6, 5]},
+        {"order": 3, "energy": 0.6, "fit": "als"},
+        {"order": 3, "flips": 0.1, "images": 60},
+        {"order": 4, "share": 0.3, "data": True},
+    ],
+)
+def test_pass_multiplies_less_and_its_file_is_the_same_model(settings, model, digits, tmp_path):
+    before = {name: value.clone() for name, value in model.net.state_dict().items()}
+    work = Cp(sweeps=10, **settings)
+    plan = work.decide(model, digits)
+    small = work(model, digits)
+    assert plan["layers"]
+    for path, decision in plan["layers"].items():
+        assert decision["macs"][1] == sum(
+            layer.macs for layer in count(small).layers if layer.path.startswith(path + ".")
+        )
+        assert decision["macs"][1] < decision["macs"][0]
+        assert small.history[-1].after["error"][path] < 1
+    assert set(plan["left"]) | set(plan["layers"]) == {
+        "encoder.conv1",
+        "encoder.conv2",
+        "encoder.conv3",
+        "encoder.fc1",
+        "head",
+    }
+    assert plan["left"]["encoder.conv1"] == "skipped by the settings"
+    assert isinstance(settings.get("rank"), dict) or "lowrank" in plan["left"]["head"]
+    assert count(small).macs < count(model).macs
+    for name, value in model.net.state_dict().items():
+        assert torch.equal(value, before[name])
+    empty = rebuild(small.arch, small.edits).state_dict()
+    assert {name: value.shape for name, value in empty.items()} == {
+        name: value.shape for name, value in small.net.state_dict().items()
+    }
+    save(small, tmp_path / "a")
+    again = load(tmp_path / "a")
+    assert again.edits == small.edits
+    np.testing.assert_array_equal(outputs(again, digits.queries.pixels), outputs(small, digits.queries.pixels))
+
+
+def test_two_runs_give_the_same_bytes(model, digits, tmp_path):
+    for name in "ab":
+        save(Cp(order=4, rank=9, sweeps=10, data=True, images=50)(model, digits, seed=3), tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_rules_choose_the_rank_they_promise(model, digits):
+    energy = Cp(order=3, energy=0.8).decide(model)["layers"]
+    for path, decision in energy.items():
+        kernel = group_kernels(model.net.get_submodule(path))[0]
+        quick = Method(fit="als", epc=False, starts=1, sweeps=40)
+        assert decompose(kernel, "cp3", tuple(decision["ranks"]), quick).error ** 2 <= 0.2
+        assert decompose(kernel, "cp3", (decision["ranks"][0] - 1,), quick).error ** 2 > 0.2
+    for path, decision in Cp(order=4, share=0.25).decide(model)["layers"].items():
+        layer, shape = model.net.get_submodule(path), count(model)[path].input
+        limit, rank = 0.25 * count(model)[path].parameters, decision["ranks"][0]
+        assert decision["parameters"][1] <= limit < chain_cost(layer, "cp4", (rank + 1,), shape).parameters
+    strict, loose = (Cp(flips=limit, images=60).decide(model, digits)["layers"] for limit in (0.02, 0.2))
+    assert all(loose[path]["ranks"] <= strict[path]["ranks"] for path in loose if path in strict)
+    assert any(loose[path]["ranks"] < strict.get(path, {"ranks": [99]})["ranks"] for path in loose)
+
+
+def test_whole_rank_is_the_identity(model, digits):
+    full = Cp(order="tucker", rank=[16, 16], skip=())
+    plan = full.decide(model)
+    assert not plan["layers"]  # nothing would be saved
+    assert "saves no multiplications" in plan["left"]["encoder.conv2"]
+    assert full(model).edits == ()
+    layer = model.net.encoder.conv2
+    kernel = layer.weight.detach().double().numpy()
+    np.testing.assert_allclose(decompose(kernel, "tucker2", (12, 8), FAST).kernel, kernel, atol=1e-6)
+
+
+def test_data_aware_fit_answers_real_inputs_better(model, digits):
+    pixels = calibrate.choose(digits, 200)
+    moments = calibrate.patch_moments(model, pixels, "encoder.conv3")[0]
+    kernel = model.net.encoder.conv3.weight.detach().double().numpy()
+    seen = whiten.shrunk(moments.covariance)
+    for form, ranks in (("cp4", (14,)), ("cp3", (12,)), ("tucker2", (5, 4))):
+        plain = decompose(kernel, form, ranks, Method(sweeps=30)).kernel
+        aware = decompose(kernel, form, ranks, Method(sweeps=30), seen).kernel
+        assert whiten.response_error(kernel, aware, seen) < 0.8 * whiten.response_error(kernel, plain, seen)
+    errors = []
+    for data in (False, True):
+        small = Cp(order=3, rank=20, data=data, sweeps=30)(model, digits)
+        errors.append(np.linalg.norm(outputs(small, pixels) - outputs(model, pixels)))
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_what_cannot_be_treated_is_listed(digits):
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.depth = nn.Conv2d(4, 4, 3, groups=4)
+            self.mirror = nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
+            self.idle = nn.Conv2d(4, 4, 3)
+            self.point = nn.Conv2d(4, 8, 1)
+            self.fine = nn.Conv2d(8, 16, 3, bias=False)
+
+        def forward(self, images):
+            return self.fine(self.point(self.mirror(self.depth(images)))).mean((2, 3))
+
+    arch = dataclasses.replace(default_arch("lenet5", 16), input=InputSpec((4, 9, 9), (0.5,) * 4, (1.0,) * 4))
+    odd = HashModel(Odd().eval(), arch)
+    work = Cp(rank=3, sweeps=5, skip=())
+    plan = work.decide(odd)
+    assert set(plan["layers"]) == {"fine"}
+    assert "depthwise" in plan["left"]["depth"]
+    assert "reflect" in plan["left"]["mirror"] or "zero padding" in plan["left"]["mirror"]
+    assert "did not run" in plan["left"]["idle"]
+    assert "1x1" in plan["left"]["point"]
+    made = work(odd)
+    assert made.net.fine[-1].bias is None
+    assert made.history[-1].after["left"] == plan["left"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "exactly one of"),
+        ({"rank": 3, "share": 0.5}, "found rank, share"),
+        ({"rank": 0}, "1 to 65535"),
+        ({"rank": [3, 4]}, "1 whole number"),
+        ({"share": 1.5}, "at most 1"),
+        ({"rank": 3, "order": 5}, "order must be"),
+        ({"rank": 3, "fit": "magic"}, "unknown fit 'magic'"),
+        ({"rank": 3, "skip": ("re:(",)}, "regular expression"),
+        ({"rank": 3, "images": 0}, "images must be"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        Cp(**settings)
+
+
+def test_data_are_asked_for(model):
+    with pytest.raises(InputError, match="--data"):
+        Cp(rank=3, data=True)(model)
+    with pytest.raises(InputError, match="--data"):
+        Cp(flips=0.1).decide(model)
+    with pytest.raises(RecipeError, match="no layer answers"):
+        Cp(rank={"encoder.conv9": 3})(model)
+    assert PASSES["cp"] is Cp
+
+
+def test_edit_is_plain_data_and_hostile_ones_are_refused(model):
+    edit = Factored("encoder.conv2", "tucker2", (3, 2))
+    assert edit_from_json(edit_to_json(edit)) == edit
+    hostile = [
+        Factored("encoder.conv2", "cp9", (3,)),
+        Factored("encoder.conv2", "cp4", (3, 3)),
+        Factored("encoder.conv2", "cp4", (1 << 40,)),
+        Factored("encoder.conv2", "cp4", (0,)),
+        Factored("encoder.fc1", "cp4", (3,)),
+        Factored("encoder", "cp4", (3,)),
+    ]
+    for wrong in hostile:
+        with pytest.raises(InputError):
+            rebuild(model.arch, [wrong])
+    with pytest.raises(ModelFileError):
+        edit_from_json({"kind": "factored", "layer": "a", "form": 3, "ranks": [1]})

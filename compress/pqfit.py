@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-BATCH = 1 << 24  # distances held at once
+BATCH = 1 << 20  # distances held at once, so that they stay in the cache
 ROUNDS = 200  # of swaps when channels are ordered
 BLOCK = 512  # channels ordered together
 
@@ -48,8 +48,8 @@ def _kmeans(points: Tensor, entries: int, seed: int, iterations: int) -> tuple[T
 
 def nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """Return the nearest centre (B, N) of every point and the square distance to it, (B, N)."""
-    cross = torch.bmm(points, centres.transpose(1, 2))
-    distances, labels = (centres.square().sum(2)[:, None] - 2 * cross).min(2)
+    norms = centres.square().sum(2, keepdim=True)
+    distances, labels = torch.baddbmm(norms, centres, points.transpose(1, 2), alpha=-2).min(1)  # over (B, K, N)
     return labels, (distances + points.square().sum(2)).clamp_min(0)
 
 

@@ -167,7 +167,8 @@ class ProductQuantize:
         """Return codewords (M, K, C) and indices (M, O, kH, kW) of k-means."""
         arranged = weight if order is None else weight[:, order]
         points = pqfit.subvectors(arranged, plan["width"])
-        codebook, labels = pqfit.kmeans(points, min(plan["entries"], points.shape[1]), seed=plan["seed"])
+        entries, iterations = min(plan["entries"], points.shape[1]), 12 if self.sweeps else 40
+        codebook, labels = pqfit.kmeans(points, entries, seed=plan["seed"], iterations=iterations)
         return codebook, labels.view(len(points), weight.shape[0], *weight.shape[2:])
 
 

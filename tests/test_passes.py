@@ -310,3 +310,20 @@ def test_patterns_choose_the_narrowest(nets: dict[str, HashModel]) -> None:
     assert set(PASSES) >= {"fold", "prune", "share", "finetune"}
     with pytest.raises(InputError, match="needs training images"):
         Finetune()(nets["wide"])
+
+
+def test_training_while_sharing_beats_sharing_alone(nets: dict[str, HashModel], split: Split) -> None:
+    model = Prune(density=0.5)(nets["wide"])
+    plain = Share(bits=4, lam=0.05, scaled=True)
+    tuned = Share(bits=4, lam=0.05, scaled=True, finetune={"epochs": 20, "batch": 16, "lr": 0.002})
+    wanted = outputs(model, split.train.pixels)
+    results = [item(model, split) for item in (plain, tuned)]
+    errors = [float(np.mean((outputs(result, split.train.pixels) - wanted) ** 2)) for result in results]
+    assert errors[1] < 0.5 * errors[0]
+    sizes = [modelfile.file_size(result) for result in results]
+    assert sizes[1] < 1.25 * sizes[0]
+    for path in ("encoder.fc1", "head"):
+        gone = model.net.get_submodule(path).weight == 0
+        form = results[1].net.get_submodule(path).form
+        assert int(form.indices[gone].max()) == 0
+        assert len(form.codebook) == int(form.indices.max()) + 1

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrize import is_parametrized
 
 from ...core.data.images import Split
 from ...core.errors import HashpressError, InputError, RecipeError, lookup
@@ -24,6 +25,7 @@ from ...hashnets.schedule import Schedule
 from ...hashnets.systems import SYSTEMS
 from ...hashnets.train import fit
 from ..edits import Pruned
+from ..latent import original
 from ..layers.decoded import settle
 from .step import step_of
 
@@ -117,37 +119,61 @@ class Finetune:
         Raises:
             InputError: no data, or data that the network cannot take.
         """
+        net = model.copied_net()
+        log = self.train(net, model, split, seed=seed, reference=reference, work=work)
+        settle(net)
+        loss = {"loss": round(log[-1]["loss"], 6)} if log else {}
+        return model.edited(net, (), step_of("finetune", self, seed, **loss))
+
+    def train(
+        self,
+        net: nn.Module,
+        model: HashModel,
+        split: Split | None,
+        *,
+        seed: int,
+        reference: HashModel | None,
+        work: Path | None,
+        end_epoch: Callable[[], None] | None = None,
+    ) -> list[dict[str, Json]]:
+        """Train ``net``, whose pruned weights are those of ``model``, in place; return one entry per epoch.
+
+        Raises:
+            InputError: no data, or data that the network cannot take.
+        """
         if split is None:
             raise InputError("finetune needs training images; name a data set with --data")
-        net = model.copied_net()
         task = None
         if self.system is not None and self.task:
             task = lookup(SYSTEMS, self.system, "system")(
                 model.arch, len(split.classes), len(split.train), seed, **self.settings
             )
         teacher = (reference or model).copied_net() if self.distill else None
-        objective = Imitation(teacher, MATCHES[self.match], self.distill, task, self.task)
-        masks = pruned_masks(model)
-        hold = _holder(net, masks)
+        objective = Imitation(teacher, MATCHES[self.match], self.distill, task, self.task, end_epoch)
+        hold = _holder(net, pruned_masks(model))
         checkpoint = None if work is None else work / "finetune.checkpoint"
         log = fit(
             net, objective, split.train, model.arch.input, self.schedule(),
             seed=seed, checkpoint=checkpoint, after_step=hold,
         )  # fmt: skip
         hold()
-        settle(net)
-        loss = {"loss": round(log[-1]["loss"], 6)} if log else {}
-        return model.edited(net, (), step_of("finetune", self, seed, **loss))
+        return log
 
 
 class Imitation:
     """A loss made of a system's own and of the distance to a teacher's outputs."""
 
     def __init__(
-        self, teacher: nn.Module | None, match: Match, distill: float, task: Objective | None, weight: float
+        self,
+        teacher: nn.Module | None,
+        match: Match,
+        distill: float,
+        task: Objective | None,
+        weight: float,
+        news: Callable[[], None] | None = None,
     ) -> None:
         self._teacher, self._match, self._distill = teacher, match, distill
-        self._task, self._weight = task, weight
+        self._task, self._weight, self._news = task, weight, news
         if teacher is not None:
             teacher.requires_grad_(requires_grad=False).eval()
 
@@ -177,6 +203,8 @@ class Imitation:
 
     def end_epoch(self) -> None:
         """Pass the news on."""
+        if self._news is not None:
+            self._news()
         if self._task is not None:
             self._task.end_epoch()
 
@@ -191,11 +219,15 @@ def pruned_masks(model: HashModel) -> dict[str, Tensor]:
 
 
 def _holder(net: nn.Module, masks: Mapping[str, Tensor]) -> Callable[[], None]:
-    pairs: list[tuple[Any, Tensor]] = [(get_layer(net, path), ~mask) for path, mask in masks.items()]
+    layers = {path: get_layer(net, path) for path in masks}
+    pairs: list[tuple[Any, Tensor]] = [
+        (original(layer) if is_parametrized(layer, "weight") else layer.weight, ~masks[path])
+        for path, layer in layers.items()
+    ]
 
     @torch.no_grad()
     def hold() -> None:
-        for layer, gone in pairs:
-            layer.weight.masked_fill_(gone, 0.0)
+        for weight, gone in pairs:
+            weight.masked_fill_(gone, 0.0)
 
     return hold

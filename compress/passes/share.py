@@ -15,15 +15,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.utils import parametrize
 
 from ...core.data.images import Split
-from ...core.errors import InputError, RecipeError
+from ...core.errors import HashpressError, InputError, RecipeError
 from ...core.model import HashModel, Json
 from ...core.progress import track
 from ...core.surgery import get_layer
 from .. import clusters, edits
 from ..importance import output_energy
+from ..latent import Latent, attach, latent_of, original
 from ..layers import forms
+from .finetune import Finetune
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
 
@@ -57,7 +61,8 @@ class Share:
     price on bits. ``scaled`` gives every output channel a factor of its own.
     ``codebook`` is the precision of centres, factors and biases. ``lam`` is the price of one bit, in shares of the
     layers' mean energy per weight; ``importance = "outputs"`` weighs errors by how far they move the outputs, measured
-    on training images.
+    on training images. ``finetune`` (its settings) trains the weights while they are shared, before they are assigned
+    for good; it needs ``lam``.
 
     Raises:
         RecipeError: a setting is out of range.
@@ -71,6 +76,7 @@ class Share:
     lam: float = 0.0
     importance: str = "equal"
     skip: tuple[str, ...] = ()
+    finetune: Finetune | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         table = self.bits if isinstance(self.bits, Mapping) else {"*": self.bits}
@@ -84,6 +90,13 @@ class Share:
                 problems.append(f"share: unknown {name} {getattr(self, name)!r} (there are: {', '.join(known)})")
         if not 0 <= self.lam < float("inf"):
             problems.append(f"share: lam must be at least 0, got {self.lam}")
+        if self.finetune is not None and not self.lam:
+            problems.append("share: finetune inside share needs a price on bits, lam")
+        if isinstance(self.finetune, Mapping):
+            try:
+                object.__setattr__(self, "finetune", Finetune(**self.finetune))
+            except (TypeError, HashpressError) as fault:
+                problems.append(f"share: {fault}")
         if problems:
             raise RecipeError(problems)
 
@@ -106,6 +119,16 @@ class Share:
         Raises:
             InputError: importance is to be measured and there are no images.
         """
+        sizes, weights, moved = self._measured(model, split, seed)
+        return {
+            path: self._codebook(weights[path], moved[path], bits, seed)
+            for path, bits in track(sizes.items(), "codebooks", len(sizes))
+        }
+
+    def _measured(
+        self, model: HashModel, split: Split | None, seed: int
+    ) -> tuple[dict[str, int], dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Return bits and weight of each layer, and what an error of each weight costs, in units of ``lam``."""
         sizes = spread(self.bits, model.net, self.skip)
         layers = weighted(model.net)
         weights = {path: layers[path].weight.detach().double().numpy() for path in sizes}
@@ -116,18 +139,12 @@ class Share:
         else:
             moved = {path: np.full(w.shape, 1 / max(float(np.mean(w**2)), 1e-30)) for path, w in weights.items()}
         energy = sum(float((moved[path] * weights[path] ** 2).sum()) for path in weights)
-        unit = energy / max(sum(weight.size for weight in weights.values()), 1)
-        return {
-            path: self._codebook(weights[path], moved[path] / max(unit, 1e-30), bits, seed)
-            for path, bits in track(sizes.items(), "codebooks", len(sizes))
-        }
+        unit = max(energy / max(sum(weight.size for weight in weights.values()), 1), 1e-30)
+        return sizes, weights, {path: values / unit for path, values in moved.items()}
 
     def _codebook(self, weight: np.ndarray, moved: np.ndarray, bits: int, seed: int) -> Codebook:
-        scale = None
-        if self.scaled:
-            rows = weight.reshape(len(weight), -1)
-            scale = np.sqrt(np.mean(rows**2, axis=1))
-            scale = np.where(scale > 0, scale, 1.0).astype(self.codebook).astype(np.float64)
+        scale = self._scale(weight)
+        if scale is not None:
             shape = (-1, *[1] * (weight.ndim - 1))
             weight, moved = weight / scale.reshape(shape), moved * scale.reshape(shape) ** 2
         values = weight.reshape(-1)
@@ -142,24 +159,74 @@ class Share:
             centres = np.concatenate([[0.0], centres])
         return Codebook(centres.astype(self.codebook).astype(np.float64), indices.reshape(weight.shape), scale)
 
+    def _scale(self, weight: np.ndarray) -> np.ndarray | None:
+        """Return the root mean square of each output channel, as the file keeps it."""
+        if not self.scaled:
+            return None
+        scale = np.sqrt(np.mean(weight.reshape(len(weight), -1) ** 2, axis=1))
+        return np.where(scale > 0, scale, 1.0).astype(self.codebook).astype(np.float64)
+
     def __call__(
         self,
         model: HashModel,
         split: Split | None = None,
         *,
         seed: int = 0,
-        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
-        work: Path | None = None,  # noqa: ARG002  # as all passes
+        reference: HashModel | None = None,
+        work: Path | None = None,
     ) -> HashModel:
         """Return the model with codebooks in the place of weights."""
-        net = model.copied_net()
+        if isinstance(self.finetune, Finetune):
+            net, books = self._trained(self.finetune, model, split, seed, reference, work)
+        else:
+            net, books = model.copied_net(), self.codebooks(model, split, seed=seed)
         made = []
-        for path, book in self.codebooks(model, split, seed=seed).items():
+        for path, book in books.items():
             edit = edits.Shared(path, len(book.centres), self.scaled, self.codebook == "float16")
             edit.apply(net)
             fill(get_layer(net, path), book, half=edit.half)
             made.append(edit)
         return model.edited(net, made, step_of("share", self, seed))
+
+    def _trained(
+        self,
+        tuning: Finetune,
+        model: HashModel,
+        split: Split | None,
+        seed: int,
+        reference: HashModel | None,
+        work: Path | None,
+    ) -> tuple[nn.Module, dict[str, Codebook]]:
+        """Return the network and the codebooks after training with shared weights."""
+        sizes, weights, moved = self._measured(model, split, seed)
+        net = model.copied_net()
+        for path, bits in sizes.items():
+            scale = self._scale(weights[path])
+            mean = (
+                moved[path] if scale is None else moved[path] * scale.reshape(-1, *[1] * (weights[path].ndim - 1)) ** 2
+            )
+            layer: Any = get_layer(net, path)
+            attach(layer, Latent(layer.weight.detach(), scale, 1 << bits, float(mean.mean()), self.lam))
+
+        def refit() -> None:
+            for path in sizes:
+                layer = get_layer(net, path)
+                latent_of(layer).refit(original(layer).detach().contiguous())
+
+        tuning.train(net, model, split, seed=seed, reference=reference or model, work=work, end_epoch=refit)
+        books = {}
+        for path in sizes:
+            layer = get_layer(net, path)
+            latent, weight = latent_of(layer), original(layer).detach()
+            centres, indices = latent.decided(weight)
+            parametrize.remove_parametrizations(layer, "weight")
+            rounded = centres.astype(self.codebook).astype(np.float64)
+            books[path] = Codebook(
+                rounded,
+                indices.reshape(weight.shape),
+                latent.scale.double().numpy().reshape(-1) if self.scaled else None,
+            )
+        return net, books
 
 
 @torch.no_grad()

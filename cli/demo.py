@@ -41,7 +41,7 @@ lr = 0.0005
 """,
     "budget.toml": """\
 # What this model may cost; `hashpress check` exits with 3 when an error limit is exceeded.
-storage.file = "30 kB"
+storage.file = "32 kB"
 latency.p50 = { limit = "2 ms", level = "warn" }
 memory.rss = "250 MB"
 quality.map_drop = "2 %"

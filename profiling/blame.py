@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from .metrics import METRICS
-from .report import Report, show
+from .report import GROUPS, Report, show
 
-_GROUPS = ("values", "codebooks", "biases", "metadata", "tables", "library", "manifest", "golden", "other")
 _OUTSIDE = ("library", "manifest", "golden", "other")  # parts of the bundle that are not the model file
 
 
 def blame(report: Report, metric: str, baseline: Report | None = None, top: int = 3) -> tuple[str, ...]:
-    """Return up to ``top`` sentences: the largest contributors, or the largest growth when there is a baseline."""
+    """Return up to ``top`` sentences: the largest contributors, or the largest growth when the baseline was lower."""
     shares = contributions(report, metric)
     unit = METRICS[metric].unit
     total = sum(shares.values()) or 1.0
-    if baseline is not None and metric in baseline.figures:
-        before = contributions(baseline, metric)
-        grown = {name: value - before.get(name, 0.0) for name, value in shares.items()}
-        grown = {name: value for name, value in grown.items() if value > 0}
-        if grown:
-            return tuple(
-                f"{name} grew by {show(value, unit)} to {show(shares[name], unit)}"
-                for name, value in _largest(grown, top)
-            )
+    grown = _grown(shares, contributions(baseline, metric)) if baseline else {}
+    if grown:
+        return tuple(
+            f"{name} grew by {show(value, unit)} to {show(shares[name], unit)}" for name, value in _largest(grown, top)
+        )
     if metric == "quality.bit_flips":
         return tuple(f"{name} flips for {show(value, unit)} of the inputs" for name, value in _largest(shares, top))
     return tuple(f"{name}: {show(value, unit)} ({100 * value / total:.0f} %)" for name, value in _largest(shares, top))
@@ -36,7 +31,7 @@ def contributions(report: Report, metric: str) -> dict[str, float]:
     if family in ("latency", "emulated", "instructions", "cycles") and name != "open":
         return _summed((layer.name, layer.cost.value) for layer in report.layers)
     if family == "storage":
-        if name in _GROUPS:
+        if name in GROUPS:
             return _summed((layer_of(part.name), part.bytes) for part in report.parts if part.group == name)
         parts = [part for part in report.parts if name == "bundle" or part.group not in _OUTSIDE]
         return _summed((f"{layer_of(part.name)} ({part.group})", part.bytes) for part in parts)
@@ -54,6 +49,14 @@ def layer_of(tensor: str) -> str:
     for suffix in (".weight", ".bias"):
         tensor = tensor.removesuffix(suffix)
     return tensor.partition(".form.")[0]
+
+
+def _grown(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+    """Return by how much each contributor grew; nothing when all together did not."""
+    if sum(now.values()) <= sum(before.values()):
+        return {}
+    growth = {name: value - before.get(name, 0.0) for name, value in now.items()}
+    return {name: value for name, value in growth.items() if value > 0}
 
 
 def _flips_per_bit(quality: Mapping[str, object]) -> list[float]:

@@ -19,6 +19,7 @@ from ..core.units import format_bytes, format_ms
 from .metrics import KINDS, METRICS
 
 FORMAT = 1
+GROUPS = ("values", "codebooks", "biases", "metadata", "tables", "library", "manifest", "golden", "other")
 UNITS = ("ms", "B", "share", "count", "cycles")
 
 
@@ -53,7 +54,7 @@ def show(value: float, unit: str) -> str:
     if unit == "ms":
         return format_ms(value)
     if unit == "share":
-        return f"{100 * value:.4g} %"
+        return f"{100 * value:.{4 if abs(value) >= 0.01 else 3}g} %"
     return f"{value:,.0f}"
 
 
@@ -70,7 +71,7 @@ class Part:
     """A piece of the bundle: a tensor's stream, the header, the library."""
 
     name: str
-    group: str  # values | codebooks | biases | metadata | tables | library | manifest | golden | other
+    group: str  # one of GROUPS
     bytes: int
 
 

@@ -81,6 +81,7 @@ def test_moments_in_portions_are_those_of_all_rows():
 @pytest.mark.parametrize(
     "options", [{"padding": "same"}, {"padding": 1, "stride": 2}, {"groups": 2, "dilation": (1, 2)}]
 )
+@pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel")
 def test_patch_moments_explain_the_responses(options, digits):
     layer = nn.Conv2d(4, 6, (3, 2), **options)
     net = nn.Sequential(nn.Conv2d(1, 4, 1), layer, nn.Flatten())

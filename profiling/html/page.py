@@ -15,7 +15,7 @@ from ...core.errors import ReportError
 from ...core.files import atomic_write
 from ...core.units import format_bytes
 from ..metrics import METRICS
-from ..report import Report
+from ..report import GROUPS, Report
 from . import plots
 from .curves import file_ledger, flips_per_bit, margin_histogram, precision_recall
 
@@ -66,7 +66,7 @@ def page(reports: Sequence[Report]) -> str:
         reports=[_filled(report) for report in reports],
         style=(_HERE / "style.css").read_text(encoding="utf-8"),
         tiles=_tiles(reports[-1]),
-        noise=sorted({f"{report.name}: {reason}" for report in reports for reason in report.noise}),
+        noise=dict.fromkeys(reason for report in reports for reason in report.noise),
         plots=list(_plots(dict(zip(labels, reports, strict=True)))),
         rows=_rows(reports),
         version=version("hashpress"),
@@ -79,8 +79,11 @@ def _place(report: Report) -> str:
 
 def _plots(reports: Mapping[str, Report]) -> list[Plot]:
     drawn = []
-    sizes = {label: _groups(report) for label, report in reports.items()}
-    if any(sizes.values()):
+    used = [
+        group for group in GROUPS if any(part.group == group for report in reports.values() for part in report.parts)
+    ]
+    sizes = {label: _groups(report, used) for label, report in reports.items()}
+    if used:
         svg = plots.stacked(sizes, "storage", "bytes of the bundle by class")
         drawn.append(Plot("Storage by class", "Every byte of the bundle; the classes add up to its files.", svg))
     times = {label: _layers(report) for label, report in reports.items() if report.layers}
@@ -119,11 +122,8 @@ def _labels(reports: Sequence[Report]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} #{place}" for place, name in enumerate(names, start=1)]
 
 
-def _groups(report: Report) -> dict[str, float]:
-    sizes: dict[str, float] = {}
-    for part in report.parts:
-        sizes[part.group] = sizes.get(part.group, 0.0) + part.bytes
-    return sizes
+def _groups(report: Report, used: Sequence[str]) -> dict[str, float]:
+    return {group: float(sum(part.bytes for part in report.parts if part.group == group)) for group in used}
 
 
 def _layers(report: Report) -> dict[str, float]:

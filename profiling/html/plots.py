@@ -78,7 +78,8 @@ def margins(histograms: Mapping[str, Sequence[tuple[str, int, int]]], name: str,
         plot.bar(places, [bits for _, bits, _ in rows], width=0.8, color=_colour(0), label="all bits")
         plot.bar(places, [flipped for _, _, flipped in rows], width=0.8, color=_colour(1), label="flipped bits")
         for place, (_, bits, flipped) in enumerate(rows):
-            share = f"{100 * flipped / bits:.2g} %" if flipped else "0"
+            percent = 100 * flipped / bits
+            share = f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %"
             plot.annotate(share, (place, bits), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=8)
         plot.set_yscale("symlog", linthresh=1)
         plot.margins(y=0.15)
@@ -121,7 +122,7 @@ def ledger(steps: Sequence[tuple[str, float, float | None]], name: str, title: s
     quality.plot([value for value, _ in known], [row for _, row in known], color=_colour(1), marker="o", markersize=5)
     for value, row in known:
         quality.annotate(
-            f"{value:.4f}", (value, row), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8
+            f"{value:.4f}", (value, row), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8
         )
     quality.margins(x=0.25)
     quality.xaxis.set_major_locator(MaxNLocator(5))

@@ -46,7 +46,9 @@ def compile_model(model: HashModel, target: str, out: str | os.PathLike[str]) ->
         generate_library(module, chosen, folder / LIBRARY)
         save(model, folder / MODEL)
         np.savez_compressed(folder / GOLDEN, **golden(plain))  # type: ignore[arg-type]
-        files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in PARTS}
+        files = {
+            name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in PARTS
+        }
         manifest = _manifest(model, chosen, made) | {"files": files}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return open_bundle(Path(out))
@@ -60,7 +62,9 @@ def plan_model(model: HashModel, target: Target) -> Plan:
     """
     made = plan(fuse(read(lower(model.net, model.arch.input.shape))), lanes_of(target))
     if made.output.shape != (model.arch.bits, 1, 1):
-        raise TargetError(f"the network gives outputs of shape {made.output.shape}, a code of {model.arch.bits} bits is asked")
+        raise TargetError(
+            f"the network gives outputs of shape {made.output.shape}, a code of {model.arch.bits} bits is asked"
+        )
     return made
 
 
@@ -79,7 +83,10 @@ def golden(model: HashModel, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def _manifest(model: HashModel, target: Target, made: Plan) -> dict[str, Any]:
-    steps = [{"name": step.name, "kind": step.kind, "macs": step.kernel.macs, "tensors": _tensors(step)} for step in made.steps]
+    steps = [
+        {"name": step.name, "kind": step.kind, "macs": step.kernel.macs, "tensors": _tensors(step)}
+        for step in made.steps
+    ]
     shapes = {name: shape for step in made.steps for _, name, shape in step.parameters}
     weights = 4 * sum(math.prod(shape) for shape in shapes.values())
     return {

@@ -51,7 +51,9 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         if not isinstance(entry, dict) or not file.is_file():
             raise TargetError(f"{path} is not a whole bundle: {name} is missing; compile it again")
         if file.stat().st_size != entry.get("bytes"):
-            raise TargetError(f"{file} has {file.stat().st_size} bytes, its manifest says {entry.get('bytes')}; compile it again")
+            raise TargetError(
+                f"{file} has {file.stat().st_size} bytes, its manifest says {entry.get('bytes')}; compile it again"
+            )
         if sha256_file(file) != entry.get("sha256"):
             raise TargetError(f"{file} is not the file its manifest describes (SHA-256 differs); compile it again")
     return Bundle(path, manifest)

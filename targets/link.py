@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import tvm
 import tvm_ffi
 
 from ..core.errors import TargetError
@@ -31,7 +32,8 @@ def link(target: Target, output: str, objects: Sequence[str]) -> None:
     Raises:
         TargetError: the tool failed; its first error is in the message.
     """
-    includes = [f"-I{Path(path)}" for path in tvm_ffi.libinfo.include_paths()]
+    headers = [tvm.libinfo.find_include_path(), *tvm_ffi.libinfo.include_paths()]
+    includes = [f"-I{path}" for path in dict.fromkeys(headers)]
     command = [linker(target), "-shared", "-fPIC", *target.flags, *includes, "-o", output, *objects]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -162,7 +162,9 @@ class Runtime:
         nothing = tvm_ffi.from_dlpack(_aligned(1))
         for number, step in enumerate(self.bundle.manifest["steps"]):
             if step["tensors"]:
-                given = {role: tvm_ffi.from_dlpack(self._tensor(state, *what)) for role, what in step["tensors"].items()}
+                given = {
+                    role: tvm_ffi.from_dlpack(self._tensor(state, *what)) for role, what in step["tensors"].items()
+                }
                 pack(number, *(given.get(role, nothing) for role in ROLES), out)
 
     def _tensor(self, state: dict[str, np.ndarray], name: str, shape: list[int]) -> np.ndarray:

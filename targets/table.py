@@ -26,7 +26,7 @@ class Target:
     machine: str  # ELF machine of the library: x86_64, aarch64
     vectors: bool = True  # write vector expressions; False leaves vectorising to the C compiler
     linker: tuple[str, ...] = ("gcc", "cc", "clang")  # the first that exists links (and, for C, compiles)
-    flags: tuple[str, ...] = ("-O3", "-march=native", "-ffp-contract=fast")
+    flags: tuple[str, ...] = ("-O2", "-ftree-vectorize", "-march=native", "-ffp-contract=fast")
     needs: tuple[str, ...] = ()  # instruction sets, as /proc/cpuinfo calls them
     about: str = ""
 
@@ -50,7 +50,11 @@ class HostTarget:
             raise TargetError(f"target {self.name!r}: no schedule rule for {machine}; use an x86-64 or AArch64 machine")
         cpu, level = _host_cpu(machine)
         tvm = {"kind": "llvm", "mcpu": cpu} if self.vectors else {"kind": "c"}
-        return Target(self.name, tvm, level.lanes, level.registers, machine, self.vectors, needs=level.needs, about=self.about)
+        # sums that a C compiler shall keep in registers by itself are few
+        registers = level.registers if self.vectors else 12
+        return Target(
+            self.name, tvm, level.lanes, registers, machine, self.vectors, needs=level.needs, about=self.about
+        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,9 @@ def _host_cpu(machine: str) -> tuple[str, Level]:
         return cpu, NEON
     level = next(level for level in X86 if set(level.needs) <= cpu_flags())
     # a hypervisor may hide instruction sets that the processor's name promises
-    known = not level.needs or codegen.llvm_cpu_has_features(list(level.needs), TvmTarget({"kind": "llvm", "mcpu": cpu}))
+    known = not level.needs or codegen.llvm_cpu_has_features(
+        list(level.needs), TvmTarget({"kind": "llvm", "mcpu": cpu})
+    )
     promises = codegen.llvm_cpu_has_features(["avx512f"], TvmTarget({"kind": "llvm", "mcpu": cpu}))
     return (cpu if known and (level is X86[0] or not promises) else level.name), level
 

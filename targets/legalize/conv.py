@@ -128,7 +128,9 @@ class Conv:
         for v in range(tile.vectors):
             for p in range(len(pixels)):
                 spot = (p * tile.vectors + v) * count
-                lanes.each(lambda at, _, v=v, s=spot: T.buffer_store(sums, w[at(biases + (block + v) * count)], [at(s)]))
+                lanes.each(
+                    lambda at, _, v=v, s=spot: T.buffer_store(sums, w[at(biases + (block + v) * count)], [at(s)])
+                )
         for first, depth, used in self._depths():
             with ExitStack() as loops:
                 d = first + loops.enter_context(T.serial(0, depth))
@@ -161,6 +163,4 @@ class Conv:
 
 
 def _multiply_add(lanes: Lanes, sums: Any, spot: int, pixel: Any, weights: Any, place: Expr) -> None:
-    lanes.each(
-        lambda at, splat: T.buffer_store(sums, sums[at(spot)] + splat(pixel) * weights[at(place)], [at(spot)])
-    )
+    lanes.each(lambda at, splat: T.buffer_store(sums, sums[at(spot)] + splat(pixel) * weights[at(place)], [at(spot)]))

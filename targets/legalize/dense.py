@@ -67,7 +67,9 @@ class Dense:
                 biases = self.packing.shifts + block * count
                 for v in range(vectors * split):
                     if v < vectors:
-                        lanes.each(lambda at, _, v=v: T.buffer_store(sums, weights[at(biases + v * count)], [at(v * count)]))
+                        lanes.each(
+                            lambda at, _, v=v: T.buffer_store(sums, weights[at(biases + v * count)], [at(v * count)])
+                        )
                     else:
                         lanes.fill(sums, v * count, 0.0)
                 with T.serial(0, source.blocks) as b, T.serial(0, source.height) as h, T.serial(0, source.width) as w:
@@ -79,7 +81,9 @@ class Dense:
                                 pixel = sources[0][source.at(b, h, w, offset)]
                                 place = block * count * self.taps + (start + offset) * vectors * count
                                 for v in range(vectors):
-                                    self._step(lanes, sums, (s * vectors + v) * count, pixel, weights, place + v * count)
+                                    self._step(
+                                        lanes, sums, (s * vectors + v) * count, pixel, weights, place + v * count
+                                    )
                 for v in range(vectors):
                     self._finish(lanes, (block, v), (vectors, split), sources[1:], sums, target)
 

@@ -116,7 +116,9 @@ def affine_function() -> Any:
     return builder.get()
 
 
-def _arguments(pointers: tuple[str, ...], numbers: tuple[str, ...], more: tuple[Any, ...] = ()) -> tuple[list[Any], ...]:
+def _arguments(
+    pointers: tuple[str, ...], numbers: tuple[str, ...], more: tuple[Any, ...] = ()
+) -> tuple[list[Any], ...]:
     """Declare a function's arguments: buffers of any size, whole numbers, and others; returned in these groups."""
     handles = [T.arg(name, T.handle(FLOAT)) for name in pointers]
     integers = [T.arg(name, T.int32()) for name in numbers]

@@ -50,7 +50,10 @@ class Pool:
         """Split the output positions of one axis into those whose windows lie inside and those that touch an edge."""
         size, outputs = self.source.shape[1 + axis], self.target.shape[1 + axis]
         stride, reach = self.stride[axis], (self.kernel[axis] - 1) * self.dilation[axis]
-        inside = [0 <= o * stride - self.padding[axis] and o * stride - self.padding[axis] + reach < size for o in range(outputs)]
+        inside = [
+            0 <= o * stride - self.padding[axis] and o * stride - self.padding[axis] + reach < size
+            for o in range(outputs)
+        ]
         if not any(inside):
             return [(range(outputs), False)]
         first, last = inside.index(True), outputs - inside[::-1].index(True)

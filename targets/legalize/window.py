@@ -66,9 +66,7 @@ class Window:
                 yield channel, None, count
             channel += count
 
-    def _piece(
-        self, lanes: Lanes, place: tuple[Any, Any], piece: tuple[int, int | None, int], x: Any, y: Any
-    ) -> None:
+    def _piece(self, lanes: Lanes, place: tuple[Any, Any], piece: tuple[int, int | None, int], x: Any, y: Any) -> None:
         (h, w), (channel, source, count) = place, piece
         spot = self.target.at(channel // self.target.block, h, w, channel % self.target.block)
         row, column, exists = self._row_column(h, w)

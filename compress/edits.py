@@ -18,6 +18,7 @@ from .factored import Factored
 from .form_edits import Fastfooded, Hashed, ProductQuantized
 from .layers import forms
 from .layers.decoded import replace_form
+from .layers.int8 import Quantized
 
 MAX_ENTRIES = 1 << 20
 
@@ -76,7 +77,7 @@ class Shared:
 
 EDITS: dict[str, type[Edit]] = {
     edit.kind: edit
-    for edit in (Folded, Pruned, Shared, Narrowed, Repadded, Factored, Hashed, Fastfooded, ProductQuantized)
+    for edit in (Folded, Pruned, Shared, Narrowed, Repadded, Factored, Hashed, Fastfooded, ProductQuantized, Quantized)
 }
 
 

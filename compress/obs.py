@@ -85,19 +85,17 @@ def prune_blocked(W: Tensor, H: Tensor, density: float, *, block: int = 128, sco
     W = W.double().clone()
     U = _factor(H)
     diagonal = U.diagonal()
-    mask = None
-    if scope == "layer":
-        mask = _lowest((W / diagonal).square(), 1 - density)
+    everywhere = _lowest((W / diagonal).square(), 1 - density) if scope == "layer" else None
     for start in range(0, W.shape[1], block):
-        end = min(start + block, W.shape[1])
-        gone = (
-            mask[:, start:end]
-            if mask is not None
-            else _lowest((W[:, start:end] / diagonal[start:end]).square(), 1 - density)
+        part = slice(start, min(start + block, W.shape[1]))
+        gone = torch.zeros_like(W, dtype=torch.bool)
+        chosen = (
+            everywhere[:, part]
+            if everywhere is not None
+            else _lowest((W[:, part] / diagonal[part]).square(), 1 - density)
         )
-        _sweep(
-            W, U, start, end, lambda column, at, gone=gone, start=start: torch.where(gone[:, at - start], 0.0, column)
-        )
+        gone[:, part] = chosen
+        _sweep(W, U, part.start, part.stop, _removing(gone))
     return W
 
 
@@ -122,6 +120,10 @@ def quantise_blocked(
     result = torch.empty_like(V)
     result[:, order] = V
     return result
+
+
+def _removing(gone: Tensor) -> Callable[[Tensor, int], Tensor]:
+    return lambda column, at: torch.where(gone[:, at], 0.0, column)
 
 
 def best_given_mask(W: Tensor, H: Tensor, mask: Tensor) -> Tensor:

@@ -42,8 +42,8 @@ def refit(
         fit = _Normal(layer, seed)
         for start in range(0, len(pixels), BATCH):
             inputs = spec.normalise(pixels[start : start + BATCH])
-            _, wanted = _watched(original, path, inputs)
-            given, got = _watched(net, path, inputs)
+            _, wanted = watched(original, path, inputs)
+            given, got = watched(net, path, inputs)
             fit.add(given, wanted[:, torch.as_tensor(rows)] - got)
         change = fit.solve(ridge)  # (d + 1, O)
         layer.weight += change[:-1].T.reshape(layer.weight.shape).to(layer.weight.dtype)
@@ -93,7 +93,7 @@ def _patches(layer: nn.Conv2d, given: torch.Tensor) -> torch.Tensor:
     return functional.unfold(given, layer.kernel_size, layer.dilation, padding, layer.stride)
 
 
-def _watched(net: nn.Module, path: str, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def watched(net: nn.Module, path: str, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the input and output of the layer at ``path``; what comes behind it is not run."""
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 

@@ -7,6 +7,7 @@ from .fastfood import Fastfood
 from .finetune import Finetune
 from .fold import Fold
 from .hashed import HashWeights
+from .int8 import Int8
 from .lowrank import LowRank
 from .merge import Merge
 from .narrow import Narrow
@@ -27,4 +28,5 @@ PASSES: dict[str, type[Pass]] = {
     "prune": Prune,
     "share": Share,
     "pq": ProductQuantize,
+    "int8": Int8,
 }

@@ -1,0 +1,203 @@
+"""Integer arithmetic: weights of 8 bits or fewer with a scale per channel, inputs of 8 bits with a scale per layer.
+
+The last pass: after ``fold`` and everything that trains. First layer and hash head always have 8 bits. Activations,
+residual sums and pooling stay in float32, on grids that make them exact; layers that are in another form already,
+and batch norms that were not folded, are left alone. What a layer computes is defined in :mod:`..layers.int8`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...core.data.images import Split
+from ...core.errors import InputError, RecipeError
+from ...core.model import HashModel, Json
+from ...core.progress import track
+from ...core.surgery import get_layer
+from .. import calibrate, obs, ranges
+from ..layers.int8 import Quantized
+from ..refit import watched
+from ..rounding import Grid, Rounded, learned, nearest
+from .select import check_keys, skipped, spread
+from .step import step_of
+
+ROUNDINGS = ("nearest", "obs", "learned")
+POOL = 4096  # images that rounding is learned on
+MOST = 2048  # inputs of a layer up to which rounding is compensated
+
+
+@dataclass(frozen=True)
+class Int8:
+    """Compute in integers.
+
+    ``bits`` of weights is one number or a table by layer (names, ``re:`` patterns, ``conv``, ``dense``, ``*``).
+    ``range`` is how scales are found: ``minmax``, ``percentile`` or ``mse``. ``rounding`` is ``nearest``, ``obs``
+    (compensated, GPTQ) or ``learned`` (AdaRound on the code, from there on; ``steps`` of ``batch`` images). ``images`` training images
+    are looked at. With ``correct`` biases take up the mean error of each channel.
+
+    Raises:
+        RecipeError: a setting is out of range.
+    """
+
+    phase: ClassVar[str] = "values"
+    bits: int | Mapping[str, int] = 8
+    range: str = "mse"
+    rounding: str = "nearest"
+    skip: tuple[str, ...] = ()
+    images: int = 512
+    correct: bool = True
+    steps: int = 400
+    batch: int = 32
+    lr: float = 0.01
+
+    def __post_init__(self) -> None:
+        table = self.bits if isinstance(self.bits, Mapping) else {"*": self.bits}
+        problems = [*check_keys("int8: bits", list(table)), *check_keys("int8: skip", self.skip)]
+        problems += [
+            f"int8: bits of {key!r} must be 2 to 8, got {value}" for key, value in table.items() if not 2 <= value <= 8
+        ]
+        for name, known in (("range", ranges.RANGES), ("rounding", ROUNDINGS)):
+            if getattr(self, name) not in known:
+                problems.append(f"int8: unknown {name} {getattr(self, name)!r} (there are: {', '.join(known)})")
+        if min(self.images, self.batch) < 1 or self.steps < 0 or not self.lr > 0:
+            problems.append("int8: images, batch, steps and lr must be positive")
+        if problems:
+            raise RecipeError(problems)
+
+    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
+        """Return ``layers``: bits, scale, zero and step of each; and ``left``: layer -> reason."""
+        edits, _ = self._grids(model, self._pixels(split, seed), seed)
+        layers = {
+            path: {"bits": edit.bits, "scale": edit.scale, "zero": edit.zero, "step": edit.step}
+            for path, edit in edits.items()
+        }
+        return {"layers": layers, "left": self._left(model, layers)}
+
+    def __call__(
+        self,
+        model: HashModel,
+        split: Split | None = None,
+        *,
+        seed: int = 0,
+        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
+        work: Path | None = None,  # noqa: ARG002  # as all passes
+    ) -> HashModel:
+        """Return the model in integers."""
+        pixels = self._pixels(split, seed)
+        edits, grids = self._grids(model, pixels, seed)
+        chosen = {
+            path: self._chosen(model, path, grid, pixels, seed) for path, grid in track(grids.items(), "rounding")
+        }
+        net = self._made(model, edits, grids, chosen, pixels)
+        if self.rounding == "learned" and split is not None:
+            start = {path: rounded_of(get_layer(net, path), grid, edits[path]) for path, grid in grids.items()}
+            pool = calibrate.choose(split, max(POOL, self.images), seed)
+            chosen = learned(model, grids, start, pool, steps=self.steps, batch=self.batch, lr=self.lr, seed=seed)
+            net = self._made(model, edits, grids, chosen, None)
+        return model.edited(net, list(edits.values()), step_of("int8", self, seed))
+
+    def _made(
+        self,
+        model: HashModel,
+        edits: Mapping[str, Quantized],
+        grids: Mapping[str, Grid],
+        chosen: Mapping[str, Rounded],
+        pixels: np.ndarray | None,
+    ) -> nn.Module:
+        """Return a copy in integers, its biases corrected one layer after the other when there are ``pixels``."""
+        net = model.copied_net()
+        for path, edit in track(edits.items(), "integers", len(edits)):
+            edit.apply(net)
+            fill(get_layer(net, path), *chosen[path], grids[path], edit)
+            if self.correct and pixels is not None:
+                correct(net, model, path, pixels, grids[path], edit)
+        return net
+
+    def _pixels(self, split: Split | None, seed: int) -> np.ndarray:
+        if split is None:
+            raise InputError("int8 needs training images to find ranges; name a data set with --data")
+        return calibrate.choose(split, self.images, seed)
+
+    def _grids(self, model: HashModel, pixels: np.ndarray, seed: int) -> tuple[dict[str, Quantized], dict[str, Grid]]:
+        known = ranges.layers_of(model.net)
+        bits = {path: value for path, value in spread(self.bits, model.net, self.skip).items() if path in known}
+        for path in (known[0], "head") if known else ():
+            if path in bits:
+                bits[path] = 8
+        seen = ranges.watch(model, pixels, list(bits), seed)
+        edits, grids = {}, {}
+        for path, width in bits.items():
+            layer: Any = get_layer(model.net, path)
+            scale, zero = ranges.affine(*ranges.limits(seen[path], self.range, 8), 8)
+            head = path == "head" or path.startswith("head.")
+            step = 0.0 if head else ranges.grid_step(seen[path].reach)
+            edits[path] = Quantized(path, scale, zero, step, width)
+            steps = ranges.weight_scales(layer.weight, self.range, width)
+            grids[path] = Grid(scale, zero, 255, steps, (1 << (width - 1)) - 1)
+        return edits, grids
+
+    def _chosen(self, model: HashModel, path: str, grid: Grid, pixels: np.ndarray, seed: int) -> Rounded:
+        """Return whole numbers and biases of one layer, nearest or compensated."""
+        layer: Any = get_layer(model.net, path)
+        bias = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach()
+        small = layer.weight[0].numel() <= MOST and getattr(layer, "groups", 1) == 1
+        if self.rounding != "nearest" and small:
+            return compensated(model, path, grid, pixels, seed), bias
+        return nearest(layer.weight.detach(), grid), bias
+
+    def _left(self, model: HashModel, layers: Mapping[str, Json]) -> dict[str, str]:
+        reasons = skipped(model.net)
+        for path, layer in model.net.named_modules():
+            if isinstance(layer, nn.Conv2d) and path not in layers:
+                reasons.setdefault(path, "skipped, or its padding is not a number of zeros")
+            elif isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
+                reasons[path] = "a batch norm in float32; fold it first"
+        return reasons
+
+
+def compensated(model: HashModel, path: str, grid: Grid, pixels: np.ndarray, seed: int) -> Tensor:
+    """Return whole numbers rounded one column after the other, the rest making up for each (GPTQ)."""
+    layer: Any = get_layer(model.net, path)
+    moments = calibrate.patch_moments(model, pixels, path, seed=seed)[0]
+    square = torch.from_numpy(moments.covariance + np.outer(moments.mean, moments.mean))
+    steps = grid.steps.double()
+
+    def onto(values: Tensor, rows: Tensor) -> Tensor:
+        return torch.clamp(torch.round(values / steps[rows]), -grid.top, grid.top) * steps[rows]
+
+    rounded = obs.quantise_blocked(layer.weight.detach().flatten(1), obs.damped(2 * square), onto, keep_zeros=False)
+    return torch.round(rounded / steps[:, None]).float().reshape(layer.weight.shape)
+
+
+@torch.no_grad()
+def fill(layer: Any, integers: Tensor, bias: Tensor, grid: Grid, edit: Quantized) -> None:
+    """Put whole numbers into an integer layer."""
+    unit = edit.scale * grid.steps.double()  # what 1 in an accumulator is worth
+    layer.form.integers.copy_(integers)
+    layer.bias.copy_(torch.round(bias.double() / unit))
+    layer.multiplier.copy_(unit / (edit.step or 1.0))
+
+
+def rounded_of(layer: Any, grid: Grid, edit: Quantized) -> Rounded:
+    """Return the whole numbers of an integer layer and its bias as real numbers."""
+    return layer.form().detach(), (layer.bias.double() * edit.scale * grid.steps.double()).float()
+
+
+@torch.no_grad()
+def correct(net: nn.Module, model: HashModel, path: str, pixels: np.ndarray, grid: Grid, edit: Quantized) -> None:
+    """Move the mean error of every output channel into the bias (Nagel et al. 2019, arXiv:1906.04721)."""
+    total, count = torch.zeros(len(grid.steps), dtype=torch.float64), 0
+    for start in range(0, len(pixels), 64):
+        inputs = model.arch.input.normalise(pixels[start : start + 64])
+        error = (watched(model.net, path, inputs)[1] - watched(net, path, inputs)[1]).double()
+        axes = [axis for axis in range(error.ndim) if axis != 1]
+        total, count = total + error.sum(axes), count + error.numel() // error.shape[1]
+    layer: Any = get_layer(net, path)
+    layer.bias += torch.round(total / count / (edit.scale * grid.steps.double())).float()

@@ -1,0 +1,176 @@
+"""Which way weights are rounded, learned on the code itself (AdaRound, Nagel et al. 2020, arXiv:2004.10568).
+
+AdaRound rebuilds one layer's outputs after the other; what counts here is the sign of the last ones, so all layers learn
+together on the outputs of the hash layer: their distance from the original's, and a hinge on the margins of the bits.
+They start from a rounding that is there already (compensated, biases corrected): each weight may stay or go to the next
+whole number towards, or beyond, its real value. No labels are used; what does not gain on images kept aside is dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..core.model import HashModel
+from ..core.progress import track
+from ..core.surgery import get_layer, set_layer
+from ..hashnets.codes import outputs
+
+Rounded = tuple[Tensor, Tensor]  # whole numbers of the weight's shape, biases (O,) as real numbers
+
+LOW, HIGH = -0.1, 1.1  # the sigmoid is stretched beyond 0 and 1, so that both are reached
+LARGEST = 1 << 22  # weights of a layer that still learns; larger ones would take 16 bytes more for each
+FIRST = 0.2  # how far each weight is on its way at the start
+WARM = 0.2  # share of the steps without pressure
+SHARP = (20.0, 2.0)
+PRESSURE = (0.03, 30.0)  # of the regulariser's gradient, as multiples of the loss's
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """How one layer is rounded: its input's scale, zero and largest value, one scale per row, the largest weight."""
+
+    scale: float
+    zero: int
+    high: int
+    steps: Tensor  # (O,)
+    top: int
+
+
+def nearest(weight: Tensor, grid: Grid) -> Tensor:
+    """Return whole numbers (as float32) nearest to the weights."""
+    return torch.clamp(torch.round(weight / _rows(grid.steps, weight)), -grid.top, grid.top)
+
+
+def code_loss(given: Tensor, wanted: Tensor, margins: Tensor) -> Tensor:
+    """Return how far outputs (N, bits) are from ``wanted``, in units of its bits' ``margins`` (bits,), and from its signs.
+
+    The hinge asks each bit to keep its side by as much as the original does, up to one margin.
+    """
+    relative, target = given / margins, wanted / margins
+    signs = torch.where(target >= 0, 1.0, -1.0)
+    hinge = functional.relu(target.abs().clamp_max(1.0) - relative * signs)
+    return (relative - target).square().mean() + hinge.mean()
+
+
+def learned(
+    model: HashModel,
+    grids: Mapping[str, Grid],
+    start: Mapping[str, Rounded],
+    pixels: np.ndarray,
+    *,
+    steps: int,
+    batch: int,
+    lr: float,
+    seed: int,
+) -> dict[str, Rounded]:
+    """Return whole numbers and real biases after ``steps`` steps from ``start``, or ``start`` if it was better.
+
+    A fifth of ``pixels`` is not learned from but decides which is better.
+    """
+    wanted = torch.from_numpy(outputs(model, pixels))
+    margins = wanted.abs().median(dim=0).values.clamp_min(1e-6)
+    soft, net = _softened(model, grids, start)
+    aside = max(1, len(pixels) // 5)
+
+    def judged() -> float:
+        with torch.no_grad():
+            given = [net(model.arch.input.normalise(pixels[at : at + 64][: aside - at])) for at in range(0, aside, 64)]
+        return float(code_loss(torch.cat(given), wanted[:aside], margins))
+
+    for layer in soft.values():
+        layer.settled = True
+    before = judged()
+    for layer in soft.values():
+        layer.settled = False
+    choices = [layer.choice for layer in soft.values() if layer.choice is not None]
+    groups = [{"params": choices, "lr": lr}, {"params": [layer.bias for layer in soft.values()], "lr": lr / 10}]
+    optimizer = torch.optim.Adam([group for group in groups if group["params"]])
+    generator = torch.Generator().manual_seed(seed)
+    for step in track(range(steps), "learned rounding"):
+        chosen = torch.randint(min(aside, len(pixels) - 1), len(pixels), (batch,), generator=generator)
+        given = net(model.arch.input.normalise(pixels[chosen.numpy()]))
+        optimizer.zero_grad(set_to_none=True)
+        code_loss(given, wanted[chosen], margins).backward()
+        place = (step / steps - WARM) / (1 - WARM)
+        if place > 0:
+            _press(choices, place)
+        for group in optimizer.param_groups:
+            group.setdefault("full", group["lr"])
+            group["lr"] = group["full"] * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimizer.step()
+    for layer in soft.values():
+        layer.settled = True
+    if judged() >= before:
+        return dict(start)
+    return {path: (layer.whole().detach(), layer.bias.detach()) for path, layer in soft.items()}
+
+
+def _softened(
+    model: HashModel, grids: Mapping[str, Grid], start: Mapping[str, Rounded]
+) -> tuple[dict[str, Soft], nn.Module]:
+    net = model.copied_net().requires_grad_(requires_grad=False)
+    soft: dict[str, Soft] = {}
+    for path, grid in grids.items():
+        soft[path] = Soft(get_layer(net, path), grid, *start[path])
+        set_layer(net, path, soft[path])
+    return soft, net
+
+
+class Soft(nn.Module):
+    """A layer whose inputs are rounded and whose weights lie between two whole numbers until they are settled."""
+
+    def __init__(self, layer: Any, grid: Grid, whole: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.layer, self.grid, self.start, self.settled = layer, grid, whole, False
+        self.bias = nn.Parameter(bias.clone())
+        self.choice: nn.Parameter | None = None
+        if whole.numel() <= LARGEST:
+            real = layer.weight.detach() / _rows(grid.steps, layer.weight)
+            self.side = torch.where(real >= whole, 1.0, -1.0)
+            self.choice = nn.Parameter(torch.full_like(whole, math.log((FIRST - LOW) / (HIGH - FIRST))))
+
+    def whole(self) -> Tensor:
+        """Return the weights between whole numbers, or settled on them."""
+        if self.choice is None:
+            return self.start
+        moved = up(self.choice)
+        moved = (moved >= 0.5).to(moved.dtype) if self.settled else moved
+        return torch.clamp(self.start + self.side * moved, -self.grid.top, self.grid.top)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs; the rounding of inputs passes gradients on within the range."""
+        grid, layer = self.grid, self.layer
+        x = torch.fake_quantize_per_tensor_affine(x, grid.scale, grid.zero, 0, grid.high)
+        weight = self.whole() * _rows(grid.steps, layer.weight)
+        if isinstance(layer, nn.Linear):
+            return functional.linear(x, weight, self.bias)
+        return functional.conv2d(x, weight, self.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+def up(choice: Tensor) -> Tensor:
+    """Return how far up a weight goes, from 0 to 1."""
+    return torch.clamp(torch.sigmoid(choice) * (HIGH - LOW) + LOW, 0, 1)
+
+
+def _press(choices: list[nn.Parameter], place: float) -> None:
+    """Add the gradient of sum(1 - |2 up - 1|^beta), at a growing multiple of the loss's own gradient."""
+    beta = SHARP[1] + 0.5 * (SHARP[0] - SHARP[1]) * (1 + math.cos(math.pi * place))
+    factor = PRESSURE[0] * (PRESSURE[1] / PRESSURE[0]) ** place
+    for choice in choices:
+        value = choice.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad((1 - (2 * up(value) - 1).abs().pow(beta)).sum(), value)
+        if choice.grad is not None:
+            size = choice.grad.abs().mean() / gradient.abs().mean().clamp_min(1e-12)
+            choice.grad += factor * size * gradient
+
+
+def _rows(steps: Tensor, weight: Tensor) -> Tensor:
+    return steps.view(-1, *[1] * (weight.ndim - 1))

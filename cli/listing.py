@@ -40,7 +40,7 @@ def _passes() -> Entries:
 def _targets() -> Entries:
     from ..targets.table import TARGETS
 
-    return {name: getattr(target, "about", "") for name, target in TARGETS.items()}
+    return {name: target.about for name, target in TARGETS.items()}
 
 
 def _datasets() -> Entries:
@@ -85,4 +85,4 @@ def _documented(registry: Mapping[str, object]) -> Entries:
 
 def _first_line(text: str) -> str:
     lines: Iterable[str] = text.strip().splitlines()
-    return next(iter(lines), "")
+    return next(iter(lines), "").replace("``", "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +15,24 @@ from .xxhash32 import hash_pairs, permutation, remainders
 SIGN = 0x9E3779B9  # the sign hash is the same function under ``seed ^ SIGN``
 CHUNK = 1 << 18  # weights hashed at once: a few arrays of this size stay in the cache
 KEPT = 1 << 22  # layers up to this many weights keep their places in memory once hashed
+
+
+def check_size(form: Mapping[str, np.ndarray], edit: Mapping[str, Any], limit: int) -> None:
+    """Raise ValueError when the weight would have more than ``limit`` numbers, or the edit is not one of ours."""
+    size = 0  # other forms decode to as many numbers as they store
+    if "shape" in edit:
+        shape, sizes = edit["shape"], edit["sizes"]
+        if not all(type(side) is int and side > 0 for side in (*shape, *sizes, edit["seed"] + 1)) or len(shape) < 2:
+            raise ValueError(f"shape {shape}, sizes {sizes} or seed {edit['seed']} is impossible")
+        if form["values"].shape != (sum(sizes),) or len(sizes) not in (1, sum(shape[2:]) - 1):
+            raise ValueError(f"{form['values'].shape} values do not fit sizes {sizes} of shape {shape}")
+        size = math.prod(shape)
+    elif "signs" in form:
+        size = form["norms"].size * form["signs"].shape[1]
+    elif "inputs" in edit:
+        size = form["indices"].size * form["codebook"].shape[2]
+    if size > limit:
+        raise ValueError(f"{size} numbers are more than the file can be trusted to hold")
 
 
 def hashed_weight(values: np.ndarray, shape: Sequence[int], sizes: Sequence[int], seed: int) -> np.ndarray:
@@ -102,23 +120,23 @@ def _mixed(values: Any, axis: int, forward: bool, join: Any) -> Any:
     return join(rows, axis)
 
 
-def fastfood_weight(signs: np.ndarray, gauss: np.ndarray, scale: np.ndarray, seed: int) -> np.ndarray:
+def fastfood_weight(signs: np.ndarray, gauss: np.ndarray, norms: np.ndarray, seed: int) -> np.ndarray:
     """Return S H G P H B as a matrix (outputs, inputs); see :mod:`.layers.fastfood`."""
     blocks, inputs = signs.shape
     size = gauss.shape[1]
-    if size != padded_size(inputs) or gauss.shape[0] != blocks or not (blocks - 1) * size < len(scale) <= blocks * size:
-        raise ValueError(f"factors of shapes {signs.shape}, {gauss.shape} and {scale.shape} do not fit each other")
-    weight = np.empty((len(scale), inputs), dtype=scale.dtype)
+    if size != padded_size(inputs) or gauss.shape[0] != blocks or not (blocks - 1) * size < len(norms) <= blocks * size:
+        raise ValueError(f"factors of shapes {signs.shape}, {gauss.shape} and {norms.shape} do not fit each other")
+    weight = np.empty((len(norms), inputs), dtype=norms.dtype)
     step = max(1, CHUNK // size)
     for block in range(blocks):
-        rows = slice(block * size, min((block + 1) * size, len(scale)))
+        rows = slice(block * size, min((block + 1) * size, len(norms)))
         order = permutation(size, block, seed)
         for start in range(0, inputs, step):
             columns = slice(start, min(start + step, inputs))
-            unit = np.zeros((columns.stop - start, size), dtype=scale.dtype)  # one column of B at a time is a row here
+            unit = np.zeros((columns.stop - start, size), dtype=norms.dtype)  # one column of B at a time is a row here
             unit[np.arange(len(unit)), np.arange(start, columns.stop)] = signs[block, columns]
             mixed = walsh(walsh(unit, np.concatenate)[:, order] * gauss[block], np.concatenate)
-            weight[rows, columns] = (mixed[:, : rows.stop - rows.start] * scale[rows]).T
+            weight[rows, columns] = (mixed[:, : rows.stop - rows.start] * norms[rows]).T
     return weight
 
 

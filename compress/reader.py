@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..core.errors import ModelFileError
-from . import container
+from . import container, decoders
 from .coding import floats, integers
 
 Kind = Literal["values", "codebooks", "biases", "metadata", "tables"]
@@ -55,9 +55,10 @@ def read_dense(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     file, rows = checked(path)
     tensors = decode(file, rows, path)
-    for layer, kind in formed_layers(file.manifest):
-        if kind in DENSE:
-            tensors = _with_weight(tensors, layer, DENSE[kind])
+    length = file.manifest_bytes + len(file.streams) + sum(array.nbytes for array in file.plain.values())
+    for edit in formed_layers(file.manifest):
+        if edit["kind"] in DENSE:
+            tensors = _with_weight(tensors, edit, length)
     return tensors
 
 
@@ -76,7 +77,7 @@ def sections(path: str | os.PathLike[str]) -> list[Section]:
 def kind_of(name: str, axes: int) -> Kind:
     """Return the class that a tensor's bytes count for."""
     if ".form." in name:
-        return "values" if name.endswith(".indices") else "codebooks"
+        return "codebooks" if name.endswith((".codebook", ".scale")) else "values"
     return "values" if axes > 1 else "biases"
 
 
@@ -100,22 +101,25 @@ def decode(file: container.Container, rows: list[Row], path: str | os.PathLike[s
             tensors[row.name] = _tensor(payload, row)
         except ModelFileError as fault:
             raise ModelFileError(f"{path}: {row.name}: {fault}") from fault
-    for name, indices in tensors.items():
+    for name, array in tensors.items():
         if name.endswith(".form.indices"):
             codebook = tensors.get(name.removesuffix("indices") + "codebook")
-            if codebook is None or (indices.size and not 0 <= indices.min() <= indices.max() < len(codebook)):
+            entries = 0 if codebook is None else (0, *codebook.shape[:2])[-1]  # (K,) or (M, K, C)
+            if array.size and not 0 <= array.min() <= array.max() < entries:
                 raise ModelFileError(f"{path}: {name}: indices point outside their codebook")
+        if name.endswith(".form.order") and not np.array_equal(np.sort(array), np.arange(len(array))):
+            raise ModelFileError(f"{path}: {name}: this is no order of channels")
     return tensors
 
 
-def formed_layers(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield layer and edit kind of every edit that gave one layer another form."""
+def formed_layers(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield every edit that gave one layer another form."""
     for edit in manifest["edits"]:
-        if isinstance(edit, dict) and isinstance(edit.get("layer"), str):
-            yield edit["layer"], str(edit.get("kind"))
+        if isinstance(edit, dict) and isinstance(edit.get("layer"), str) and isinstance(edit.get("kind"), str):
+            yield edit
 
 
-def shared_weight(form: Mapping[str, np.ndarray]) -> np.ndarray:
+def shared_weight(form: Mapping[str, np.ndarray], _edit: Mapping[str, Any]) -> np.ndarray:
     """Return ``codebook[indices]``, times the factor of the output channel when there is one."""
     weight = form["codebook"][form["indices"]]
     if "scale" in form:
@@ -123,15 +127,25 @@ def shared_weight(form: Mapping[str, np.ndarray]) -> np.ndarray:
     return weight
 
 
-DENSE = {"shared": shared_weight}
+DENSE = {
+    "shared": shared_weight,
+    "hashed": lambda form, edit: decoders.hashed_weight(form["values"], edit["shape"], edit["sizes"], edit["seed"]),
+    "fastfood": lambda form, edit: decoders.fastfood_weight(form["signs"], form["gauss"], form["norms"], edit["seed"]),
+    "pq": lambda form, edit: decoders.product_weight(
+        form["codebook"], form["indices"], edit["inputs"], form.get("order")
+    ),
+    "int8": lambda form, _edit: form["integers"].astype(np.float32),
+}
 
 
-def _with_weight(tensors: dict[str, np.ndarray], layer: str, decoder: Any) -> dict[str, np.ndarray]:
+def _with_weight(tensors: dict[str, np.ndarray], edit: Mapping[str, Any], length: int) -> dict[str, np.ndarray]:
+    layer = edit["layer"]
     prefix = f"{layer}.form."
     form = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
     try:
-        weight = decoder(form)
-    except (KeyError, ValueError, IndexError) as fault:
+        decoders.check_size(form, edit, FREE_ELEMENTS + ELEMENTS_PER_BYTE * length)
+        weight = DENSE[edit["kind"]](form, edit)
+    except (KeyError, ValueError, IndexError, TypeError, OverflowError) as fault:
         raise ModelFileError(f"the weight of layer {layer!r} cannot be decoded: {fault}") from fault
     return {f"{layer}.weight": weight} | {name: array for name, array in tensors.items() if not name.startswith(prefix)}
 

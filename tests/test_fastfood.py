@@ -24,7 +24,7 @@ SIZES = [(5, 7), (8, 8), (20, 6), (33, 16), (1, 1), (3, 1)]  # outputs, inputs: 
 
 def matrices(form: fastfood.Fastfood) -> np.ndarray:
     """S H G P H B, multiplied out, block by block."""
-    signs, gauss, scale = (value.detach().double().numpy() for value in (form.signs, form.gauss, form.scale))
+    signs, gauss, norms = (value.detach().double().numpy() for value in (form.signs, form.gauss, form.norms))
     blocks, inputs = signs.shape
     size = form.size
     h = scipy.linalg.hadamard(size) / np.sqrt(size)
@@ -35,7 +35,7 @@ def matrices(form: fastfood.Fastfood) -> np.ndarray:
         b = np.zeros((size, inputs))
         b[np.arange(inputs), np.arange(inputs)] = signs[block]
         stacked.append(h @ np.diag(gauss[block]) @ p @ h @ b)
-    return scale[:, None] * np.concatenate(stacked)[: len(scale)]
+    return norms[:, None] * np.concatenate(stacked)[: len(norms)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 64, 1024])
@@ -68,7 +68,7 @@ def test_layer_and_decoders_are_the_product_of_the_matrices(rows: int, inputs: i
     answer = features.double().numpy() @ expected.T + layer.bias.detach().numpy()
     np.testing.assert_allclose(layer(features).detach().numpy(), answer, atol=2e-5)
     np.testing.assert_allclose(form().detach().numpy(), expected, atol=1e-5)
-    factors = [value.detach().numpy() for value in (form.signs, form.gauss, form.scale)]
+    factors = [value.detach().numpy() for value in (form.signs, form.gauss, form.norms)]
     assert np.array_equal(decoders.fastfood_weight(*factors, SEED), form().detach().numpy())
 
 
@@ -83,7 +83,7 @@ def test_gradients(rows: int, inputs: int) -> None:
 
 def test_operator_keeps_torchs_rules() -> None:
     form = fastfood.Fastfood(20, 6, SEED)
-    arguments = (torch.randn(3, 6, requires_grad=True), form.signs, form.gauss, form.scale, torch.randn(20), SEED)
+    arguments = (torch.randn(3, 6, requires_grad=True), form.signs, form.gauss, form.norms, torch.randn(20), SEED)
     torch.library.opcheck(torch.ops.hashpress.fastfood.default, arguments)
 
 
@@ -100,7 +100,7 @@ def test_a_random_start_has_the_scale_of_he(rows: int, inputs: int) -> None:
 def test_long_transforms_draw_norms_of_the_same_distribution() -> None:
     form = fastfood.Fastfood(3000, 5000, SEED)
     form.draw(0)
-    norms = form.scale.detach() * form.gauss.detach().norm(dim=1) * (5000 / 2 / 8192) ** 0.5
+    norms = form.norms.detach() * form.gauss.detach().norm(dim=1) * (5000 / 2 / 8192) ** 0.5
     assert abs(float(norms.mean()) - (8192 - 0.5) ** 0.5) < 0.05
     assert abs(float(norms.std()) - 0.5**0.5) < 0.03
 
@@ -123,7 +123,7 @@ def test_the_pass_leaves_three_diagonals_and_a_seed(lenet: HashModel) -> None:
         "encoder.fc1.bias": (500,),
         "encoder.fc1.form.signs": (1, 800),
         "encoder.fc1.form.gauss": (1, 1024),
-        "encoder.fc1.form.scale": (500,),
+        "encoder.fc1.form.norms": (500,),
     }
     assert Fastfood().decide(lenet, seed=3)["layers"]["encoder.fc1"]["values"] == 500 + 1024 + 800
     assert set(Fastfood().decide(lenet)["left"]) == {"encoder.conv1", "encoder.conv2"}

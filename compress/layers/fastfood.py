@@ -23,39 +23,39 @@ from .forms import Form
 
 
 @torch.library.custom_op("hashpress::fastfood", mutates_args=())
-def fastfood(features: Tensor, signs: Tensor, gauss: Tensor, scale: Tensor, bias: Tensor | None, seed: int) -> Tensor:
+def fastfood(features: Tensor, signs: Tensor, gauss: Tensor, norms: Tensor, bias: Tensor | None, seed: int) -> Tensor:
     """Return S H G P H B x of ``features`` (N, inputs), plus ``bias``; (N, outputs)."""
     first = _first_half(features, signs, gauss.shape[1], seed)
-    result = _second_half(first * gauss, len(scale)) * scale
+    result = _second_half(first * gauss, len(norms)) * norms
     return result if bias is None else result + bias
 
 
 @fastfood.register_fake
-def _(features: Tensor, _signs: Tensor, _gauss: Tensor, scale: Tensor, *_: Any) -> Tensor:
-    return features.new_empty(len(features), len(scale))
+def _(features: Tensor, _signs: Tensor, _gauss: Tensor, norms: Tensor, *_: Any) -> Tensor:
+    return features.new_empty(len(features), len(norms))
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  # torch passes it by name
-    features, signs, gauss, scale, bias, ctx.seed = inputs
+    features, signs, gauss, norms, bias, ctx.seed = inputs
     ctx.has_bias = bias is not None
-    ctx.save_for_backward(features, signs, gauss, scale)
+    ctx.save_for_backward(features, signs, gauss, norms)
 
 
 @torch.library.custom_op("hashpress::fastfood_backward", mutates_args=())
 def fastfood_backward(
-    gradient: Tensor, features: Tensor, signs: Tensor, gauss: Tensor, scale: Tensor, seed: int
+    gradient: Tensor, features: Tensor, signs: Tensor, gauss: Tensor, norms: Tensor, seed: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of features, signs, gauss and scale for ``gradient`` (N, outputs)."""
+    """Return the gradients of features, signs, gauss and norms for ``gradient`` (N, outputs)."""
     blocks, size = gauss.shape
     first = _first_half(features, signs, size, seed)
-    d_scale = (gradient * _second_half(first * gauss, len(scale))).sum(0)
-    back = pad(gradient * scale, (0, blocks * size - len(scale))).view(-1, blocks, size)
+    d_norms = (gradient * _second_half(first * gauss, len(norms))).sum(0)
+    back = pad(gradient * norms, (0, blocks * size - len(norms))).view(-1, blocks, size)
     back = walsh(back, torch.cat)
     d_gauss = (back * first).sum(0)
     back = walsh(_gather(back * gauss, torch.argsort(_orders(blocks, size, seed), 1)), torch.cat)
     back = back[:, :, : features.shape[1]]
     d_signs = (back * features[:, None]).sum(0)
-    return (back * signs).sum(1), d_signs, d_gauss, d_scale
+    return (back * signs).sum(1), d_signs, d_gauss, d_norms
 
 
 @fastfood_backward.register_fake
@@ -101,7 +101,7 @@ class Fastfood(Form):
         self.seed, self.rounded = seed, half
         self.signs = nn.Parameter(torch.ones(blocks, inputs))  # B
         self.gauss = nn.Parameter(torch.ones(blocks, size))  # G
-        self.scale = nn.Parameter(torch.ones(outputs))  # S
+        self.norms = nn.Parameter(torch.ones(outputs))  # S
 
     @property
     def size(self) -> int:
@@ -112,8 +112,8 @@ class Fastfood(Form):
         """Return the dense weight, one column for every unit vector."""
         inputs = self.signs.shape[1]
         step = max(1, CHUNK // self.gauss.numel())
-        unit = torch.eye(inputs, dtype=self.scale.dtype, device=self.scale.device)
-        parts = [fastfood(rows, self.signs, self.gauss, self.scale, None, self.seed) for rows in unit.split(step)]
+        unit = torch.eye(inputs, dtype=self.norms.dtype, device=self.norms.device)
+        parts = [fastfood(rows, self.signs, self.gauss, self.norms, None, self.seed) for rows in unit.split(step)]
         return torch.cat(parts).T.contiguous()
 
     @torch.no_grad()
@@ -124,15 +124,16 @@ class Fastfood(Form):
         """
         generator = torch.Generator().manual_seed(seed)
         blocks, inputs = self.signs.shape
-        outputs = len(self.scale)
+        outputs = len(self.norms)
         bits = [torch.from_numpy(random_signs(inputs, block, self.seed)) for block in range(blocks)]
         self.signs.copy_(torch.stack(bits))
         self.gauss.copy_(torch.randn(blocks, self.size, generator=generator))
-        norms = torch.randn(outputs, self.size, generator=generator).norm(dim=1) if self.size <= 4096 else None
-        if norms is None:  # the norm of many Gaussians is Gaussian, with spread 1 / sqrt(2)
-            norms = math.sqrt(self.size - 0.5) + torch.randn(outputs, generator=generator) / math.sqrt(2)
+        if self.size <= 4096:
+            chi = torch.randn(outputs, self.size, generator=generator).norm(dim=1)
+        else:  # the norm of many Gaussians is Gaussian, with spread 1 / sqrt(2)
+            chi = math.sqrt(self.size - 0.5) + torch.randn(outputs, generator=generator) / math.sqrt(2)
         length = self.gauss.norm(dim=1).repeat_interleave(self.size)[:outputs]
-        self.scale.copy_(norms * gain / math.sqrt(inputs) * math.sqrt(self.size) / length)
+        self.norms.copy_(chi * gain / math.sqrt(inputs) * math.sqrt(self.size) / length)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -144,7 +145,7 @@ class Fastfood(Form):
     def extra_repr(self) -> str:
         """Return the sizes."""
         blocks, inputs = self.signs.shape
-        return f"({len(self.scale)}, {inputs}), {blocks} blocks of {self.size}, seed {self.seed}"
+        return f"({len(self.norms)}, {inputs}), {blocks} blocks of {self.size}, seed {self.seed}"
 
 
 class FastfoodLinear(DecodedLinear):
@@ -155,6 +156,6 @@ class FastfoodLinear(DecodedLinear):
     def forward(self, features: Tensor) -> Tensor:
         """Return (..., O)."""
         form = self.form
-        flat = features.reshape(-1, self.in_features).to(form.scale.dtype)
-        result = fastfood(flat, form.signs, form.gauss, form.scale, self.bias, form.seed)
+        flat = features.reshape(-1, self.in_features).to(form.norms.dtype)
+        result = fastfood(flat, form.signs, form.gauss, form.norms, self.bias, form.seed)
         return result.view(*features.shape[:-1], self.out_features)

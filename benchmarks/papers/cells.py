@@ -1,0 +1,111 @@
+"""What the scripts of one paper share: MNIST, kept models, cells that are computed once, the table at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # results_io.py
+sys.path.insert(0, str(Path(__file__).parent))  # nets.py, by the name that architectures keep
+
+import torch
+from hashpress.compress.modelfile import load, save
+from hashpress.core.data import Split, load_data
+from hashpress.core.files import atomic_write
+from hashpress.core.model import HashModel
+from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.encoders.spec import MNIST
+from hashpress.hashnets.schedule import Schedule
+from hashpress.hashnets.train import error_rate, train
+from results_io import Target, write_result
+
+HERE = Path(__file__).parent
+SEED = 0
+RECALLED = "recalled, not checked against the paper"
+
+
+class Book:
+    """Cells of one paper under ``runs/papers/NAME``: a value that is there is not computed again."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.folder = HERE.parent.parent / "runs" / "papers" / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def cell(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the value of a cell."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            value = make()
+            with atomic_write(path, "w") as handle:
+                json.dump(value, handle, indent=1, allow_nan=False)
+            print(f"{self.name} {name}: {value}", flush=True)
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def model(self, name: str, make: Callable[[Path], HashModel]) -> HashModel:
+        """Return a kept model, made first (with a checkpoint to go on from) when it is not there."""
+        path = self.folder / f"{name}.safetensors"
+        if not path.exists():
+            save(make(self.folder / f"{name}.checkpoint"), path)
+        return load(path, trust_code=True)
+
+    def bytes(self, name: str) -> int:
+        """Return the size of a kept model."""
+        return (self.folder / f"{name}.safetensors").stat().st_size
+
+    def found(self) -> dict[str, Any]:
+        """Return all cells that have been computed."""
+        return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.folder.glob("*.json"))}
+
+    def publish(self, paper: dict[str, Any], targets: list[Target]) -> None:
+        """Write ``results/NAME.json`` with our cells beside those of the paper."""
+        path = write_result(self.name, {"ours": self.found(), "paper": paper}, targets, kind="measured", seed=SEED)
+        print(path)
+
+
+def mnist() -> Split:
+    """Return MNIST; the folder comes from HASHPRESS_DATA."""
+    folder = os.environ.get("HASHPRESS_DATA")
+    if not folder:
+        sys.exit("this script needs HASHPRESS_DATA: a folder with mnist/")
+    return load_data(f"mnist:{folder}/mnist", protocol="B")
+
+
+def empty(encoder: str, bits: int = 10, **options: Any) -> HashModel:
+    """Return an untrained network with ten outputs on MNIST."""
+    arch = default_arch(encoder, bits, MNIST, **options)
+    return HashModel(build(arch, seed=SEED, trust_code=True).eval(), arch)
+
+
+def classifier(model: HashModel, schedule: Schedule, checkpoint: Path) -> HashModel:
+    """Return ``model`` trained by cross-entropy alone."""
+    return train(model, mnist(), "onehot", schedule, seed=SEED, checkpoint=checkpoint, settings={"weight": 0.0})
+
+
+def test_error(model: HashModel) -> float:
+    """Return the test error in percent."""
+    return round(100 * error_rate(model, mnist().queries), 3)
+
+
+def run(stages: dict[str, Callable[[], object]], finish: Callable[[], None]) -> None:
+    """Run the stages named on the command line, or all, one thread; then write what is there."""
+    torch.set_num_threads(1)
+    chosen = sys.argv[1:] or list(stages)
+    unknown = [name for name in chosen if name not in (*stages, "publish")]
+    if unknown:
+        sys.exit(f"unknown stage {unknown[0]!r} (there are: {', '.join(stages)}, publish)")
+    for name in chosen:
+        if name in stages:
+            stages[name]()
+    finish()
+
+
+__all__ = [
+    "RECALLED", "SEED", "Book", "Target", "classifier", "empty", "mnist", "run", "test_error",
+]  # fmt: skip

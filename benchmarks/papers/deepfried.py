@@ -1,0 +1,105 @@
+"""Deep Fried Convnets (Yang et al. 2015, arXiv:1412.7149): LeNet on MNIST, and the dense layers of an AlexNet hash network.
+
+    HASHPRESS_DATA=DIR python benchmarks/papers/deepfried.py [STAGE ...]
+
+Stages ``lenet``, ``1024``, ``2048`` (outputs of the Fastfood layer) and ``alexnet`` (CIFAR-10 at 64x64, needs hours). As in
+the paper the networks train from scratch with Fastfood in place; the last layer stays dense.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cells import RECALLED, SEED, Book, Target, classifier, empty, run, test_error
+from hashpress.compress.passes.fastfood import Fastfood
+from hashpress.core.data import Split, load_data
+from hashpress.core.model import HashModel, InputSpec
+from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.evaluate import evaluate
+from hashpress.hashnets.schedule import Schedule
+from hashpress.hashnets.train import train
+
+BOOK = Book("deepfried")
+SCHEDULE = Schedule(epochs=30, batch=128, lr=0.001, optimizer="adam", weight_decay=0.0, augment="none")
+ALEXNET = Schedule(epochs=30, batch=128, lr=0.02, augment="flip-crop")
+PAPER = {
+    "lenet": {"error": 0.87, "weights": 430_500},
+    "1024": {"error": 0.83, "weights": 38_812, "note": "0.83 to 0.86"},
+    "2048": {"error": 0.90, "weights": 52_124, "note": "0.90 to 0.92"},
+}
+MAX_POINTS = 0.1
+MIN_RATIO = 11.0
+
+
+def weights(model: HashModel) -> int:
+    """Return the number of values without biases, as the paper counts."""
+    return sum(value.numel() for name, value in model.net.named_parameters() if not name.endswith("bias"))
+
+
+def figures(name: str, model: HashModel) -> dict[str, Any]:
+    """Return error and sizes of a cell."""
+    return {"error": test_error(model), "weights": weights(model), "file_bytes": BOOK.bytes(name)}
+
+
+def reference() -> None:
+    """Train LeNet-5."""
+    make = partial(classifier, empty("lenet5"), SCHEDULE)
+    BOOK.cell("lenet", lambda: figures("lenet", BOOK.model("lenet", make)))
+
+
+def fried(outputs: int) -> None:
+    """Train LeNet with a Fastfood layer of so many outputs."""
+    name = str(outputs)
+    model = Fastfood(precision="float32")(empty("lenet5", widths=(20, 50, outputs)), seed=SEED)
+    make = partial(classifier, model, SCHEDULE)
+    BOOK.cell(name, lambda: figures(name, BOOK.model(name, make)))
+
+
+def cifar10() -> Split:
+    """Return CIFAR-10 at 64x64, protocol B."""
+    return load_data(f"cifar10:{os.environ['HASHPRESS_DATA']}/cifar10-jpeg.tar.xz?size=64", protocol="B")
+
+
+def alexnet() -> None:
+    """Train an AlexNet hash network of 48 bits with dense layers and with Fastfood layers, and compare mAP."""
+    split = cifar10()
+    arch = default_arch("alexnet", 48, InputSpec((3, 64, 64), split.mean, split.std))
+    model = HashModel(build(arch, seed=SEED).eval(), arch)
+    for name, start in (("alexnet", model), ("alexnet-fastfood", Fastfood()(model, seed=SEED))):
+
+        def learn(checkpoint: Path, start: HashModel = start) -> HashModel:
+            return train(start, split, "dlbhc", ALEXNET, seed=SEED, checkpoint=checkpoint)
+
+        def compute(name: str = name, learn: Any = learn) -> dict[str, Any]:
+            trained = BOOK.model(name, learn)
+            dense = sum(
+                v.numel() for k, v in trained.net.named_parameters() if "classifier" in k and not k.endswith("bias")
+            )
+            return {"map": evaluate(trained, split).map, "dense_values": dense, "file_bytes": BOOK.bytes(name)}
+
+        BOOK.cell(name, compute)
+
+
+def publish() -> None:
+    """Write the table and the figures that were asked for, as far as their cells are there."""
+    found, targets = BOOK.found(), []
+    if {"lenet", "1024"} <= set(found):
+        lenet, small = found["lenet"], found["1024"]
+        points = round(small["error"] - lenet["error"], 3)
+        targets.append(Target("Deep Fried LeNet: error increase, points", points, "<=", MAX_POINTS))
+        targets.append(
+            Target("Deep Fried LeNet: fewer weights by", round(lenet["weights"] / small["weights"], 2), ">=", MIN_RATIO)
+        )
+    if {"alexnet", "alexnet-fastfood"} <= set(found):
+        ratio = found["alexnet"]["dense_values"] / found["alexnet-fastfood"]["dense_values"]
+        targets.append(Target("Deep Fried AlexNet: fc6 and fc7 smaller by", round(ratio, 1), ">=", 100))
+    BOOK.publish({key: {**row, "source": RECALLED} for key, row in PAPER.items()}, targets)
+
+
+STAGES = {"lenet": reference, "1024": partial(fried, 1024), "2048": partial(fried, 2048), "alexnet": alexnet}
+
+if __name__ == "__main__":
+    run(STAGES, publish)

@@ -1,0 +1,127 @@
+"""HashedNets (Chen et al. 2015, arXiv:1504.04788): MNIST, 1,000 hidden units, three and five layers, at 1/8 and 1/64.
+
+    HASHPRESS_DATA=DIR python benchmarks/papers/hashednets.py [STAGE ...]
+
+A stage is LAYERS-SHARE, such as ``3-8``; cells are kept in ``runs/papers/hashednets``, interrupted training goes on.
+Storage counts biases: a layer of a share 1/8 keeps an eighth of (inputs + 1) x outputs values. All cells train alike:
+Adam, 40 epochs, cosine decay, no choice on the test set (the paper tunes every cell on a validation set).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nets
+from cells import RECALLED, Book, Target, classifier, empty, mnist, run, test_error
+from hashpress.compress.passes.finetune import Finetune
+from hashpress.compress.passes.hashed import HashWeights
+from hashpress.core.model import HashModel
+from hashpress.hashnets.schedule import Schedule
+
+BOOK = Book("hashednets")
+SCHEDULE = Schedule(epochs=40, batch=128, lr=0.001, optimizer="adam", weight_decay=0.0)
+WIDTHS = {3: (1000,), 5: (1000, 1000, 1000)}
+DROPOUT = {8: 0.3, 64: 0.1}  # a small net needs less
+PAPER: dict[str, dict[str, float]] = {
+    "3-8": {"rer": 2.19, "lrd": 1.89, "nn": 1.69, "dk": 1.71, "hash": 1.45, "hash-dk": 1.43},
+    "3-64": {"rer": 15.03, "lrd": 28.99, "nn": 6.28, "dk": 6.32, "hash": 2.79, "hash-dk": 2.65},
+    "5-8": {"rer": 1.24, "lrd": 1.77, "dk": 1.26, "hash": 1.22},
+}
+LIMITS = {"3-8": 0.2, "3-64": 0.4}  # points above the paper
+
+
+def virtual(layers: int, share: int) -> HashModel:
+    """Return the uncompressed, untrained network."""
+    dropout = DROPOUT[share]
+    return empty("nets:mlp", widths=WIDTHS[layers], dropout=dropout, noise=min(0.2, dropout))
+
+
+def teacher(layers: int) -> HashModel:
+    """Return the trained uncompressed network."""
+    model = empty("nets:mlp", widths=WIDTHS[layers], dropout=0.5, noise=0.2)
+    return BOOK.model(f"full-{layers}", partial(classifier, model, SCHEDULE))
+
+
+def small(layers: int, share: int) -> HashModel:
+    """Return a dense network with a ``share``-th of the parameters."""
+    full = sum(value.numel() for value in virtual(layers, share).net.parameters())
+    hidden = len(WIDTHS[layers])
+
+    def parameters(width: int) -> int:
+        return 785 * width + (hidden - 1) * (width + 1) * width + 10 * (width + 1)
+
+    width = max(width for width in range(1, 1001) if parameters(width) <= full / share)
+    return empty("nets:mlp", widths=(width,) * hidden, dropout=DROPOUT[share] / 2, noise=0.1)
+
+
+def hashed(layers: int, share: int, start: str = "random") -> HashModel:
+    """Return the hashed network; a trained start takes the bucket means of the teacher."""
+    model = virtual(layers, share) if start == "random" else teacher(layers)
+    return HashWeights(share=1 / share, start=start, precision="float32")(model, seed=0)
+
+
+def distilled(model: HashModel, layers: int, checkpoint: Path) -> HashModel:
+    """Return ``model`` trained on labels and the teacher's classes."""
+    settings = {name: getattr(SCHEDULE, name) for name in ("epochs", "batch", "lr", "optimizer", "weight_decay")}
+    work = checkpoint.with_suffix(".work")
+    work.mkdir(exist_ok=True)
+    learn = Finetune(**settings, system="onehot", settings={"weight": 0.0}, distill=1.0, match="classes")
+    return learn(model, mnist(), seed=0, reference=teacher(layers), work=work)
+
+
+def figures(name: str, model: HashModel) -> dict[str, Any]:
+    """Return error and size of a cell."""
+    values = sum(value.numel() for value in model.net.parameters())
+    size = BOOK.folder / f"{name}.safetensors"
+    return {"error": test_error(model), "values": values, "file_bytes": size.stat().st_size if size.exists() else None}
+
+
+def baseline(kind: type, layers: int, share: int) -> dict[str, Any]:
+    """Train a network of layers that no model file knows; it is not kept."""
+    model = virtual(layers, share)
+    nets.replaced(model.net, kind, 1 / share, seed=1)
+    values = round(sum(value.numel() for value in virtual(layers, share).net.parameters()) / share)
+    checkpoint = BOOK.folder / f"{layers}-{share}-{kind.__name__}.checkpoint"
+    return {"error": test_error(classifier(model, SCHEDULE, checkpoint)), "values": values, "file_bytes": None}
+
+
+def stage(layers: int, share: int) -> None:
+    """Compute all cells of one net size and share."""
+    key = f"{layers}-{share}"
+
+    def kept(method: str, make: Any) -> None:
+        name = f"{key}-{method}"
+        BOOK.cell(name, lambda: figures(name, BOOK.model(name, make)))
+
+    kept("hash", partial(classifier, hashed(layers, share), SCHEDULE))
+    kept("nn", partial(classifier, small(layers, share), SCHEDULE))
+    full = f"full-{layers}"
+    BOOK.cell(full, lambda: figures(full, teacher(layers)))
+    kept("hash-dk", lambda checkpoint: distilled(hashed(layers, share), layers, checkpoint))
+    kept("hash-dk-trained-start", lambda checkpoint: distilled(hashed(layers, share, "trained"), layers, checkpoint))
+    BOOK.cell(f"{key}-rer", lambda: baseline(nets.RandomEdges, layers, share))
+    BOOK.cell(f"{key}-lrd", lambda: baseline(nets.RandomRank, layers, share))
+
+
+def publish() -> None:
+    """Write the table and the figures that were asked for, as far as their cells are there."""
+    found = BOOK.found()
+    targets = [
+        Target(f"HashedNets {key}: error above the paper's {PAPER[key]['hash']} %, points",
+               round(found[f"{key}-hash"]["error"] - PAPER[key]["hash"], 3), "<=", limit)
+        for key, limit in LIMITS.items()
+        if f"{key}-hash" in found
+    ]  # fmt: skip
+    cells = {
+        key: {method: {"error": value, "source": RECALLED} for method, value in row.items()}
+        for key, row in PAPER.items()
+    }
+    BOOK.publish(cells, targets)
+
+
+STAGES = {f"{layers}-{share}": partial(stage, layers, share) for layers in (3, 5) for share in (8, 64)}
+
+if __name__ == "__main__":
+    run(STAGES, publish)

@@ -1,0 +1,229 @@
+"""CP of convolution kernels (Lebedev et al. 2015, arXiv:1412.6553; Phan et al. 2020; Kim et al. 2016).
+
+    HASHPRESS_DATA=DIR python benchmarks/papers/lebedev.py [STAGE ...]
+
+Stages: ``kernel`` (memory and time on 512x512x3x3, a process per cell), ``norms`` (error-preserving correction and the
+three fits on the trained kernels of a ResNet-20), ``resnet20``, ``lenet5``, ``smallconv`` (MACs against mAP of cp, tucker
+and lowrank, before and after fine-tuning; these train and take hours). Every cell is kept, so a run goes on where it
+stopped. ResNet-20 comes from ``DIR/../checkpoints``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import RECALLED, SEED, Book, Target, run
+from hashpress.compress.layers.factored import group_kernels
+from hashpress.compress.macs import count
+from hashpress.compress.passes.cp import Cp
+from hashpress.compress.passes.finetune import Finetune
+from hashpress.compress.passes.fold import Fold
+from hashpress.compress.passes.lowrank import LowRank
+from hashpress.compress.tensors import cpd, epc, kruskal
+from hashpress.core.data import Split, load_data
+from hashpress.core.model import HashModel
+from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.evaluate import evaluate
+from hashpress.hashnets.flips import bit_flips
+from hashpress.hashnets.importers.recognise import import_checkpoint
+from hashpress.hashnets.schedule import Schedule
+from hashpress.hashnets.train import train
+
+BOOK = Book("lebedev")
+RANK = 384  # 395,000 of 2,359,296 parameters: six times fewer
+PAPER = {
+    "character net, layers 2 and 3 at rank 64": {"speedup": 8.5, "accuracy": [91, 90], "source": "abstract"},
+    "AlexNet conv2": {"speedup": 4, "top5_points": 1, "source": "abstract"},
+    "stable CP, ResNet-18": {"macs": 3.09, "top1_points": 0.69, "source": RECALLED},
+    "Tucker-2, VGG-16": {"macs": 4.93, "top5_points": 0.5, "source": RECALLED},
+}
+NETS = {
+    "resnet20": ("cifar10-jpeg.tar.xz", Schedule(epochs=5, lr=0.02, augment="flip-crop")),
+    "lenet5": ("mnist", Schedule(epochs=10, lr=0.02)),
+    "smallconv": ("cifar10-jpeg.tar.xz", Schedule(epochs=30, lr=0.02, augment="flip-crop")),
+}
+SHARES, SPEEDUPS = (0.7, 0.5, 0.35, 0.25), (1.4, 2.0, 2.8, 4.0)
+METHODS: dict[str, list[Any]] = {
+    "cp4": [Cp(order=4, share=share) for share in SHARES],
+    "cp3": [Cp(order=3, share=share) for share in SHARES],
+    "cp3-data": [Cp(order=3, share=share, data=True) for share in SHARES],
+    "cp3-without-epc": [Cp(order=3, share=share, epc=False) for share in SHARES],
+    "tucker": [Cp(order="tucker", share=share) for share in SHARES],
+    "tucker-data": [Cp(order="tucker", share=share, data=True) for share in SHARES],
+    "lowrank": [LowRank(speedup=speedup) for speedup in SPEEDUPS],
+}
+RECOVER = Finetune(epochs=5, lr=0.0003)
+
+
+def folder() -> Path:
+    """Return the folder of the real data sets."""
+    found = os.environ.get("HASHPRESS_DATA")
+    if not found:
+        sys.exit("this script needs HASHPRESS_DATA: a folder with mnist/ and cifar10-jpeg.tar.xz")
+    return Path(found)
+
+
+def checkpoint20() -> HashModel:
+    """Return somebody's ResNet-20 with norms folded and a head that nobody trained."""
+    return Fold()(import_checkpoint(folder().parent / "checkpoints" / "resnet20-12fca82f.th", bits=48, seed=SEED))
+
+
+def big_kernel() -> np.ndarray:
+    """Return a 512x512x3x3 kernel with the decaying spectrum of trained ones (no such network is at hand) and noise."""
+    random = np.random.default_rng(SEED)
+    scale = np.arange(1, 601) ** -0.5
+    sides = [random.standard_normal((size, 600)) / np.sqrt(size) for size in (512, 512, 9)]
+    smooth = (sides[0] * scale) @ kruskal.khatri_rao(sides[1:]).T
+    noise = random.standard_normal(smooth.shape)
+    return (smooth + 0.3 * np.linalg.norm(smooth) / np.linalg.norm(noise) * noise).reshape(512, 512, 3, 3)
+
+
+def measure(order: int, fit: str) -> dict[str, Any]:
+    """Decompose the big kernel in this process and say what it took."""
+    kernel = big_kernel()
+    tensor = kernel if order == 4 else kernel.reshape(512, 512, 9)
+    begin = time.perf_counter()
+    sweeps = {"als": 60, "nls": 12, "greedy": 15}[fit]
+    found = cpd.fit(tensor, RANK, fit, seed=SEED, starts=1, sweeps=sweeps)
+    fitted = time.perf_counter() - begin
+    small = epc.correct(tensor, found.factors, found.error * 1.01 * float(np.linalg.norm(tensor)), sweeps=15)
+    return {
+        "order": order,
+        "fit": fit,
+        "rank": RANK,
+        "parameters": int(sum(factor.size for factor in found.factors)),
+        "error": found.error,
+        "largest_term": found.degeneracy,
+        "sweeps": found.sweeps,
+        "seconds_fit": round(fitted, 1),
+        "seconds": round(time.perf_counter() - begin, 1),
+        "cpu_seconds": round(time.process_time(), 1),
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "corrected_error": kruskal.error(tensor, small),
+        "corrected_norm_factor": _squares(found.factors) / _squares(small),
+    }
+
+
+def kernel() -> None:
+    """Measure memory and time, every cell in a process of its own."""
+    for order, fit in ((4, "als"), (3, "als"), (4, "nls"), (3, "nls"), (3, "greedy")):
+
+        def compute(order: int = order, fit: str = fit) -> dict[str, Any]:
+            line = [sys.executable, __file__, "--measure", str(order), fit]
+            return json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+        BOOK.cell(f"kernel-{order}-{fit}", compute)
+
+
+def _squares(factors: kruskal.Factors) -> float:
+    return float(np.sum(kruskal.term_norms(factors) ** 2))
+
+
+def norms() -> None:
+    """Compare fits, and correct the best of them at exactly the same error, on every 3x3 kernel of the last stage."""
+    model = checkpoint20()
+    for path in (f"encoder.layer3.{block}.conv{number}" for block in range(3) for number in (1, 2)):
+        weights = group_kernels(model.net.get_submodule(path))[0]  # type: ignore[arg-type]
+        tensor = weights.reshape(*weights.shape[:2], -1)
+
+        def compute(tensor: np.ndarray = tensor) -> dict[str, Any]:
+            norm = float(np.linalg.norm(tensor))
+            fits = {name: cpd.fit(tensor, 64, name, seed=SEED, sweeps=60) for name in cpd.METHODS}
+            bad = fits["nls"]
+            further = cpd.nls(tensor, bad.factors, 60)[0]
+            good = epc.correct(tensor, further, bad.error * norm)
+            return {
+                "errors": {name: found.error for name, found in fits.items()},
+                "largest_term": {name: found.degeneracy for name, found in fits.items()},
+                "corrected_error": kruskal.error(tensor, good),
+                "corrected_largest_term": kruskal.degeneracy(tensor, good),
+                "norm_factor": _squares(bad.factors) / _squares(good),
+                "sensitivity_factor": kruskal.sensitivity(bad.factors) / kruskal.sensitivity(good),
+            }
+
+        BOOK.cell(f"norms-{path}", compute)
+
+
+def data(name: str) -> Split:
+    """Return the data of a network."""
+    kind = "mnist" if name == "lenet5" else "cifar10"
+    return load_data(f"{kind}:{folder() / NETS[name][0]}", protocol="B")
+
+
+def trained(name: str) -> HashModel:
+    """Return the 48-bit network, norms folded."""
+    split = data(name)
+
+    def make(checkpoint: Path) -> HashModel:
+        if name == "resnet20":
+            start = import_checkpoint(folder().parent / "checkpoints" / "resnet20-12fca82f.th", bits=48, seed=SEED)
+        else:
+            arch = default_arch(name, 48)
+            start = HashModel(build(arch, seed=SEED).eval(), arch)
+        return train(start, split, "dlbhc", NETS[name][1], seed=SEED, checkpoint=checkpoint)
+
+    return Fold()(BOOK.model(name, make))
+
+
+def curves(name: str) -> None:
+    """Measure MACs against mAP for every method and level."""
+    model, split = trained(name), data(name)
+    before, reference = count(model), outputs(model, split.queries.pixels)
+    base = BOOK.cell(f"{name}-base", lambda: {"macs": before.macs, "map": evaluate(model, split).map})
+
+    def compute(method: str, level: int) -> dict[str, Any]:
+        begin = time.perf_counter()
+        small = METHODS[method][level](model, split, seed=SEED)
+        seconds = time.perf_counter() - begin
+        work = BOOK.folder / f"{name}-{method}-{level}"
+        work.mkdir(exist_ok=True)
+        quality = evaluate(small, split)
+        flips = bit_flips(outputs(small, split.queries.pixels), reference).rate
+        tuned = RECOVER(small, split, seed=SEED, reference=model, work=work)
+        return {
+            "macs_fewer": before.macs / count(small).macs,
+            "parameters_fewer": before.parameters / count(small).parameters,
+            "seconds": round(seconds, 1),
+            "flips": flips,
+            "drop": base["map"] - quality.map,
+            "drop_tuned": base["map"] - evaluate(tuned, split).map,
+        }
+
+    for method, levels in METHODS.items():
+        for level in range(len(levels)):
+            BOOK.cell(f"{name}-{method}-{level}", partial(compute, method, level))
+
+
+def publish() -> None:
+    """Write the tables and the figures that were asked for, as far as their cells are there."""
+    found = BOOK.found()
+    targets = []
+    for name, cell in found.items():
+        if name.startswith("kernel-"):
+            targets.append(Target(f"CP {name}, 512x512x3x3: GB of memory", round(cell["peak_bytes"] / 1e9, 3), "<=", 2))
+            targets.append(Target(f"CP {name}, 512x512x3x3: minutes", round(cell["seconds"] / 60, 2), "<=", 5))
+    factors = [cell["norm_factor"] for name, cell in found.items() if name.startswith("norms-")]
+    if factors:
+        targets.append(
+            Target("EPC: squared norms at equal error, least factor over six kernels", min(factors), ">=", 2)
+        )
+    BOOK.publish(PAPER, targets)
+
+
+STAGES = {"kernel": kernel, "norms": norms, **{name: partial(curves, name) for name in NETS}}
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        print(json.dumps(measure(int(sys.argv[2]), sys.argv[3])))
+    else:
+        run(STAGES, publish)

@@ -1,0 +1,100 @@
+"""Networks of the papers that hashpress has no name for; ``Arch.encoder`` calls them ``nets:FUNCTION``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from hashpress.core.surgery import set_layer
+from hashpress.hashnets.encoders.spec import he_normal
+from torch import nn
+
+
+def mlp(shape: Sequence[int], widths: Sequence[int] = (1000,), dropout: float = 0.5, noise: float = 0.2) -> nn.Module:
+    """Return dense layers with ReLU and dropout; ``noise`` is the dropout of the pixels."""
+    sizes = [shape[0] * shape[1] * shape[2], *widths]
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(noise))
+    for index, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        net.add_module(f"fc{index + 1}", nn.Linear(inputs, outputs))
+        net.add_module(f"relu{index + 1}", nn.ReLU())
+        net.add_module(f"drop{index + 1}", nn.Dropout(dropout))
+    he_normal(net)
+    net.width = widths[-1]
+    return net
+
+
+def caffe_alexnet(shape: Sequence[int]) -> nn.Module:
+    """Return Caffe's AlexNet, convolutions in two groups, without its last layer."""
+    net = nn.Sequential()
+    for name, layer in (
+        ("conv1", nn.Conv2d(shape[0], 96, 11, 4)),
+        ("relu1", nn.ReLU()),
+        ("pool1", nn.MaxPool2d(3, 2)),
+        ("conv2", nn.Conv2d(96, 256, 5, padding=2, groups=2)),
+        ("relu2", nn.ReLU()),
+        ("pool2", nn.MaxPool2d(3, 2)),
+        ("conv3", nn.Conv2d(256, 384, 3, padding=1)),
+        ("relu3", nn.ReLU()),
+        ("conv4", nn.Conv2d(384, 384, 3, padding=1, groups=2)),
+        ("relu4", nn.ReLU()),
+        ("conv5", nn.Conv2d(384, 256, 3, padding=1, groups=2)),
+        ("relu5", nn.ReLU()),
+        ("pool5", nn.MaxPool2d(3, 2)),
+        ("flat", nn.Flatten()),
+        ("fc6", nn.Linear(9216, 4096)),
+        ("relu6", nn.ReLU()),
+        ("fc7", nn.Linear(4096, 4096)),
+        ("relu7", nn.ReLU()),
+    ):
+        net.add_module(name, layer)
+    he_normal(net)
+    net.width = 4096
+    return net
+
+
+class RandomEdges(nn.Linear):
+    """A dense layer of which a share of the weights exists, the same for one seed (RER, Cireşan et al. 2011)."""
+
+    def __init__(self, layer: nn.Linear, values: int, seed: int) -> None:
+        super().__init__(layer.in_features, layer.out_features)
+        generator = torch.Generator().manual_seed(seed)
+        kept = torch.randperm(layer.weight.numel(), generator=generator)[:values]
+        mask = torch.zeros(layer.weight.numel())
+        mask[kept] = 1
+        self.register_buffer("mask", mask.view_as(layer.weight))
+        with torch.no_grad():
+            spread = (2 * layer.out_features / values) ** 0.5
+            self.weight.copy_(torch.randn(self.weight.shape, generator=generator) * spread)
+            self.bias.zero_()
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return (N, O)."""
+        return nn.functional.linear(features, self.weight * self.mask, self.bias)
+
+
+class RandomRank(nn.Module):
+    """A dense layer of low rank: one factor is learned, the other drawn from the seed (LRD, Denil et al. 2013)."""
+
+    def __init__(self, layer: nn.Linear, values: int, seed: int) -> None:
+        super().__init__()
+        rank = max(1, round(values / layer.in_features))
+        generator = torch.Generator().manual_seed(seed)
+        self.register_buffer("fixed", torch.randn(layer.out_features, rank, generator=generator) / rank**0.5)
+        self.learned = nn.Parameter(
+            torch.randn(rank, layer.in_features, generator=generator) * (2 / layer.in_features) ** 0.5
+        )
+        self.bias = nn.Parameter(torch.zeros(layer.out_features))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return (N, O)."""
+        return features @ self.learned.T @ self.fixed.T + self.bias
+
+
+def replaced(net: nn.Module, kind: type[nn.Module], share: float, seed: int) -> nn.Module:
+    """Put ``kind`` in the place of every dense layer of ``net``, with ``share`` of its values, biases included."""
+    for number, (path, layer) in enumerate(list(net.named_modules())):
+        if isinstance(layer, nn.Linear):
+            values = round(share * (layer.weight.numel() + layer.out_features)) - layer.out_features
+            set_layer(net, path, kind(layer, max(values, 1), seed + number))
+    return net

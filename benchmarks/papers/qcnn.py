@@ -1,0 +1,134 @@
+"""Q-CNN (Wu et al. 2016, arXiv:1512.06473): the MNIST cells, and the bytes of the AlexNet that its authors released.
+
+    HASHPRESS_DATA=DIR python benchmarks/papers/qcnn.py [STAGE ...]
+
+Stages ``3`` and ``5`` (layers on MNIST) and ``alexnet``. The paper's ratios follow from sub-vectors of 4, 32 codewords in
+single precision, indices of 5 bits and an untouched last layer, biases not counted: 12.1 and 13.4. They are computed so;
+beside them stand the bytes of our whole file.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+from cells import RECALLED, SEED, Book, Target, classifier, empty, mnist, run, test_error
+from hashpress.compress.layers.dense import densified
+from hashpress.compress.modelfile import save
+from hashpress.compress.passes.pq import ProductQuantize, layout
+from hashpress.core.model import HashModel, InputSpec
+from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.schedule import Schedule
+
+BOOK = Book("qcnn")
+SCHEDULE = Schedule(epochs=40, batch=128, lr=0.001, optimizer="adam", weight_decay=0.0)
+WIDTHS = {3: (1000,), 5: (1000, 1000, 1000)}
+PAPER = {
+    "3": {"original": 1.35, "ratio": 12.1, "error": 1.42, "error_corrected": 1.39},
+    "5": {"original": 1.12, "ratio": 13.4, "error": 1.34, "error_corrected": 1.19},
+}
+MAX_POINTS = 0.07
+RELEASED_MIB = 12.60
+ALEXNET = [  # weight, width, entries; conv1's three channels stand in eight in the released file
+    ((96, 8, 11, 11), 8, 128),
+    ((256, 48, 5, 5), 8, 128),
+    ((384, 256, 3, 3), 8, 128),
+    ((384, 192, 3, 3), 8, 128),
+    ((256, 192, 3, 3), 8, 128),
+    ((4096, 9216), 4, 32),
+    ((4096, 4096), 4, 32),
+    ((1000, 4096), 1, 16),
+]
+
+
+def papers_ratio(model: HashModel) -> float:
+    """Return single-precision weights over the paper's storage; the last layer stays as it is."""
+    shapes = [tuple(value.shape) for name, value in model.net.named_parameters() if name.endswith("weight")]
+    whole = sum(4 * a * b for a, b in shapes)
+    kept = sum(layout(shape, 4, 32).total for shape in shapes[:-1]) + 4 * shapes[-1][0] * shapes[-1][1]
+    return round(whole / kept, 2)
+
+
+def stage(layers: int) -> None:
+    """Quantize the trained network with and without error correction, as the paper stores it and as we do."""
+    model = BOOK.model(
+        f"full-{layers}",
+        partial(classifier, empty("nets:mlp", widths=WIDTHS[layers], dropout=0.5, noise=0.2), SCHEDULE),
+    )
+    base = BOOK.cell(f"{layers}-original", lambda: {"error": test_error(model)})
+    settings: dict[str, dict[str, Any]] = {
+        "kmeans": {"sweeps": 0, "precision": "float32"},
+        "corrected": {"sweeps": 20, "samples": 25_000, "precision": "float32"},
+        "corrected-half": {"sweeps": 20, "samples": 25_000},
+        "corrected-half-permuted": {"sweeps": 20, "samples": 25_000, "permute": True},
+    }
+
+    def compute(name: str) -> dict[str, Any]:
+        began = time.perf_counter()
+        small = ProductQuantize(width=4, entries=32, skip=("head",), **settings[name])(model, mnist(), seed=SEED)
+        seconds = time.perf_counter() - began
+        path = BOOK.folder / f"{layers}-{name}.safetensors"
+        save(small, path)
+        error = test_error(densified(small))
+        return {
+            "error": error,
+            "points": round(error - base["error"], 3),
+            "papers_ratio": papers_ratio(model),
+            "file_bytes": path.stat().st_size,
+            "file_ratio": round(4 * sum(value.numel() for value in model.net.parameters()) / path.stat().st_size, 2),
+            "seconds": round(seconds, 1),
+        }
+
+    for name in settings:
+        BOOK.cell(f"{layers}-{name}", partial(compute, name))
+
+
+def alexnet() -> None:
+    """Count the released layout, and write the same layers (He's random values: no ImageNet here) as our file."""
+
+    def compute() -> dict[str, Any]:
+        parts = [layout(shape, width, entries, block=4096) for shape, width, entries in ALEXNET]
+        released = sum(part.total for part in parts) + sum(4 * shape[0] for shape, _, _ in ALEXNET)
+        arch = default_arch(
+            "nets:caffe_alexnet", 1000, InputSpec((3, 227, 227), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        )
+        model = HashModel(build(arch, seed=SEED, trust_code=True).eval(), arch)
+        width = {"conv": 8, "dense": 4, "head": 1}
+        entries = {"conv": 128, "dense": 32, "head": 16}
+        began = time.perf_counter()
+        small = ProductQuantize(width=width, entries=entries, sweeps=0)(model, seed=SEED)
+        seconds = time.perf_counter() - began
+        path = BOOK.folder / "alexnet.safetensors"
+        save(small, path)
+        return {
+            "released_layout_bytes": released,
+            "released_layout_mib": round(released / 2**20, 3),
+            "file_bytes": path.stat().st_size,
+            "smaller_by": round(1 - path.stat().st_size / released, 4),
+            "values": "random; trained weights have more uneven indices",
+            "seconds": round(seconds, 1),
+        }
+
+    BOOK.cell("alexnet", compute)
+
+
+def publish() -> None:
+    """Write the table and the figures that were asked for, as far as their cells are there."""
+    found = BOOK.found()
+    targets = []
+    for cell, ratio in (("3-kmeans", 12.1), ("5-corrected", 13.4)):
+        if cell in found:
+            targets.append(Target(f"Q-CNN {cell}: error increase, points", found[cell]["points"], "<=", MAX_POINTS))
+            targets.append(Target(f"Q-CNN {cell}: the paper's ratio", found[cell]["papers_ratio"], ">=", ratio))
+    if "alexnet" in found:
+        away = abs(found["alexnet"]["released_layout_mib"] - RELEASED_MIB)
+        targets.append(Target("Q-CNN AlexNet: released layout off 12.60 MiB by, MiB", round(away, 3), "<=", 0.005))
+        targets.append(Target("Q-CNN AlexNet: our file smaller by", found["alexnet"]["smaller_by"], ">=", 0.15))
+    BOOK.publish({key: {**row, "source": RECALLED} for key, row in PAPER.items()}, targets)
+
+
+STAGES = {"3": partial(stage, 3), "5": partial(stage, 5), "alexnet": alexnet}
+
+if __name__ == "__main__":
+    run(STAGES, publish)

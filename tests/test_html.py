@@ -36,7 +36,7 @@ class Reader(HTMLParser):
         self.text.append(data)
 
 
-def read(text):
+def checked(text):
     reader = Reader()
     reader.feed(text)
     reader.close()
@@ -51,18 +51,18 @@ def two():
 
 
 def test_it_parses_and_every_tag_is_closed(two):
-    read(two)
+    checked(two)
 
 
 def test_it_loads_nothing(two):
-    for tag, name, value in read(two).attributes:
+    for tag, name, value in checked(two).attributes:
         if name in ("src", "href", "xlink:href", "action", "data", "poster", "srcset"):
             assert value.startswith("#"), (tag, name, value)
     assert not re.search(r"https?://|@import|url\((?!#)|<script|<link|<iframe", two)
 
 
 def test_identifiers_are_unique_and_references_lead_somewhere(two):
-    reader = read(two)
+    reader = checked(two)
     identifiers = [value for _, name, value in reader.attributes if name == "id"]
     assert len(identifiers) == len(set(identifiers))
     wanted = {value[1:] for _, name, value in reader.attributes if name == "href"}
@@ -81,7 +81,7 @@ def test_colours_follow_the_page(two):
 
 
 def test_every_figure_is_there_with_its_kind(two):
-    text = "".join(read(two).text)
+    text = "".join(checked(two).text)
     for name, figure in report().figures.items():
         assert name in text
         assert str(figure) in text
@@ -95,13 +95,13 @@ def test_what_it_was_given_is_escaped():
     assert "<script" not in text
     assert "<img" not in text
     assert "</style><b>" not in text
-    read(text)
+    checked(text)
 
 
 def test_a_bare_report_has_a_page_too():
     bare = replace(report(), layers=(), parts=(), quality={}, history=(), figures={}, machine={}, noise=())
     text = page([bare])
-    read(text)
+    checked(text)
     assert "<svg" not in text
 
 

@@ -81,7 +81,8 @@ def elf_machine(path: Path) -> str:
     Raises:
         TargetError: it is no shared library.
     """
-    head = path.open("rb").read(20)
+    with path.open("rb") as handle:
+        head = handle.read(20)
     if head[:4] != b"\x7fELF" or len(head) < 20:
         raise TargetError(f"{path} is not a shared library")
     code = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")

@@ -122,9 +122,9 @@ class Runtime:
         Raises:
             DeviceError: a bit differs whose output in torch is not near zero.
         """
-        golden = np.load(self.bundle.path / GOLDEN)
-        wanted = golden["outputs"]
-        found = self.outputs(self.normalise(golden["pixels"]))
+        with np.load(self.bundle.path / GOLDEN) as golden:
+            pixels, wanted = golden["pixels"], golden["outputs"]
+        found = self.outputs(self.normalise(pixels))
         differing = (wanted >= 0) != (found >= 0)
         wrong = int((differing & (np.abs(wanted) >= MARGIN)).sum())
         if wrong or np.isnan(found).any():

@@ -36,7 +36,7 @@ class Compiled:
         generate_library(generate(self.plan, lanes_of(target)), target, path)
         self.library = tvm_ffi.load_module(str(path))
         parameters = aligned(max(self.plan.packed, 1), np.nan)
-        state = {name: np.array(value, dtype=np.float32).reshape(-1) for name, value in net.state_dict().items()}
+        state = {name: value.numpy().astype(np.float32).reshape(-1) for name, value in net.state_dict().items()}
         nothing = aligned(1, np.nan)
         for number, step in enumerate(self.plan.steps):
             if step.parameters:

@@ -33,6 +33,7 @@ from . import (
     ls,
     profile,
     report,
+    sensitivity,
     show,
     train,
 )
@@ -46,7 +47,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (demo, ls, train, importing, show, evaluate, compress, compile, profile, check, report, encode, export):
+for _verb in (
+    demo,
+    ls,
+    train,
+    importing,
+    show,
+    evaluate,
+    sensitivity,
+    compress,
+    compile,
+    profile,
+    check,
+    report,
+    encode,
+    export,
+):
     app.command(_verb.NAME, epilog=_verb.EXAMPLES)(_verb.verb)
 
 

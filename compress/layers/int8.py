@@ -155,7 +155,7 @@ class Int8Conv2d(DecodedConv2d):
 
     def dense(self) -> nn.Conv2d:
         """Return a convolution of whole float32 numbers between roundings, with the same outputs where sums are exact."""
-        shape: Any = (self.kernel_size, self.stride, self.padding, self.dilation)
+        shape: tuple[Any, Any, Any, Any] = (self.kernel_size, self.stride, self.padding, self.dilation)
         layer = FloatConv2d(self.in_channels, self.out_channels, *shape, self.groups, device="meta")
         return _float(layer, self)
 

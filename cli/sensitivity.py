@@ -1,0 +1,76 @@
+"""hashpress sensitivity: which layer bears how much of which pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .console import console, print_json, progress, set_threads, table
+
+NAME = "sensitivity"
+EXAMPLES = options.examples(
+    "sensitivity model.safetensors --data digits",
+    "sensitivity model.safetensors --data cifar10:cifar.tar.xz --passes narrow,int8 --plot curves.svg -o curves.json",
+)
+
+
+def verb(
+    *,
+    model: options.Model,
+    data: options.Data = "digits",
+    protocol: options.Protocol = None,
+    passes: Annotated[
+        str, typer.Option("--passes", metavar="NAMES", help="prune, share, int8, narrow, merge, lowrank, cp, pq.")
+    ] = "prune,share,int8",
+    layers: Annotated[str, typer.Option("--layers", metavar="NAMES", help="These layers alone, with commas.")] = "",
+    images: Annotated[int, typer.Option("--images", min=1, help="Queries that bit flips are counted on.")] = 500,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curves (.svg, .png).")] = None,
+    output: options.MaybeOutput = None,
+    seed: options.Seed = 0,
+    trust_code: options.TrustCode = False,
+    threads: options.Threads = 1,
+    json: options.Json = False,
+) -> None:
+    """Measure bytes, MACs and bit flips of every layer under every pass, one layer at a time."""
+    set_threads(threads)
+    from json import dumps
+
+    from ..compress.modelfile import load
+    from ..compress.sensitivity import sensitivity
+    from ..core.data import load_data
+    from ..core.files import atomic_write
+
+    with progress():
+        split = load_data(data, protocol=protocol, seed=seed)
+        found = sensitivity(
+            load(model, trust_code=trust_code),
+            split,
+            passes=_names(passes),
+            layers=_names(layers),
+            images=images,
+            seed=seed,
+        )
+    if output:
+        with atomic_write(output, "w") as handle:
+            handle.write(dumps(found.to_json(), indent=1) + "\n")
+    if plot:
+        from ..compress.sensitivity_plot import plot as draw
+
+        draw(found, plot)
+    if json:
+        print_json(found.to_json())
+        return
+    out = console()
+    out.print(f"{found.bytes:,} bytes, {found.macs:,} MACs; cells: bits flipped % / bytes saved % / MACs saved %")
+    for name in found.curves():
+        columns, rows = found.rows(name)
+        out.print(table(name, columns, rows, right=range(1, len(columns))))
+    for what, reason in found.left.items():
+        out.print(f"left alone: {what}: {reason}", markup=False)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

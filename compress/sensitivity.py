@@ -1,0 +1,225 @@
+"""What each layer gives for bytes and multiplications saved: every pass on one layer at a time, at several strengths.
+
+The price is the bit-flip rate against the network as it was (no labels needed), and the same weighted by margin |output|.
+The curves are what an allocation over layers starts from; effects of several layers together are not in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..core.data.images import Split
+from ..core.errors import HashpressError, InputError, lookup
+from ..core.model import HashModel, Json
+from ..core.progress import track
+from ..hashnets.codes import outputs
+from .calibrate import choose
+from .channels import Channels, channels
+from .coding import floats, integers
+from .macs import count
+from .modelfile import PLAIN_FROM, PLAIN_GAIN
+from .passes import PASSES
+from .passes.select import weighted
+
+Settings = Mapping[str, Any]
+AMOUNTS: dict[str, tuple[float, ...]] = {
+    "prune": (0.5, 0.3, 0.2, 0.1, 0.05),
+    "share": (6, 5, 4, 3, 2, 1),
+    "int8": (8, 6, 5, 4, 3, 2),
+    "narrow": (0.125, 0.25, 0.5, 0.75),
+    "merge": (0.125, 0.25, 0.5, 0.75),
+    "lowrank": (0.999, 0.99, 0.95, 0.9),
+    "cp": (0.5, 0.25, 0.125),
+    "pq": (256, 64, 16),
+}
+WHAT = {
+    "prune": "density", "share": "bits", "int8": "bits", "narrow": "ratio", "merge": "share", "lowrank": "energy",
+    "cp": "share", "pq": "entries",
+}  # fmt: skip
+USUAL = ("prune", "share", "int8")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One layer under one pass: bytes and multiplications of the whole network, and what became of the code."""
+
+    name: str  # of the pass
+    layer: str
+    amount: float
+    bytes: int
+    macs: int
+    flips: float  # share of all bits
+    weighted: float  # |output| of flipped bits over |output| of all
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """All points, the network's own figures, and why some layers have none."""
+
+    bytes: int
+    macs: int
+    images: int
+    points: tuple[Point, ...]
+    left: Mapping[str, str]  # "pass layer" -> reason
+
+    def to_json(self) -> dict[str, Json]:
+        """Return plain JSON values."""
+        return {
+            "bytes": self.bytes,
+            "macs": self.macs,
+            "images": self.images,
+            "points": [asdict(point) for point in self.points],
+            "left": dict(self.left),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> Sensitivity:
+        """Return what :meth:`to_json` wrote."""
+        points = tuple(Point(**point) for point in value["points"])
+        return cls(value["bytes"], value["macs"], value["images"], points, value["left"])
+
+    def curves(self) -> dict[str, dict[str, list[Point]]]:
+        """Return the points by pass and layer."""
+        found: dict[str, dict[str, list[Point]]] = {}
+        for point in self.points:
+            found.setdefault(point.name, {}).setdefault(point.layer, []).append(point)
+        return found
+
+    def rows(self, name: str) -> tuple[list[str], list[list[str]]]:
+        """Return a table of one pass: its columns, and for each layer flips (%) and bytes saved (%) at each amount."""
+        layers = self.curves()[name]
+        amounts = sorted({point.amount for points in layers.values() for point in points}, reverse=name != "narrow")
+        table = []
+        for layer, points in layers.items():
+            by = {point.amount: point for point in points}
+            cells = [self._cell(by[amount]) if amount in by else "" for amount in amounts]
+            table.append([layer, *cells])
+        return ["layer", *(f"{WHAT[name]} {amount:g}" for amount in amounts)], table
+
+    def _cell(self, point: Point) -> str:
+        saved = 100 * (1 - point.bytes / self.bytes)
+        macs = 100 * (1 - point.macs / self.macs)
+        text = f"{100 * point.flips:.2f} / {saved:.1f}"
+        return text + (f" / {macs:.1f}" if point.macs < self.macs else "")
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.bytes:,} bytes, {self.macs:,} MACs, {self.images} images; cells: bits flipped % / bytes saved %"
+        ]
+        for name in self.curves():
+            columns, table = self.rows(name)
+            sizes = [max(len(row[place]) for row in (columns, *table)) for place in range(len(columns))]
+            lines += ["", name]
+            lines += [
+                "  ".join(cell.rjust(size) for cell, size in zip(r, sizes, strict=True)) for r in (columns, *table)
+            ]
+        lines += [f"left alone: {what}: {reason}" for what, reason in self.left.items()]
+        return "\n".join(lines)
+
+
+def sensitivity(
+    model: HashModel,
+    split: Split,
+    *,
+    passes: Sequence[str] = USUAL,
+    layers: Sequence[str] = (),
+    images: int = 500,
+    seed: int = 0,
+) -> Sensitivity:
+    """Return the curves of ``passes`` for ``layers`` (all plain ones without a choice), judged on ``images`` queries.
+
+    Raises:
+        InputError: an unknown pass or layer.
+    """
+    for name in passes:
+        lookup(AMOUNTS, name, "pass to probe")
+    known = weighted(model.net)
+    for layer in layers:
+        lookup(known, layer, "layer")
+    found = channels(model)
+    pixels = split.queries.pixels
+    pixels = pixels[np.sort(np.random.default_rng(seed).permutation(len(pixels))[:images])]
+    if not len(pixels):
+        pixels = choose(split, images, seed)
+    before, sizes = outputs(model, pixels), tensor_bytes(model.net)
+    macs = count(model).macs
+    points, left = [], {}
+    jobs = list(_jobs(passes, layers or list(known), found))
+    for name, layer, amount in track(jobs, "probing"):
+        try:
+            changed = PASSES[name](**settings_for(name, layer, amount, found))(model, split, seed=seed)
+        except HashpressError as fault:
+            left[f"{name} {layer}"] = str(fault)
+            continue
+        if not changed.edits[len(model.edits) :]:
+            left[f"{name} {layer}"] = "nothing would change"
+            continue
+        left.pop(f"{name} {layer}", None)
+        after = outputs(changed, pixels)
+        flipped = (after >= 0) != (before >= 0)
+        margins = np.abs(before).astype(np.float64)
+        points.append(
+            Point(
+                name, layer, amount, sum(tensor_bytes(changed.net, model.net, sizes).values()), count(changed).macs,
+                float(flipped.mean()), float((margins * flipped).sum() / max(margins.sum(), 1e-30)),
+            )
+        )  # fmt: skip
+    return Sensitivity(sum(sizes.values()), macs, len(pixels), tuple(points), left)
+
+
+def settings_for(name: str, layer: str, amount: float, found: Channels) -> dict[str, Any]:
+    """Return the settings with which a pass treats one layer alone."""
+    tables: dict[str, Callable[[], dict[str, Any]]] = {
+        "prune": lambda: {"density": {layer: amount}},
+        "share": lambda: {"bits": {layer: int(amount)}},
+        "int8": lambda: {"bits": {layer: int(amount)}, "images": 128},
+        "narrow": lambda: {"ratio": amount, "skip": _strangers(layer, found)},
+        "merge": lambda: {"share": {layer: amount}, "kinds": ("dense", "conv")},
+        "lowrank": lambda: {"energy": {layer: amount}, "skip": (), "asymmetric": False, "images": 200},
+        "cp": lambda: {"share": {layer: amount}, "skip": (), "fit": "als"},
+        "pq": lambda: {"entries": {layer: int(amount)}},
+    }
+    return lookup(tables, name, "pass to probe")()
+
+
+@torch.no_grad()
+def tensor_bytes(net: torch.nn.Module, known: torch.nn.Module | None = None, sizes: Settings = {}) -> dict[str, int]:  # noqa: B006  # never changed
+    """Return the bytes of each tensor of the state as the model file codes it; those equal to ``known`` are in ``sizes``."""
+    old = {} if known is None else known.state_dict()
+    found = {}
+    for name, tensor in net.state_dict().items():
+        if name in sizes and tensor.shape == old[name].shape and torch.equal(tensor, old[name]):
+            found[name] = sizes[name]
+            continue
+        array = tensor.detach().cpu().contiguous().numpy()
+        if array.dtype == np.float32:
+            coded = floats.encode(array)
+        else:
+            coded = integers.encode(array.astype(np.int64)) if array.dtype.kind in "iub" else None
+        large = array.nbytes >= PLAIN_FROM and coded is not None and len(coded.payload) > PLAIN_GAIN * array.nbytes
+        found[name] = array.nbytes if coded is None or large else len(coded.payload)
+    return found
+
+
+def _jobs(passes: Sequence[str], layers: Sequence[str], found: Channels) -> Iterator[tuple[str, str, float]]:
+    first = next(iter(found.layers), "")
+    for name in passes:
+        for layer in layers:
+            fixed = name == "int8" and (layer in {first, "head"} or layer.startswith("head."))
+            for amount in AMOUNTS[name][:1] if fixed else AMOUNTS[name]:
+                yield name, layer, amount
+
+
+def _strangers(layer: str, found: Channels) -> tuple[str, ...]:
+    """Return the layers whose output channels do not stand together with those of ``layer``."""
+    if layer not in found.layers:
+        raise InputError(f"the channels of {layer} cannot be followed")
+    own = set(found.layers[layer].outputs.tolist())
+    return tuple(
+        path for path, other in found.layers.items() if other.produces and not own & set(other.outputs.tolist())
+    )

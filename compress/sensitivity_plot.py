@@ -1,0 +1,47 @@
+"""The curves of a sensitivity run as a picture."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..core.errors import InputError
+from ..core.files import atomic_write
+from .sensitivity import Sensitivity
+
+FORMATS = (".svg", ".png", ".pdf")
+
+
+def plot(found: Sensitivity, path: str | os.PathLike[str]) -> None:
+    """Draw one panel per pass, bytes saved (or MACs, where a pass saves them) against bits flipped, one line per layer.
+
+    Raises:
+        InputError: another format than SVG, PNG or PDF, or nothing to draw.
+    """
+    import matplotlib as mpl  # noqa: PLC0415  slow to import, and only plots need it
+    from matplotlib.figure import Figure  # noqa: PLC0415  as above
+
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise InputError(f"a plot is {', '.join(FORMATS)}, not {suffix or 'a file without a suffix'}")
+    curves = found.curves()
+    if not curves:
+        raise InputError("there is nothing to plot: no layer could be probed")
+    with mpl.rc_context({"svg.hashsalt": "hashpress", "font.size": 8}):
+        figure = Figure(figsize=(5.0 * len(curves), 4.0), layout="constrained")
+        for axes, (name, layers) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+            in_macs = any(point.macs < found.macs for points in layers.values() for point in points)
+            for layer, points in layers.items():
+                figures = [
+                    (1 - point.macs / found.macs) if in_macs else (1 - point.bytes / found.bytes) for point in points
+                ]
+                pairs = sorted(zip(figures, (100 * point.flips for point in points), strict=True))
+                axes.plot([100 * x for x, _ in pairs], [y for _, y in pairs], marker="o", ms=3, lw=1, label=layer)
+            axes.set(
+                title=name, xlabel=f"{'MACs' if in_macs else 'bytes'} saved, % of the network", ylabel="bits flipped, %"
+            )
+            axes.grid(visible=True, lw=0.3)
+            if len(layers) <= 12:
+                axes.legend(fontsize=6)
+        with atomic_write(path) as handle:
+            figure.savefig(handle, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else None)

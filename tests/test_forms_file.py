@@ -92,7 +92,7 @@ def test_a_hashed_layer_is_its_values(tmp_path: Path, digits: Split) -> None:
         assert sum(part.bytes for part in parts if part.name == name) <= 2 * count + 1
 
 
-def edited(path: Path, change: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+def check_refused(path: Path, change: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read the file with its first edit changed, as a hostile writer would leave it."""
     read = reader.container.read
 
@@ -128,7 +128,7 @@ def test_hostile_edits_are_refused(
 ) -> None:
     settings = {"sweeps": 0} if name == "pq" else {}
     save(made(name, settings, digits), tmp_path / "model")
-    edited(tmp_path / "model", change, monkeypatch)
+    check_refused(tmp_path / "model", change, monkeypatch)
 
 
 def test_indices_and_orders_that_point_nowhere_are_refused(tmp_path: Path, digits: Split) -> None:

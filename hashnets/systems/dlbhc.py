@@ -12,7 +12,7 @@ from ..relaxations import Sigmoid
 
 
 class Dlbhc(nn.Module):
-    """A latent layer of sigmoids and a class layer on it, trained by cross-entropy alone."""
+    """DLBHC (Lin et al. 2015): a latent layer of sigmoids with a class layer on it, trained by cross-entropy alone."""
 
     def __init__(self, arch: Arch, classes: int, items: int, seed: int) -> None:  # noqa: ARG002  # the same for all systems
         super().__init__()

@@ -14,7 +14,7 @@ from ..relaxations import Identity
 
 
 class Dpsh(nn.Module):
-    """Pair likelihood between the batch and all training items, plus ``eta`` times the distance from the corners.
+    """DPSH (Li et al. 2016): pair likelihood of the batch with all items, plus ``eta`` times the distance from corners.
 
     The items' latest outputs stand in a running matrix U (N, bits); gradients flow through the batch's rows only.
     Both terms are means (over pairs, over bits), so ``eta`` does not depend on the size of the data.

@@ -12,7 +12,7 @@ from ..objective import Batch
 
 
 class Onehot(nn.Module):
-    """Cross-entropy for the class (the largest output) plus ``weight`` times one binary entropy per bit."""
+    """One bit per class: cross-entropy of the largest output plus ``weight`` times a binary entropy for every bit."""
 
     weight: Tensor
 

@@ -44,7 +44,7 @@ setup(
         "jinja2>=3.1,<4",
         "psutil>=6",
         "rich>=13",
-        "typer>=0.15,<1",
+        "typer>=0.29,<1",
         "kmeans1d>=0.5,<0.6",
         "tensorly>=0.9,<1",
     ],

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -29,13 +30,15 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> Table:
-    """Return a table; the columns numbered in ``right`` hold numbers."""
-    found = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for place, column in enumerate(columns):
-        found.add_column(column, justify="right" if place in right else "left", overflow="fold")
+def table(rows: Iterable[Sequence[object]], columns: Sequence[str] = (), right: Sequence[int] = ()) -> Table:
+    """Return a table without lines, with a head when ``columns`` are named; those numbered in ``right`` hold numbers."""
+    rows = [tuple(map(str, row)) for row in rows]
+    found = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(columns))
+    for place in range(len(rows[0]) if rows else len(columns)):
+        head = columns[place] if columns else ""
+        found.add_column(head, justify="right" if place in right else "left", overflow="fold", no_wrap=place == 0)
     for row in rows:
-        found.add_row(*("" if cell is None else str(cell) for cell in row))
+        found.add_row(*(escape(cell) for cell in row))
     return found
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from inspect import getmodule
 
 from ..core.errors import lookup
 
@@ -80,9 +81,9 @@ _KINDS: Mapping[str, Callable[[], Entries]] = {
 
 
 def _documented(registry: Mapping[str, object]) -> Entries:
-    return {name: _first_line(thing.__doc__ or "") for name, thing in registry.items()}
+    """Return the first line of each thing's module, which names the paper."""
+    return {name: _first_line(getmodule(thing).__doc__ or "") for name, thing in registry.items()}
 
 
 def _first_line(text: str) -> str:
-    lines: Iterable[str] = text.strip().splitlines()
-    return next(iter(lines), "").replace("``", "")
+    return next(iter(text.strip().splitlines()), "").replace("``", "")

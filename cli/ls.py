@@ -30,4 +30,5 @@ def verb(
         print_json(found)
         return
     for name, entries in found.items():
-        console().print(table(f"[bold]{name}[/bold]", ("", ""), [(f"  {key}", what) for key, what in entries.items()]))
+        rows = [(f"  {key}", what) for key, what in entries.items()]
+        console().print(f"[bold]{name}[/bold]", table(rows))

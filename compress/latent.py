@@ -37,7 +37,7 @@ class Latent(nn.Module):
 
     def places(self, weight: Tensor) -> Tensor:
         """Return the place of each weight's value among the sorted centres."""
-        return torch.bucketize(weight.detach() / self.scale, self.borders)
+        return torch.bucketize((weight.detach() / self.scale).contiguous(), self.borders)
 
     @torch.no_grad()
     def refit(self, weight: Tensor) -> None:

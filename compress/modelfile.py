@@ -50,8 +50,6 @@ def content(model: HashModel) -> list[bytes]:
         array = tensor.contiguous().numpy()
         coded = _coded(array)
         if coded is None or (array.nbytes >= PLAIN_FROM and len(coded.payload) > PLAIN_GAIN * array.nbytes):
-            if name in (container.MANIFEST, container.STREAMS, container.CHECK):
-                raise ModelFileError(f"a tensor cannot be called {name!r}: the file uses this name")
             plain[name] = array
             continue
         rows.append([name, container.code_of(array), list(array.shape), len(coded.payload), coded.table_bytes])

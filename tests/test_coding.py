@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import numpy as np
@@ -58,6 +59,7 @@ CASES = {
     "empty": np.zeros((0, 4), dtype=np.int64),
     "one": np.array(12),
     "packed": np.random.default_rng(0).integers(0, 1 << 20, 500),
+    "packed in blocks": np.random.default_rng(0).integers(0, 1 << 20, 70_001),
     "wide": np.array([-(2**62) + 1, 2**62 - 1, 0]),
     "order0": skewed((50, 60)),
     "gaps": skewed((50, 60)) * 1000 - 3000,
@@ -208,6 +210,9 @@ def test_golden_bytes_of_format_1() -> None:
     assert integers.encode(small).payload.hex() == golden["adaptive"]
     assert integers.encode(np.full((3, 5), -7)).payload.hex() == golden["constant"]
     np.testing.assert_array_equal(integers.decode(bytes.fromhex(golden["adaptive"]), small.shape), small)
+    kernel = integers.encode(np.tile(small, (2, 8)).reshape(48, 80, 2, 2)).payload
+    assert kernel[0] == integers.ADAPTIVE
+    assert hashlib.sha256(kernel).hexdigest() == "27033dfe310f51475bb2d4fef46efc26310931aca01047e583daf3654263bed6"
 
 
 @settings(max_examples=300, deadline=None)

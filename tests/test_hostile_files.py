@@ -110,7 +110,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "edit twice": (lambda m: m["edits"].append(m["edits"][-1]), "expected"),
     "negative codebook": (lambda m: m["edits"][-1].update(entries=-1), "entries"),
     "huge codebook": (lambda m: m["edits"][-1].update(entries=10**12), "entries"),
-    "NaN": (lambda m: zlib.compress(json.dumps(m).replace('"bits": 4', '"bits": NaN').encode()), "NaN"),
+    "NaN": (lambda m: zlib.compress(json.dumps(m).replace('"bits": 4', '"bits": NaN').encode()), "NaN is not allowed"),
     "key twice": (lambda m: zlib.compress(json.dumps(m).replace('"arch"', '"arch": 1, "arch"', 1).encode()), "twice"),
     "deep": (lambda _: zlib.compress(b'{"a":' * 200_000), "JSON"),
     "bomb": (lambda _: zlib.compress(b" " * (1 << 28)), "larger than"),
@@ -222,3 +222,25 @@ def test_changed_streams_with_a_right_checksum(tiny: bytes, tmp_path: Path, data
         return
     assert model.net.state_dict()["head.bias"].shape == (4,)
     assert all(isinstance(value, np.ndarray) for value in dense.values())
+
+
+def test_a_header_that_only_differs_in_its_offsets(tiny: bytes, tmp_path: Path) -> None:
+    """Everything else is right: another reader would take other bytes for the tensors."""
+    length = int.from_bytes(tiny[:8], "little")
+    text = tiny[8 : 8 + length]
+    entries = json.loads(text)
+    begin, end = entries["manifest"]["data_offsets"]
+    lie = text.replace(f"[{begin},{end}]".encode(), f"[{begin},{end - 1}]".encode(), 1)
+    for header_ in (lie.ljust(length), text.replace(b":", b": ", 1)):
+        message = refused(tmp_path / "lie", signed(header_, tiny[8 + length : -8]))
+        assert "the header does not describe the file" in message
+
+
+def test_indices_outside_their_codebook(tmp_path: Path) -> None:
+    arch = default_arch("lenet300", 4, TINY, widths=(6, 5))
+    model = Share(bits=2)(HashModel(build(arch).eval(), arch))
+    model.net.head.form.indices[1, 2] = len(model.net.head.form.codebook)
+    modelfile.save(model, tmp_path / "m")
+    for read in (modelfile.load, reader.read_dense):
+        with pytest.raises(ModelFileError, match=r"head\.form\.indices: indices point outside their codebook"):
+            read(tmp_path / "m")

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hashpress.compress import clusters, modelfile
 from hashpress.compress.importance import output_energy
+from hashpress.compress.latent import Latent
 from hashpress.compress.layers.forms import Lookup
 from hashpress.compress.layers.forms import Shared as SharedForm
 from hashpress.compress.passes import PASSES, Finetune, Fold, Prune, Share
@@ -134,7 +135,7 @@ def test_fold_is_exact_and_says_what_it_leaves(nets: dict[str, HashModel], split
         def __init__(self) -> None:
             super().__init__()
             self.conv, self.twice, self.norm = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)
-            self.after, self.bare = nn.BatchNorm2d(2), nn.BatchNorm2d(2, affine=False)
+            self.after, self.bare = nn.BatchNorm2d(2), nn.BatchNorm2d(2, eps=0.3, affine=False)
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             hidden = self.conv(images)
@@ -217,6 +218,22 @@ def test_the_gradient_of_a_codebook_is_the_sum_over_its_cluster() -> None:
     form.scale.data.copy_(torch.arange(6.0))
     form.indices.copy_(indices)
     np.testing.assert_array_equal(form().detach().numpy(), indices.numpy() * np.arange(6.0, dtype=np.float32)[:, None])
+
+
+def test_training_passes_straight_through_the_codebook() -> None:
+    weight = torch.randn(4, 50, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    latent = Latent(weight.detach(), np.array([1.0, 2, 3, 4]), 8, 1.0, 0.05)
+    shared = latent(weight)
+    seed = torch.arange(200.0).view(4, 50)
+    (shared * seed).sum().backward()
+    torch.testing.assert_close(weight.grad, seed)
+    centres, indices = latent.decided(weight.detach())
+    wanted = centres[indices].reshape(4, 50) * np.array([1.0, 2, 3, 4])[:, None]
+    np.testing.assert_allclose(shared.detach().numpy(), wanted, rtol=1e-5, atol=1e-6)
+    assert centres[0] == 0
+    assert len(centres) <= 10
+    unit = weight.detach().numpy() / np.array([1.0, 2, 3, 4])[:, None]
+    assert np.mean((unit - centres[indices].reshape(4, 50)) ** 2) < 0.05
 
 
 def test_kmeans_against_the_exact_optimum_and_a_loop() -> None:

@@ -22,7 +22,7 @@ from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.schedule import Schedule
 
 BOOK = Book("qcnn")
-SCHEDULE = Schedule(epochs=40, batch=128, lr=0.001, optimizer="adam", weight_decay=0.0)
+SCHEDULE = Schedule(epochs=25, batch=200, lr=0.0015, optimizer="adam", weight_decay=0.0)
 WIDTHS = {3: (1000,), 5: (1000, 1000, 1000)}
 PAPER = {
     "3": {"original": 1.35, "ratio": 12.1, "error": 1.42, "error_corrected": 1.39},

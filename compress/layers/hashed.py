@@ -80,15 +80,18 @@ def _(features: Tensor, _values: Tensor, _bias: Tensor | None, outputs: int, _se
 
 
 @torch.library.custom_op("hashpress::hashed_backward", mutates_args=())
-def hashed_backward(features: Tensor, values: Tensor, gradient: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the gradients of ``features`` and ``values`` for ``gradient`` (N, outputs)."""
+def hashed_backward(
+    features: Tensor, values: Tensor, gradient: Tensor, seed: int, first: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of ``features``, which stay zero for a ``first`` layer, and of ``values``."""
     table = torch.cat([values, -values])
     sums = values.new_zeros(len(table), dtype=torch.float64)
     back = torch.zeros_like(features)
     shape = (gradient.shape[1], features.shape[1])
     for rows, places in hashed_places(shape, (len(values),), seed):
         flat, part = _flat(places), gradient[:, rows]
-        back.addmm_(part, table[flat].view(places.shape))
+        if not first:
+            back.addmm_(part, table[flat].view(places.shape))
         sums += torch.bincount(flat, (part.T @ features).view(-1).double(), minlength=len(table))
     return back, _folded(sums).to(values.dtype)
 
@@ -106,7 +109,7 @@ def _keep_layer(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # n
 
 def _layer_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
     features, values = ctx.saved_tensors
-    back, change = hashed_backward(features, values, gradient.contiguous(), ctx.seed)
+    back, change = hashed_backward(features, values, gradient.contiguous(), ctx.seed, not ctx.needs_input_grad[0])
     return back, change, gradient.sum(0) if ctx.has_bias else None, None, None
 
 

@@ -1,0 +1,71 @@
+"""What the scripts on hash networks share: a trained ResNet-20, a part of CIFAR-10 that mAP is measured on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import SEED, Book
+from hashpress.compress.passes.fold import Fold
+from hashpress.core.data import Split, load_data
+from hashpress.core.model import HashModel
+from hashpress.hashnets.codes import outputs, pack
+from hashpress.hashnets.flips import bit_flips
+from hashpress.hashnets.importers.recognise import import_checkpoint
+from hashpress.hashnets.retrieval import average_precision, count, same_label
+from hashpress.hashnets.schedule import Schedule
+from hashpress.hashnets.train import train
+
+SHARED = Book("shared")
+RESNET = Schedule(epochs=5, batch=128, lr=0.02, augment="flip-crop")
+QUERIES, DATABASE = 2000, 10_000
+
+
+@cache
+def cifar10() -> Split:
+    """Return CIFAR-10, protocol B; the folder comes from HASHPRESS_DATA."""
+    folder = os.environ.get("HASHPRESS_DATA")
+    if not folder:
+        sys.exit("this script needs HASHPRESS_DATA: a folder with cifar10-jpeg.tar.xz")
+    return load_data(f"cifar10:{folder}/cifar10-jpeg.tar.xz", protocol="B")
+
+
+def resnet20() -> HashModel:
+    """Return the imported ResNet-20 with a 48-bit head trained by DLBHC, batch norms folded."""
+    source = Path(os.environ.get("HASHPRESS_DATA", ".")).parent / "checkpoints" / "resnet20-12fca82f.th"
+    model = SHARED.model(
+        "resnet20-48",
+        lambda checkpoint: train(
+            import_checkpoint(source, bits=48), cifar10(), "dlbhc", RESNET, seed=SEED, checkpoint=checkpoint
+        ),
+    )
+    return Fold()(model)
+
+
+Hasher = Callable[[np.ndarray], np.ndarray]  # pixels (N, C, H, W) -> outputs (N, bits)
+
+
+def judged(hasher: Hasher, reference: Hasher) -> dict[str, Any]:
+    """Return bit flips against ``reference`` and mAP: 2,000 queries, a database of 10,000 training images."""
+    split = cifar10()
+    chosen = np.random.default_rng(SEED).permutation(len(split.queries))[:QUERIES]
+    stored = np.random.default_rng(SEED).permutation(len(split.database))[:DATABASE]
+    queries, database = split.queries.take(np.sort(chosen)), split.database.take(np.sort(stored))
+    asked, kept = hasher(queries.pixels), hasher(database.pixels)
+    found = bit_flips(asked, reference(queries.pixels))
+    counts = count(pack(asked), pack(kept), asked.shape[1], same_label(queries.labels, database.labels))
+    return {
+        "flips_percent": round(100 * found.rate, 4),
+        "weighted_percent": round(100 * found.weighted_rate, 4),
+        "map": round(float(average_precision(counts).mean()), 5),
+    }
+
+
+def hasher(model: HashModel) -> Hasher:
+    """Return what hashes with ``model``."""
+    return lambda pixels: outputs(model, pixels)

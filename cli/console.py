@@ -30,15 +30,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
-def table(rows: Iterable[Sequence[object]], columns: Sequence[str] = (), right: Sequence[int] = ()) -> Table:
-    """Return a table without lines, with a head when ``columns`` are named; those numbered in ``right`` hold numbers."""
-    rows = [tuple(map(str, row)) for row in rows]
-    found = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(columns))
-    for place in range(len(rows[0]) if rows else len(columns)):
-        head = columns[place] if columns else ""
-        found.add_column(head, justify="right" if place in right else "left", overflow="fold", no_wrap=place == 0)
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> Table:
+    """Return a table without lines, with a head when ``columns`` have names; those numbered in ``right`` hold numbers."""
+    found = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    found.show_header = any(columns)
+    for place, column in enumerate(columns):
+        found.add_column(column, justify="right" if place in right else "left", overflow="fold", no_wrap=place == 0)
     for row in rows:
-        found.add_row(*(escape(cell) for cell in row))
+        found.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
     return found
 
 

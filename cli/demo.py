@@ -102,5 +102,5 @@ def _end(folder: Path) -> None:
 
     base, small = load_report(folder / "base.json"), load_report(folder / "small.json")
     rows = [(name, base.figures.get(name, ""), small.figures.get(name, "")) for name in _ENDING]
-    console().print(table(rows, ("", "original", "compressed"), right=(1, 2)))
+    console().print(table("", ("", "original", "compressed"), rows, right=(1, 2)))
     console().print(f"\nreport: {folder / 'report.html'}", markup=False, soft_wrap=True)

@@ -31,4 +31,4 @@ def verb(
         return
     for name, entries in found.items():
         rows = [(f"  {key}", what) for key, what in entries.items()]
-        console().print(f"[bold]{name}[/bold]", table(rows))
+        console().print(f"[bold]{name}[/bold]", table("", ("", ""), rows))

@@ -10,7 +10,7 @@ from hashpress.compress.layers.factored import chain, fill, group_kernels
 from hashpress.compress.macs import count, count_net
 from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import PASSES
-from hashpress.compress.passes.cp import Cp
+from hashpress.compress.passes.cp import Cp, replace_layer
 from hashpress.compress.tensors import whiten
 from hashpress.compress.tensors.decompose import Method, decompose
 from hashpress.core.data import load_data
@@ -167,6 +167,18 @@ def test_data_aware_fit_answers_real_inputs_better(model, digits):
         small = Cp(order=3, rank=20, data=data, sweeps=30)(model, digits)
         errors.append(np.linalg.norm(outputs(small, pixels) - outputs(model, pixels)))
     assert errors[1] < 0.7 * errors[0]
+
+
+def test_data_aware_bias_keeps_the_mean_response(model, digits):
+    pixels = calibrate.choose(digits, 60)
+    path = "encoder.conv3"
+    net = model.copied_net()
+    replace_layer(net, Factored(path, "cp3", (4,)), FAST, model, pixels, seed=0)
+    small = dataclasses.replace(model, net=net)
+    before, after = (calibrate.responses(one, pixels, [path], places=99).outputs[path] for one in (model, small))
+    gap = np.abs(after.mean(axis=0) - before.mean(axis=0)).max()
+    assert gap < 0.15 * np.abs(after - before).mean()  # the sample differs, as the border does
+    assert np.abs(after - before).mean() > 0.1 * np.abs(before).mean()
 
 
 def test_what_cannot_be_treated_is_listed(digits):

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -72,6 +74,11 @@ def test_of_a_matrix_the_best_fit_is_known(method):
     assert found.error == pytest.approx(best, rel=1e-4)
 
 
+def test_greedy_has_nothing_left_once_the_rank_is_reached():
+    left, right = np.random.default_rng(11).standard_normal((2, 9, 3))
+    assert cpd.fit(left @ right.T, 5, "greedy", sweeps=500).error < 1e-6
+
+
 def test_gauss_newton_system_is_that_of_the_jacobian():
     _, factors = planted((4, 3, 5), 2)
     other = np.random.default_rng(4).standard_normal((4, 3, 5))
@@ -144,6 +151,18 @@ def test_ridge_penalty_spends_the_allowed_error_exactly():
     mu = epc.penalty(values, energy, float(np.sum(target**2)), delta)
     ridge = target @ basis @ np.linalg.inv(basis.T @ basis + mu * np.eye(5))
     assert np.linalg.norm(target - ridge @ basis.T) == pytest.approx(delta, rel=1e-8)
+
+
+def test_memory_stays_near_the_size_of_the_kernel():
+    kernel = np.random.default_rng(12).standard_normal((160, 160, 3, 3))  # 1.8 MB
+    tracemalloc.start()
+    try:
+        found = cpd.fit(kernel, 64, "nls", starts=1, sweeps=2)
+        epc.correct(kernel, found.factors, found.error * 1.01 * np.linalg.norm(kernel), sweeps=1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12e6  # products of all modes but one of the 3s would take 40 MB, an SVD start 17 GB
 
 
 def test_what_cannot_be_done_is_said():

@@ -46,6 +46,8 @@ def test_variational_hint_counts_what_stands_out_of_the_noise(rank):
     values = np.linalg.svd(matrix, compute_uv=False)
     grid = np.geomspace(0.01, 1, 2000)
     energies = [evbmf.free_energy(variance, values**2, 200, 0.3) for variance in grid]
+    if rank < 20:  # nearer to full rank the estimate is known to be too large
+        assert evbmf.noise(values, 60, 200) == pytest.approx(0.3**2, rel=0.05)
     assert evbmf.noise(values, 60, 200) == pytest.approx(grid[int(np.argmin(energies))], rel=0.01)
 
 

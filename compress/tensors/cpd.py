@@ -17,7 +17,19 @@ from scipy import linalg
 
 from ...core.errors import InputError, lookup
 from ...core.progress import track
-from .kruskal import Factors, balanced, degeneracy, error, full, gram, khatri_rao, projection, projections
+from .kruskal import (
+    Factors,
+    balanced,
+    contracted,
+    degeneracy,
+    error,
+    full,
+    gram,
+    khatri_rao,
+    projection,
+    projections,
+    remaining,
+)
 
 STARTS, BURN_IN = 3, 15
 BOUND = 10.0  # largest term over the tensor from which a fit counts as degenerate
@@ -89,12 +101,9 @@ def _sweep(tensor: np.ndarray, factors: Factors) -> Factors:
     """Solve for one mode after the other; the large last mode is contracted once for all others."""
     *small, last = factors
     rest, modes = tensor.reshape(-1, tensor.shape[-1]), len(small)
-    partial = (rest @ last).reshape([*tensor.shape[:-1], -1])
-    letters = "abcdefg"[:modes]
+    partial = contracted(tensor, last, modes)
     for mode in range(modes):
-        others = [other for other in range(modes) if other != mode]
-        spec = ",".join([f"{letters}r", *(f"{letters[other]}r" for other in others)]) + f"->{letters[mode]}r"
-        target = np.einsum(spec, partial, *(small[other] for other in others), optimize=True)
+        target = remaining(partial, small, mode)
         solved = _ridge(target, gram([*small, last], skip=mode))
         small[mode] = solved / np.maximum(np.linalg.norm(solved, axis=0), 1e-300)  # scale goes to the last mode
     last = _ridge(rest.T @ khatri_rao(small), gram([*small, last], skip=modes))

@@ -39,25 +39,40 @@ def projections(tensor: np.ndarray, factors: Sequence[np.ndarray]) -> list[np.nd
 
     The largest mode is contracted first and once for all others: two large products in all, not one per mode.
     """
-    sizes = tensor.shape
-    big = int(np.argmax(sizes))
-    rest = [mode for mode in range(len(sizes)) if mode != big]
-    unfolded = np.moveaxis(tensor, big, -1).reshape(-1, sizes[big])  # a view when the largest mode is the last
-    result: list[np.ndarray] = [np.empty(0)] * len(sizes)
-    result[big] = unfolded.T @ khatri_rao([factors[mode] for mode in rest])
-    partial = (unfolded @ factors[big]).reshape([*(sizes[mode] for mode in rest), -1])
-    letters = "abcdefgh"[: len(rest)]
-    for place, mode in enumerate(rest):
-        others = [other for other in range(len(rest)) if other != place]
-        spec = ",".join([f"{letters}r", *(f"{letters[other]}r" for other in others)]) + f"->{letters[place]}r"
-        result[mode] = np.einsum(spec, partial, *(factors[rest[other]] for other in others), optimize=True)
-    return result
+    big = int(np.argmax(tensor.shape))
+    partial = contracted(tensor, factors[big], big)
+    rest = [factor for mode, factor in enumerate(factors) if mode != big]
+    small = [remaining(partial, rest, mode) for mode in range(len(rest))]
+    return [*small[:big], projection(tensor, factors, big), *small[big:]]
 
 
 def projection(tensor: np.ndarray, factors: Sequence[np.ndarray], mode: int) -> np.ndarray:
-    """Return the tensor times the Khatri-Rao product of all factors but that of ``mode``, (I_mode, R)."""
-    unfolded = np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1)
-    return unfolded @ khatri_rao([factor for other, factor in enumerate(factors) if other != mode])
+    """Return the tensor times the Khatri-Rao product of all factors but that of ``mode``, (I_mode, R).
+
+    Another mode that is larger is contracted first: for a mode of 3 of a large kernel the Khatri-Rao product of the
+    others would have a row for every pair of channels.
+    """
+    others = [other for other in range(tensor.ndim) if other != mode]
+    big = max(others, key=lambda other: tensor.shape[other])
+    if tensor.shape[mode] >= tensor.shape[big]:
+        unfolded = np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1)
+        return unfolded @ khatri_rao([factors[other] for other in others])
+    rest = [factor for other, factor in enumerate(factors) if other != big]
+    return remaining(contracted(tensor, factors[big], big), rest, mode - (mode > big))
+
+
+def contracted(tensor: np.ndarray, factor: np.ndarray, mode: int) -> np.ndarray:
+    """Return the tensor with ``mode`` replaced by the terms, which come last: (..., R)."""
+    sizes = [size for other, size in enumerate(tensor.shape) if other != mode]
+    return (np.moveaxis(tensor, mode, -1).reshape(-1, len(factor)) @ factor).reshape(*sizes, -1)
+
+
+def remaining(partial: np.ndarray, factors: Sequence[np.ndarray], mode: int) -> np.ndarray:
+    """Return a contracted tensor (..., R) times the other factors, term by term: (I_mode, R)."""
+    letters = "abcdefg"[: len(factors)]
+    others = [other for other in range(len(factors)) if other != mode]
+    spec = ",".join([f"{letters}r", *(f"{letters[other]}r" for other in others)]) + f"->{letters[mode]}r"
+    return np.einsum(spec, partial, *(factors[other] for other in others), optimize=True)
 
 
 def term_norms(factors: Sequence[np.ndarray]) -> np.ndarray:

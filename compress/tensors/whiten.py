@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import linalg, optimize
 
-from .kruskal import Factors, balanced, khatri_rao
+from .kruskal import Factors, balanced, khatri_rao, remaining
 from .tucker import Tucker2, tucker2
 
 SHRINKAGE = 0.01  # towards white inputs, so that directions the sample never showed are not given away
@@ -87,14 +87,8 @@ def _outputs(normal: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def _chained(slope: np.ndarray, factors: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return the gradient by each factor of a Khatri-Rao product whose gradient is ``slope``."""
-    letters = "abcdef"[: len(factors)]
     grid = slope.reshape([*(len(factor) for factor in factors), -1])
-    result = []
-    for place in range(len(factors)):
-        others = [other for other in range(len(factors)) if other != place]
-        spec = ",".join([f"{letters}r", *(f"{letters[other]}r" for other in others)]) + f"->{letters[place]}r"
-        result.append(np.einsum(spec, grid, *(factors[other] for other in others), optimize=True))
-    return result
+    return [remaining(grid, factors, mode) for mode in range(len(factors))]
 
 
 def tucker2_whitened(kernel: np.ndarray, ranks: tuple[int, int], covariance: np.ndarray) -> Tucker2:

@@ -16,7 +16,7 @@ from . import container, reader
 from .coding import floats, integers
 from .edits import edit_from_json, edit_to_json, rebuild
 
-PLAIN_FROM = 4096  # bytes from which a tensor is kept as it is
+PLAIN_FROM = 4096  # bytes from which a tensor of floats is kept as it is
 PLAIN_GAIN = 0.75  # unless coding leaves at most this share of it
 
 
@@ -49,7 +49,8 @@ def content(model: HashModel) -> list[bytes]:
     for name, tensor in state.items():
         array = tensor.contiguous().numpy()
         coded = _coded(array)
-        if coded is None or (array.nbytes >= PLAIN_FROM and len(coded.payload) > PLAIN_GAIN * array.nbytes):
+        large = array.dtype.kind == "f" and array.nbytes >= PLAIN_FROM
+        if coded is None or (large and len(coded.payload) > PLAIN_GAIN * array.nbytes):
             plain[name] = array
             continue
         rows.append([name, container.code_of(array), list(array.shape), len(coded.payload), coded.table_bytes])

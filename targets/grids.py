@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as tir
 
 Expr = Any  # an int or a TIR expression
 
@@ -67,7 +67,7 @@ class Grid:
         strips += ((0, self.height, -left, left), (0, self.height, self.width, left))
         for row, rows, column, columns in strips:
             if rows and columns:
-                with T.serial(0, self.blocks) as b, T.serial(0, rows) as r, T.serial(0, columns) as c:
+                with tir.serial(0, self.blocks) as b, tir.serial(0, rows) as r, tir.serial(0, columns) as c:
                     place = self.at(b, row + r, column + c)
                     lanes.fill(buffer, place, 0.0, self.block)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from torch import nn
 
 from ..compress.layers.dense import densified
 from ..core.errors import TargetError
@@ -22,7 +23,6 @@ from ..core.model import HashModel
 OPSET = 20
 MARGIN = 1e-4  # bits whose output is nearer to zero may differ
 IMAGES = 4
-LARGEST = 2**31  # bytes of one protobuf file
 
 
 def export_onnx(model: HashModel, path: str | os.PathLike[str]) -> None:
@@ -32,24 +32,13 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str]) -> None:
         TargetError: torch cannot express the network in ONNX, or ONNX Runtime computes other codes.
         InputError: the file cannot be written.
     """
-    plain = densified(model)
-    net = plain.copied_net()
+    net = densified(model).copied_net()
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, *model.arch.input.shape), dtype=np.uint8)
     images = model.arch.input.normalise(pixels)
     with tempfile.TemporaryDirectory(prefix="hashpress-") as folder:
         file = Path(folder) / "model.onnx"
         try:
-            with torch.no_grad(), _quietly():
-                batch = torch.export.Dim("batch", min=1)
-                program = torch.onnx.export(
-                    net, (images,), input_names=["images"], output_names=["outputs"], opset_version=OPSET,
-                    dynamic_shapes=({0: batch},), dynamo=True, verbose=False,
-                )  # fmt: skip
-                if program is None:
-                    raise TargetError(f"{model.arch.encoder}: torch gave no ONNX program")
-                program.save(str(file), external_data=False)
-        except TargetError:
-            raise
+            _write(net, images, file)
         except Exception as fault:  # torch and onnxscript raise whatever they like here
             line = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
             raise TargetError(f"{model.arch.encoder} cannot be exported to ONNX: {line}") from fault
@@ -57,6 +46,16 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str]) -> None:
             _check(file, images.numpy(), net(images).numpy(), model.arch.encoder)
         with atomic_write(path) as handle:
             handle.write(file.read_bytes())
+
+
+def _write(net: nn.Module, images: torch.Tensor, file: Path) -> None:
+    with torch.no_grad(), _quietly():
+        program = torch.onnx.export(
+            net, (images,), input_names=["images"], output_names=["outputs"], opset_version=OPSET,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), dynamo=True, verbose=False,
+        )  # fmt: skip
+        if program is not None:
+            program.save(str(file), external_data=False)
 
 
 def open_session(path: str | os.PathLike[str], threads: int = 1) -> onnxruntime.InferenceSession:
@@ -84,8 +83,8 @@ def _quietly() -> Iterator[None]:
     names = ("torch.onnx", "onnxscript", "onnx_ir")
     levels = {name: logging.getLogger(name).level for name in names}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (DeprecationWarning))
-        warnings.simplefilter("ignore", (FutureWarning))
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
         for name in names:
             logging.getLogger(name).setLevel(logging.ERROR)
         try:

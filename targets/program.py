@@ -14,7 +14,7 @@ from typing import Any
 
 from tvm.ir import Call, GlobalVar, IRModule
 from tvm.script.ir_builder import IRBuilder
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as tir
 
 from .legalize.lanes import FLOAT, Lanes
 from .legalize.packing import affine_function, interleave_function
@@ -44,12 +44,11 @@ def _distinct(plan: Plan) -> list[Step]:
 
 def _private(build: Callable[[list[Any]], None], sizes: list[int]) -> Any:
     """Return a function over ``sizes`` flat buffers that do not overlap, for calls inside the library."""
-    with IRBuilder() as builder:
-        with T.prim_func(private=True, s_tir=True):
-            T.func_name("kernel")
-            T.func_attr({"tirx.noalias": True})
-            pointers = [T.arg(f"p{number}", T.handle(FLOAT)) for number in range(len(sizes))]
-            build([T.decl_buffer((size,), FLOAT, data=p) for size, p in zip(sizes, pointers, strict=True)])
+    with IRBuilder() as builder, tir.prim_func(private=True, s_tir=True):
+        tir.func_name("kernel")
+        tir.func_attr({"tirx.noalias": True})
+        pointers = [tir.arg(f"p{number}", tir.handle(FLOAT)) for number in range(len(sizes))]
+        build([tir.decl_buffer((size,), FLOAT, data=p) for size, p in zip(sizes, pointers, strict=True)])
     return builder.get()
 
 
@@ -60,60 +59,58 @@ def _kernel(step: Step, lanes: Lanes) -> Any:
 
 
 def _public(name: str) -> None:
-    T.func_name(name)
-    T.func_attr({"global_symbol": name})
+    tir.func_name(name)
+    tir.func_attr({"global_symbol": name})
 
 
 def _flat(name: str, size: int, align: int = 64) -> Any:
-    return T.arg(name, T.buffer((size,), FLOAT, align=align))
+    return tir.arg(name, tir.buffer((size,), FLOAT, align=align))
 
 
 def _run(plan: Plan, function: Callable[[Step], GlobalVar]) -> Any:
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
-            _public("run")
-            caller = {IMAGE: _flat(IMAGE, plan.input.size), OUTPUTS: _flat(OUTPUTS, plan.output.size)}
-            workspace, parameters = _flat("workspace", plan.workspace), _flat("parameters", max(plan.packed, 1))
-            first, last = T.arg("first", T.int32()), T.arg("last", T.int32())
+    with IRBuilder() as builder, tir.prim_func(s_tir=True):
+        _public("run")
+        caller = {IMAGE: _flat(IMAGE, plan.input.size), OUTPUTS: _flat(OUTPUTS, plan.output.size)}
+        workspace, parameters = _flat("workspace", plan.workspace), _flat("parameters", max(plan.packed, 1))
+        first, last = tir.arg("first", tir.int32()), tir.arg("last", tir.int32())
 
-            def pointer(name: str, mode: str) -> Any:
-                if name in caller:
-                    return caller[name].access_ptr(mode)
-                return workspace.access_ptr(mode, offset=plan.places[name])
+        def pointer(name: str, mode: str) -> Any:
+            if name in caller:
+                return caller[name].access_ptr(mode)
+            return workspace.access_ptr(mode, offset=plan.places[name])
 
-            for number, step in enumerate(plan.steps):
-                with T.If((first <= number) & (number < last)), T.Then():
-                    reads = [pointer(name, "r") for name in step.inputs]
-                    weights = parameters.access_ptr("r", offset=step.offset)
-                    T.evaluate(Call(function(step), [*reads, weights, pointer(step.output, "w")]))
+        for number, step in enumerate(plan.steps):
+            with tir.If((first <= number) & (number < last)), tir.Then():
+                reads = [pointer(name, "r") for name in step.inputs]
+                weights = parameters.access_ptr("r", offset=step.offset)
+                tir.evaluate(Call(function(step), [*reads, weights, pointer(step.output, "w")]))
     return builder.get()
 
 
 def _pack(plan: Plan, interleave: GlobalVar, affine: GlobalVar) -> Any:
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
-            _public("pack")
-            chosen = T.arg("step", T.int32())
-            tensors = {role: T.arg(role, T.buffer((T.int32(),), FLOAT, align=4)) for role in ROLES}
-            parameters = _flat("parameters", max(plan.packed, 1))
-            for number, step in enumerate(plan.steps):
-                packing = step.kernel.packing
-                if packing is None:
-                    continue
-                roles = {role for role, _, _ in step.parameters}
-                with T.If(chosen == number), T.Then():
-                    out = parameters.access_ptr("w", offset=step.offset)
-                    reads = [tensors[role].access_ptr("r") for role in ROLES[1:]]
-                    flags = [int("bias" in roles), int(packing.norm is not None)]
-                    sizes = _ints(packing.shifts, packing.channels, packing.padded, *flags)
-                    epsilon = T.float32(packing.norm.epsilon if packing.norm else 0.0)
-                    T.evaluate(Call(affine, [*reads, out, *sizes, epsilon]))
-                    for piece in packing.pieces:
-                        start = piece.first * packing.taps
-                        sizes = _ints(*piece.sizes, packing.channels, packing.inputs, packing.scales, start)
-                        T.evaluate(Call(interleave, [tensors["weight"].access_ptr("r"), out, *sizes]))
+    with IRBuilder() as builder, tir.prim_func(s_tir=True):
+        _public("pack")
+        chosen = tir.arg("step", tir.int32())
+        tensors = {role: tir.arg(role, tir.buffer((tir.int32(),), FLOAT, align=4)) for role in ROLES}
+        parameters = _flat("parameters", max(plan.packed, 1))
+        for number, step in enumerate(plan.steps):
+            packing = step.kernel.packing
+            if packing is None:
+                continue
+            roles = {role for role, _, _ in step.parameters}
+            with tir.If(chosen == number), tir.Then():
+                out = parameters.access_ptr("w", offset=step.offset)
+                reads = [tensors[role].access_ptr("r") for role in ROLES[1:]]
+                flags = [int("bias" in roles), int(packing.norm is not None)]
+                sizes = _ints(packing.shifts, packing.channels, packing.padded, *flags)
+                epsilon = tir.float32(packing.norm.epsilon if packing.norm else 0.0)
+                tir.evaluate(Call(affine, [*reads, out, *sizes, epsilon]))
+                for piece in packing.pieces:
+                    start = piece.first * packing.taps
+                    sizes = _ints(*piece.sizes, packing.channels, packing.inputs, packing.scales, start)
+                    tir.evaluate(Call(interleave, [tensors["weight"].access_ptr("r"), out, *sizes]))
     return builder.get()
 
 
 def _ints(*values: int) -> list[Any]:
-    return [T.int32(value) for value in values]
+    return [tir.int32(value) for value in values]

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tvm_ffi
 
 from ..compress.reader import read_dense
 from ..core.errors import DeviceError, InputError, ModelFileError, TargetError
 from .bundle import GOLDEN, LIBRARY, MODEL, check_machine, open_bundle
+from .ffi import aligned, load_library, tensor
 
 MARGIN = 1e-4  # a bit whose output is nearer to zero may differ between machines
-CACHE_LINE = 64
 ROLES = ("weight", "bias", "gamma", "beta", "mean", "variance")  # the tensors of a step, as the library takes them
 
 
@@ -60,7 +59,7 @@ class Runtime:
         loaded = time.perf_counter()
         state = self._decoded()
         decoded = time.perf_counter()
-        self._parameters = _aligned(manifest["memory"]["packed"] // 4)
+        self._parameters = aligned(manifest["memory"]["packed"] // 4)
         self._pack(state)
         packed = time.perf_counter()
         self.opening_ms = {
@@ -158,13 +157,11 @@ class Runtime:
 
     def _pack(self, state: dict[str, np.ndarray]) -> None:
         """Bring the weights of all steps into the order in which the kernels stream them."""
-        pack, out = self._library["pack"], tvm_ffi.from_dlpack(self._parameters)
-        nothing = tvm_ffi.from_dlpack(_aligned(1))
+        pack, out = self._library["pack"], tensor(self._parameters)
+        nothing = tensor(aligned(1))
         for number, step in enumerate(self.bundle.manifest["steps"]):
             if step["tensors"]:
-                given = {
-                    role: tvm_ffi.from_dlpack(self._tensor(state, *what)) for role, what in step["tensors"].items()
-                }
+                given = {role: tensor(self._tensor(state, *what)) for role, what in step["tensors"].items()}
                 pack(number, *(given.get(role, nothing) for role in ROLES), out)
 
     def _tensor(self, state: dict[str, np.ndarray], name: str, shape: list[int]) -> np.ndarray:
@@ -179,11 +176,11 @@ class _Lane:
     """Memory for computing one image at a time."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.image = _aligned(int(np.prod(runtime.input_shape)))
-        self.result = _aligned(runtime.bits)
-        self.workspace = _aligned(runtime.bundle.manifest["memory"]["activations"] // 4)
+        self.image = aligned(int(np.prod(runtime.input_shape)))
+        self.result = aligned(runtime.bits)
+        self.workspace = aligned(runtime.bundle.manifest["memory"]["activations"] // 4)
         buffers = (self.image, self.result, self.workspace, runtime._parameters)  # noqa: SLF001 - one value in two halves
-        self.arguments = tuple(map(tvm_ffi.from_dlpack, buffers))
+        self.arguments = tuple(map(tensor, buffers))
         self.steps = len(runtime.steps)
         self.run = runtime._run  # noqa: SLF001
 
@@ -195,19 +192,12 @@ class _Lane:
             value[:] = self.result
 
 
-def _aligned(count: int) -> np.ndarray:
-    """Return zeros, float32 (count,), that begin at a cache line."""
-    raw = np.zeros(4 * max(count, 1) + CACHE_LINE, dtype=np.uint8)
-    start = -raw.ctypes.data % CACHE_LINE
-    return raw[start : start + 4 * max(count, 1)].view(np.float32)
-
-
 def _load_library(path: Path) -> Any:
     """Load a library under a name of its own: the loader would answer a known path with what it read before."""
     with tempfile.TemporaryDirectory(prefix="hashpress-") as folder:
         link = Path(folder) / "lib.so"
         link.symlink_to(path.resolve())
         try:
-            return tvm_ffi.load_module(str(link))
+            return load_library(str(link))
         except Exception as fault:  # the loader's own errors have no common type
             raise TargetError(f"{path} cannot be loaded: {str(fault).splitlines()[0]}") from fault

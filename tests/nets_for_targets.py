@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import tvm_ffi
-from torch import nn
-
 from hashpress.targets.build import lanes_of
 from hashpress.targets.codegen import generate_library
 from hashpress.targets.fuse import fuse
@@ -17,6 +15,7 @@ from hashpress.targets.plan import Plan, plan
 from hashpress.targets.program import ROLES, generate
 from hashpress.targets.read_relax import read
 from hashpress.targets.table import Target
+from torch import nn
 
 
 def aligned(count: int, value: float = 0.0) -> np.ndarray:

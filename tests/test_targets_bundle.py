@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -10,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from hashpress.compress.modelfile import load, save
 from hashpress.core.errors import DeviceError, InputError, TargetError
 from hashpress.core.model import Arch, HashModel, InputSpec
 from hashpress.hashnets.build import build
 from hashpress.hashnets.codes import outputs, pack
-from hashpress.targets import runtime as running
+from hashpress.targets import onnx
 from hashpress.targets.build import compile_model
 from hashpress.targets.bundle import elf_machine, open_bundle
+from hashpress.targets.ffi import aligned
 from hashpress.targets.onnx import export_onnx, open_session
 from hashpress.targets.runtime import Runtime
 
@@ -162,8 +163,6 @@ def rewritten(bundle: Path, change) -> None:
 
 
 def forged(bundle: Path, name: str, data: bytes) -> None:
-    import hashlib
-
     (bundle / name).write_bytes(data)
     entry = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     rewritten(bundle, lambda manifest: manifest["files"].update({name: entry}))
@@ -258,8 +257,6 @@ def test_onnx_gives_torchs_codes_at_any_batch(model, tmp_path):
 
 
 def test_onnx_that_computes_something_else_is_not_kept(model, tmp_path, monkeypatch):
-    from hashpress.targets import onnx
-
     real = onnx.open_session
 
     class Wrong:
@@ -276,5 +273,7 @@ def test_onnx_that_computes_something_else_is_not_kept(model, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_thread_has_its_own_memory():
-    assert running._aligned(5).ctypes.data % running.CACHE_LINE == 0
+@pytest.mark.parametrize("count", [0, 1, 5, 1000])
+def test_memory_begins_at_a_cache_line(count):
+    assert aligned(count).ctypes.data % 64 == 0
+    assert aligned(count).shape == (max(count, 1),)

@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hashpress.core.errors import TargetError
+from hashpress.targets.table import resolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nets_for_targets import Compiled, difference, settled
 from torch import nn
-
-from hashpress.core.errors import TargetError
-from hashpress.targets.table import resolve
 
 BOUND = 2e-6  # of the largest output; sums of a few thousand float32 products
 

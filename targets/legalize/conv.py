@@ -12,11 +12,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as tir
 
 from ..grids import Grid, runs
 from .epilogue import Epilogue
-from .lanes import Lanes
+from .lanes import Lanes, copy, multiply_add
 from .packing import Interleave, Norm, Packing
 
 Expr = Any
@@ -110,11 +110,11 @@ class Conv:
         area = self.tile.rows * self.tile.columns * self.tile.vectors * lanes.count
         sums = lanes.sums(area)
         for first, count, vectors, base in self._bands():
-            with T.serial(0, count) as band:
+            with tir.serial(0, count) as band:
                 block = first + band * vectors
                 for row, tall, rows in runs(self.target.height, self.tile.rows):
                     for column, wide, columns in runs(self.target.width, self.tile.columns):
-                        with T.serial(0, tall) as i, T.serial(0, wide) as j:
+                        with tir.serial(0, tall) as i, tir.serial(0, wide) as j:
                             corner = (row + i * rows, column + j * columns)
                             tile = Tile(rows, columns, vectors)
                             self._reduce(lanes, tile, (block, base, *corner), sources[0], weights, sums)
@@ -128,15 +128,13 @@ class Conv:
         for v in range(tile.vectors):
             for p in range(len(pixels)):
                 spot = (p * tile.vectors + v) * count
-                lanes.each(
-                    lambda at, _, v=v, s=spot: T.buffer_store(sums, w[at(biases + (block + v) * count)], [at(s)])
-                )
+                copy(lanes, (sums, spot), (w, biases + (block + v) * count))
         for first, depth, used in self._depths():
             with ExitStack() as loops:
-                d = first + loops.enter_context(T.serial(0, depth))
-                kh = loops.enter_context(T.serial(0, self.kernel[0]))
-                kw = loops.enter_context(T.serial(0, self.kernel[1]))
-                lane = loops.enter_context(T.serial(0, used)) if used > 1 else 0
+                d = first + loops.enter_context(tir.serial(0, depth))
+                kh = loops.enter_context(tir.serial(0, self.kernel[0]))
+                kw = loops.enter_context(tir.serial(0, self.kernel[1]))
+                lane = loops.enter_context(tir.serial(0, used)) if used > 1 else 0
                 tap = ((d * self.kernel[0] + kh) * self.kernel[1] + kw) * self.source.block + lane
                 stream = block * count * taps + tap * tile.vectors * count
                 for p, (r, c) in enumerate(pixels):
@@ -144,7 +142,7 @@ class Conv:
                     k = (column + c) * self.stride[1] + kw * self.dilation[1] - self.padding[1]
                     pixel = x[self.source.at(base + d, h, k, lane)]
                     for v in range(tile.vectors):
-                        _multiply_add(lanes, sums, (p * tile.vectors + v) * count, pixel, w, stream + v * count)
+                        multiply_add(lanes, sums, (p * tile.vectors + v) * count, pixel, w, stream + v * count)
 
     def _finish(
         self, lanes: Lanes, tile: Tile, place: tuple[Expr, ...], others: Sequence[Any], sums: Any, y: Any
@@ -157,10 +155,6 @@ class Conv:
 
                 def store(at: Any, splat: Any, pixel: Any = pixel, spot: int = spot) -> None:
                     value = self.epilogue.apply(sums[at(spot)], pixel, others, at, splat)
-                    T.buffer_store(y, value, [at(self.target.at(*pixel))])
+                    tir.buffer_store(y, value, [at(self.target.at(*pixel))])
 
                 lanes.each(store)
-
-
-def _multiply_add(lanes: Lanes, sums: Any, spot: int, pixel: Any, weights: Any, place: Expr) -> None:
-    lanes.each(lambda at, splat: T.buffer_store(sums, sums[at(spot)] + splat(pixel) * weights[at(place)], [at(spot)]))

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as tir
 
 from ..grids import Grid, runs
 from .epilogue import Epilogue
-from .lanes import Lanes
+from .lanes import Lanes, copy, multiply_add
 from .packing import Interleave, Norm, Packing
 
 
@@ -62,36 +62,31 @@ class Dense:
         sums = lanes.sums(self.vectors * count)
         for first, bands, vectors in self._bands():
             split = max(1, self.vectors // vectors)  # few outputs: several partial sums of each, added at the end
-            with T.serial(0, bands) as band:
+            with tir.serial(0, bands) as band:
                 block = first + band * vectors
                 biases = self.packing.shifts + block * count
-                for v in range(vectors * split):
-                    if v < vectors:
-                        lanes.each(
-                            lambda at, _, v=v: T.buffer_store(sums, weights[at(biases + v * count)], [at(v * count)])
-                        )
-                    else:
-                        lanes.fill(sums, v * count, 0.0)
-                with T.serial(0, source.blocks) as b, T.serial(0, source.height) as h, T.serial(0, source.width) as w:
+                for v in range(vectors):
+                    copy(lanes, (sums, v * count), (weights, biases + v * count))
+                for v in range(vectors, vectors * split):
+                    lanes.fill(sums, v * count, 0.0)
+                with (
+                    tir.serial(0, source.blocks) as b,
+                    tir.serial(0, source.height) as h,
+                    tir.serial(0, source.width) as w,
+                ):
                     start = ((b * source.height + h) * source.width + w) * source.block
                     for lane, steps, part in runs(source.block, min(split, source.block)):
-                        with T.serial(0, steps) as step:
+                        with tir.serial(0, steps) as step:
                             for s in range(part):
                                 offset = lane + step * part + s
                                 pixel = sources[0][source.at(b, h, w, offset)]
                                 place = block * count * self.taps + (start + offset) * vectors * count
                                 for v in range(vectors):
-                                    self._step(
+                                    multiply_add(
                                         lanes, sums, (s * vectors + v) * count, pixel, weights, place + v * count
                                     )
                 for v in range(vectors):
                     self._finish(lanes, (block, v), (vectors, split), sources[1:], sums, target)
-
-    @staticmethod
-    def _step(lanes: Lanes, sums: Any, spot: int, pixel: Any, weights: Any, place: Any) -> None:
-        lanes.each(
-            lambda at, splat: T.buffer_store(sums, sums[at(spot)] + splat(pixel) * weights[at(place)], [at(spot)])
-        )
 
     def _finish(
         self, lanes: Lanes, place: tuple[Any, int], parts: tuple[int, int], others: Sequence[Any], sums: Any, y: Any
@@ -104,6 +99,6 @@ class Dense:
                 value = value + sums[at((s * vectors + v) * lanes.count)]
             pixel = (block + v, 0, 0)
             value = self.epilogue.apply(value, pixel, others, at, splat)
-            T.buffer_store(y, value, [at(self.target.at(*pixel))])
+            tir.buffer_store(y, value, [at(self.target.at(*pixel))])
 
         lanes.each(store)

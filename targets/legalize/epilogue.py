@@ -7,21 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as tir
 
 from ..grids import Grid
 from .lanes import Index
 
 UNARY: dict[str, Callable[[Any, Index], Any]] = {
-    "relu": lambda value, splat: T.max(value, splat(T.float32(0))),
-    "relu6": lambda value, splat: T.min(T.max(value, splat(T.float32(0))), splat(T.float32(6))),
-    "leaky_relu": lambda value, splat: T.max(value, value * splat(T.float32(0.01))),
+    "relu": lambda value, splat: tir.max(value, splat(tir.float32(0))),
+    "relu6": lambda value, splat: tir.min(tir.max(value, splat(tir.float32(0))), splat(tir.float32(6))),
+    "leaky_relu": lambda value, splat: tir.max(value, value * splat(tir.float32(0.01))),
     "tanh": lambda value, splat: tirx.tanh(value),  # noqa: ARG005
-    "sigmoid": lambda value, splat: splat(T.float32(1)) / (splat(T.float32(1)) + tirx.exp(splat(T.float32(0)) - value)),
+    "sigmoid": lambda value, splat: (
+        splat(tir.float32(1)) / (splat(tir.float32(1)) + tirx.exp(splat(tir.float32(0)) - value))
+    ),
     "sqrt": lambda value, splat: tirx.sqrt(value),  # noqa: ARG005
     "exp": lambda value, splat: tirx.exp(value),  # noqa: ARG005
     "abs": lambda value, splat: tirx.abs(value),  # noqa: ARG005
-    "negative": lambda value, splat: splat(T.float32(0)) - value,
+    "negative": lambda value, splat: splat(tir.float32(0)) - value,
 }
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda value, other: value + other,

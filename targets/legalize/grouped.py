@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as tir
 
 from ..grids import Grid
 from .epilogue import Epilogue
@@ -65,35 +65,39 @@ class GroupedConv:
         self.target.clear_border(lanes, target)
         sums = lanes.sums(lanes.count)
         grid = (self.target.blocks, self.target.height, self.target.width)
-        with T.serial(0, grid[0]) as b, T.serial(0, grid[1]) as h, T.serial(0, grid[2]) as w:
+        with tir.serial(0, grid[0]) as b, tir.serial(0, grid[1]) as h, tir.serial(0, grid[2]) as w:
             biases = self.packing.shifts + b * lanes.count
-            lanes.each(lambda at, _: T.buffer_store(sums, weights[at(biases)], [at(0)]))
+            lanes.each(lambda at, _: tir.buffer_store(sums, weights[at(biases)], [at(0)]))
             reduce = self._by_vector if self.depthwise else self._by_number
             reduce(lanes, (b, h, w), sources[0], weights, sums)
 
             def store(at: Any, splat: Any) -> None:
                 value = self.epilogue.apply(sums[at(0)], (b, h, w), sources[1:], at, splat)
-                T.buffer_store(target, value, [at(self.target.at(b, h, w))])
+                tir.buffer_store(target, value, [at(self.target.at(b, h, w))])
 
             lanes.each(store)
 
     def _by_vector(self, lanes: Lanes, place: tuple[Any, Any, Any], x: Any, weights: Any, sums: Any) -> None:
         b, h, w = place
-        with T.serial(0, self.kernel[0]) as kh, T.serial(0, self.kernel[1]) as kw:
+        with tir.serial(0, self.kernel[0]) as kh, tir.serial(0, self.kernel[1]) as kw:
             spot = (b * self.taps + kh * self.kernel[1] + kw) * lanes.count
             pixel = self._pixel(b, h, w, 0, (kh, kw))
-            lanes.each(lambda at, _: T.buffer_store(sums, sums[at(0)] + x[at(pixel)] * weights[at(spot)], [at(0)]))
+            lanes.each(lambda at, _: tir.buffer_store(sums, sums[at(0)] + x[at(pixel)] * weights[at(spot)], [at(0)]))
 
     def _by_number(self, lanes: Lanes, place: tuple[Any, Any, Any], x: Any, weights: Any, sums: Any) -> None:
         b, h, w = place
         depth, size = self.source.channels // self.groups, self.source.block
         for lane in range(lanes.count):
             channel = b * lanes.count + lane
-            with T.If(channel < self.target.channels), T.Then():
+            with tir.If(channel < self.target.channels), tir.Then():
                 first = channel // (self.target.channels // self.groups) * depth
-                with T.serial(0, depth) as d, T.serial(0, self.kernel[0]) as kh, T.serial(0, self.kernel[1]) as kw:
+                with (
+                    tir.serial(0, depth) as d,
+                    tir.serial(0, self.kernel[0]) as kh,
+                    tir.serial(0, self.kernel[1]) as kw,
+                ):
                     source = first + d
                     tap = (d * self.kernel[0] + kh) * self.kernel[1] + kw
                     pixel = x[self._pixel(source // size, h, w, source % size, (kh, kw))]
                     weight = weights[(b * self.taps + tap) * lanes.count + lane]
-                    T.buffer_store(sums, sums[lane] + pixel * weight, [lane])
+                    tir.buffer_store(sums, sums[lane] + pixel * weight, [lane])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as tir
 
 Index = Callable[[Any], Any]  # from the index of the first lane to the index of all lanes
 FLOAT = "float32"
@@ -30,26 +30,37 @@ class Lanes:
         if count == 1:
             body(lambda base: base, lambda value: value)
         elif self.vectors and count & (count - 1) == 0:
-            body(lambda base: T.ramp(base, 1, count), lambda value: T.broadcast(value, count))
+            body(lambda base: tir.ramp(base, 1, count), lambda value: tir.broadcast(value, count))
         else:
-            with T.serial(0, count) as lane:
+            with tir.serial(0, count) as lane:
                 body(lambda base: base + lane, lambda value: value)
 
     def sums(self, size: int) -> Any:
         """Return a small buffer that the compiler keeps in registers."""
-        return T.alloc_buffer((size,), FLOAT, scope="local" if self.vectors else "global")
+        return tir.alloc_buffer((size,), FLOAT, scope="local" if self.vectors else "global")
 
     def prefetch(self, buffer: Any, index: Any, locality: int = 2) -> None:
         """Emit a hint that the cache line of ``buffer[index]`` is wanted soon, in the second-level cache or nearer."""
         if self.vectors:
             address = tirx.address_of(buffer[index])
             hint = tirx.call_llvm_intrin("void", "llvm.prefetch", address, *map(_int32, (0, locality, 1)))
-            T.evaluate(hint)
+            tir.evaluate(hint)
 
     def fill(self, buffer: Any, base: Any, value: float, count: int | None = None) -> None:
         """Emit a store of one constant into ``count`` neighbours."""
-        self.each(lambda at, splat: T.buffer_store(buffer, splat(T.float32(value)), [at(base)]), count)
+        self.each(lambda at, splat: tir.buffer_store(buffer, splat(tir.float32(value)), [at(base)]), count)
 
 
 def _int32(value: int) -> Any:
     return tirx.const(value, "int32")
+
+
+def copy(lanes: Lanes, target: tuple[Any, Any], source: tuple[Any, Any]) -> None:
+    """Emit ``target = source`` for one vector; both are a buffer and the index of the first lane."""
+    (y, place), (x, origin) = target, source
+    lanes.each(lambda at, _: tir.buffer_store(y, x[at(origin)], [at(place)]))
+
+
+def multiply_add(lanes: Lanes, sums: Any, spot: int, pixel: Any, weights: Any, place: Any) -> None:
+    """Emit ``sums += pixel * weights`` for one vector; the pixel is a number."""
+    lanes.each(lambda at, splat: tir.buffer_store(sums, sums[at(spot)] + splat(pixel) * weights[at(place)], [at(spot)]))

@@ -11,7 +11,7 @@ from typing import Any
 
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as tir
 
 from .lanes import FLOAT
 
@@ -74,45 +74,48 @@ class Packing:
 
 def interleave_function() -> Any:
     """Return ``interleave(weights, parameters, out, sizes of an Interleave, channels, inputs, start of scales)``."""
-    with IRBuilder() as builder:
-        with T.prim_func(private=True, s_tir=True):
-            T.func_name("interleave")
-            names = ("first", "bands", "depth", "area", "lanes", "width", "channels", "inputs", "scales", "start")
-            (weights, packed), sizes, _ = _arguments(("weights", "packed"), names)
-            first, bands, depth, area, lanes, width, channels, inputs, scales, start = sizes
-            with T.serial(0, bands) as n, T.serial(0, depth) as d, T.serial(0, area) as a, T.serial(0, lanes) as lane:
-                source = d * lanes + lane
-                place = start + (((n * depth + d) * area + a) * lanes + lane) * width
-                with T.serial(0, width) as o:
-                    channel = first + n * width + o
-                    with T.If((channel < channels) & (source < inputs)):
-                        with T.Then():
-                            value = weights[(channel * inputs + source) * area + a] * packed[scales + channel]
-                            T.buffer_store(packed, value, [place + o])
-                        with T.Else():
-                            T.buffer_store(packed, T.float32(0), [place + o])
+    with IRBuilder() as builder, tir.prim_func(private=True, s_tir=True):
+        tir.func_name("interleave")
+        names = ("first", "bands", "depth", "area", "lanes", "width", "channels", "inputs", "scales", "start")
+        (weights, packed), sizes, _ = _arguments(("weights", "packed"), names)
+        first, bands, depth, area, lanes, width, channels, inputs, scales, start = sizes
+        with (
+            tir.serial(0, bands) as n,
+            tir.serial(0, depth) as d,
+            tir.serial(0, area) as a,
+            tir.serial(0, lanes) as lane,
+        ):
+            source = d * lanes + lane
+            place = start + (((n * depth + d) * area + a) * lanes + lane) * width
+            with tir.serial(0, width) as o:
+                channel = first + n * width + o
+                with tir.If((channel < channels) & (source < inputs)):
+                    with tir.Then():
+                        value = weights[(channel * inputs + source) * area + a] * packed[scales + channel]
+                        tir.buffer_store(packed, value, [place + o])
+                    with tir.Else():
+                        tir.buffer_store(packed, tir.float32(0), [place + o])
     return builder.get()
 
 
 def affine_function() -> Any:
     """Return ``affine(bias, gamma, beta, mean, variance, parameters, ...)``, which writes shifts and scales."""
-    with IRBuilder() as builder:
-        with T.prim_func(private=True, s_tir=True):
-            T.func_name("affine")
-            tensors = ("bias", "gamma", "beta", "mean", "variance", "packed")
-            names = ("shifts", "channels", "padded", "has_bias", "has_norm")
-            buffers, sizes, (epsilon,) = _arguments(tensors, names, (T.float32(),))
-            bias, gamma, beta, mean, variance, packed = buffers
-            shifts, channels, padded, has_bias, has_norm = sizes
-            with T.serial(0, padded) as channel:
-                shift, scale = shifts + channel, shifts + padded + channel
-                T.buffer_store(packed, T.float32(0), [shift])
-                T.buffer_store(packed, T.float32(1), [scale])
-                with T.If((channel < channels) & (has_bias > 0)), T.Then():
-                    T.buffer_store(packed, bias[channel], [shift])
-                with T.If((channel < channels) & (has_norm > 0)), T.Then():
-                    T.buffer_store(packed, gamma[channel] / tirx.sqrt(variance[channel] + epsilon), [scale])
-                    T.buffer_store(packed, (packed[shift] - mean[channel]) * packed[scale] + beta[channel], [shift])
+    with IRBuilder() as builder, tir.prim_func(private=True, s_tir=True):
+        tir.func_name("affine")
+        tensors = ("bias", "gamma", "beta", "mean", "variance", "packed")
+        names = ("shifts", "channels", "padded", "has_bias", "has_norm")
+        buffers, sizes, (epsilon,) = _arguments(tensors, names, (tir.float32(),))
+        bias, gamma, beta, mean, variance, packed = buffers
+        shifts, channels, padded, has_bias, has_norm = sizes
+        with tir.serial(0, padded) as channel:
+            shift, scale = shifts + channel, shifts + padded + channel
+            tir.buffer_store(packed, tir.float32(0), [shift])
+            tir.buffer_store(packed, tir.float32(1), [scale])
+            with tir.If((channel < channels) & (has_bias > 0)), tir.Then():
+                tir.buffer_store(packed, bias[channel], [shift])
+            with tir.If((channel < channels) & (has_norm > 0)), tir.Then():
+                tir.buffer_store(packed, gamma[channel] / tirx.sqrt(variance[channel] + epsilon), [scale])
+                tir.buffer_store(packed, (packed[shift] - mean[channel]) * packed[scale] + beta[channel], [shift])
     return builder.get()
 
 
@@ -120,7 +123,7 @@ def _arguments(
     pointers: tuple[str, ...], numbers: tuple[str, ...], more: tuple[Any, ...] = ()
 ) -> tuple[list[Any], ...]:
     """Declare a function's arguments: buffers of any size, whole numbers, and others; returned in these groups."""
-    handles = [T.arg(name, T.handle(FLOAT)) for name in pointers]
-    integers = [T.arg(name, T.int32()) for name in numbers]
-    others = [T.arg(f"other{number}", value) for number, value in enumerate(more)]
-    return [T.decl_buffer((MOST,), FLOAT, data=handle) for handle in handles], integers, others
+    handles = [tir.arg(name, tir.handle(FLOAT)) for name in pointers]
+    integers = [tir.arg(name, tir.int32()) for name in numbers]
+    others = [tir.arg(f"other{number}", value) for number, value in enumerate(more)]
+    return [tir.decl_buffer((MOST,), FLOAT, data=handle) for handle in handles], integers, others

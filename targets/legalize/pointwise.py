@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as tir
 
 from ..grids import Grid
 from .epilogue import Epilogue
@@ -41,7 +41,7 @@ class Pointwise:
         self.target.clear_border(lanes, target)
         packing = self.packing
         grid = (self.target.blocks, self.target.height, self.target.width)
-        with T.serial(0, grid[0]) as b, T.serial(0, grid[1]) as h, T.serial(0, grid[2]) as w:
+        with tir.serial(0, grid[0]) as b, tir.serial(0, grid[1]) as h, tir.serial(0, grid[2]) as w:
 
             def store(at: Any, splat: Any) -> None:
                 value = sources[0][at(self.source.at(b, h, w))]
@@ -49,6 +49,6 @@ class Pointwise:
                     channel = b * self.target.block
                     value = value * weights[at(packing.scales + channel)] + weights[at(packing.shifts + channel)]
                 value = self.epilogue.apply(value, (b, h, w), sources[1:], at, splat)
-                T.buffer_store(target, value, [at(self.target.at(b, h, w))])
+                tir.buffer_store(target, value, [at(self.target.at(b, h, w))])
 
             lanes.each(store, self.target.block)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as tir
 
 from ..grids import Grid
 from .epilogue import Epilogue
@@ -42,7 +42,11 @@ class Pool:
         sums = lanes.sums(lanes.count)
         for rows, row_inside in self._ranges(0):
             for columns, column_inside in self._ranges(1):
-                with T.serial(0, self.target.blocks) as b, T.serial(0, len(rows)) as i, T.serial(0, len(columns)) as j:
+                with (
+                    tir.serial(0, self.target.blocks) as b,
+                    tir.serial(0, len(rows)) as i,
+                    tir.serial(0, len(columns)) as j,
+                ):
                     place = (b, rows[0] + i, columns[0] + j)
                     self._window(lanes, place, sources, sums, target, inside=row_inside and column_inside)
 
@@ -51,7 +55,7 @@ class Pool:
         size, outputs = self.source.shape[1 + axis], self.target.shape[1 + axis]
         stride, reach = self.stride[axis], (self.kernel[axis] - 1) * self.dilation[axis]
         inside = [
-            0 <= o * stride - self.padding[axis] and o * stride - self.padding[axis] + reach < size
+            o * stride - self.padding[axis] >= 0 and o * stride - self.padding[axis] + reach < size
             for o in range(outputs)
         ]
         if not any(inside):
@@ -66,29 +70,29 @@ class Pool:
         b, row, column = place
         top, left = row * self.stride[0] - self.padding[0], column * self.stride[1] - self.padding[1]
         lanes.fill(sums, 0, LOWEST if self.kind == "max" else 0.0)
-        with T.serial(0, self.kernel[0]) as kh, T.serial(0, self.kernel[1]) as kw:
+        with tir.serial(0, self.kernel[0]) as kh, tir.serial(0, self.kernel[1]) as kw:
             h, w = top + kh * self.dilation[0], left + kw * self.dilation[1]
             if inside:
                 self._take(lanes, sources[0], self.source.at(b, h, w), sums)
             else:
                 within = (h >= 0) & (h < self.source.height) & (w >= 0) & (w < self.source.width)
-                with T.If(within), T.Then():
+                with tir.If(within), tir.Then():
                     self._take(lanes, sources[0], self.source.at(b, h, w), sums)
 
         def store(at: Any, splat: Any) -> None:
             value = sums[at(0)]
             if self.kind == "avg":
-                share = T.float32(1 / (self.kernel[0] * self.kernel[1])) if inside else self._share(top, left)
+                share = tir.float32(1 / (self.kernel[0] * self.kernel[1])) if inside else self._share(top, left)
                 value = value * splat(share)
             value = self.epilogue.apply(value, place, sources[1:], at, splat)
-            T.buffer_store(y, value, [at(self.target.at(*place))])
+            tir.buffer_store(y, value, [at(self.target.at(*place))])
 
         lanes.each(store)
 
     def _take(self, lanes: Lanes, x: Any, place: Any, sums: Any) -> None:
         def step(at: Any, _: Any) -> None:
-            value = T.max(sums[at(0)], x[at(place)]) if self.kind == "max" else sums[at(0)] + x[at(place)]
-            T.buffer_store(sums, value, [at(0)])
+            value = tir.max(sums[at(0)], x[at(place)]) if self.kind == "max" else sums[at(0)] + x[at(place)]
+            tir.buffer_store(sums, value, [at(0)])
 
         lanes.each(step)
 
@@ -98,6 +102,6 @@ class Pool:
         for axis, start in enumerate((top, left)):
             size, pad = self.source.shape[1 + axis], self.padding[axis]
             low, high = (-pad, size + pad) if self.count_padding else (0, size)
-            end = T.min(start + self.kernel[axis], high)
-            sides.append(end - (start if self.count_padding else T.max(start, low)))
-        return T.float32(1) / T.cast(sides[0] * sides[1], FLOAT)
+            end = tir.min(start + self.kernel[axis], high)
+            sides.append(end - (start if self.count_padding else tir.max(start, low)))
+        return tir.float32(1) / tir.cast(sides[0] * sides[1], FLOAT)

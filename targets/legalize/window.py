@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as tir
 
 from ..grids import Grid
 from .lanes import Lanes
@@ -35,9 +35,9 @@ class Window:
         """Emit the loops."""
         self.target.clear_border(lanes, target)
         if self.target.block == 1:
-            self._planar(lanes, sources[0], target)
+            self._planar(sources[0], target)
             return
-        with T.serial(0, self.target.height) as h, T.serial(0, self.target.width) as w:
+        with tir.serial(0, self.target.height) as h, tir.serial(0, self.target.width) as w:
             for place, source, count in self._pieces():
                 self._piece(lanes, (h, w), (place, source, count), sources[0], target)
 
@@ -76,26 +76,26 @@ class Window:
         origin = self.source.at(source // self.source.block, row, column, source % self.source.block)
 
         def copy() -> None:
-            lanes.each(lambda at, _: T.buffer_store(y, x[at(origin)], [at(spot)]), count)
+            lanes.each(lambda at, _: tir.buffer_store(y, x[at(origin)], [at(spot)]), count)
 
         if exists is None:
             copy()
             return
-        with T.If(exists):
-            with T.Then():
+        with tir.If(exists):
+            with tir.Then():
                 copy()
-            with T.Else():
+            with tir.Else():
                 lanes.fill(y, spot, 0.0, count)
 
-    def _planar(self, lanes: Lanes, x: Any, y: Any) -> None:
-        with T.serial(0, self.target.channels) as c, T.serial(0, self.target.height) as h:
-            with T.serial(0, self.target.width) as w:
-                row, column, exists = self._row_column(h, w)
-                channel = c + self.offset[0]
-                if self.offset[0] < 0 or self.offset[0] + self.target.channels > self.source.channels:
-                    inside = (channel >= 0) & (channel < self.source.channels)
-                    exists = inside if exists is None else exists & inside
-                size = self.source.block
-                value = x[self.source.at(channel // size, row, column, channel % size)]
-                value = value if exists is None else T.if_then_else(exists, value, T.float32(0))
-                T.buffer_store(y, value, [self.target.at(c, h, w)])
+    def _planar(self, x: Any, y: Any) -> None:
+        extents = (tir.serial(0, extent) for extent in self.target.shape)
+        with next(extents) as c, next(extents) as h, next(extents) as w:
+            row, column, exists = self._row_column(h, w)
+            channel = c + self.offset[0]
+            if self.offset[0] < 0 or self.offset[0] + self.target.channels > self.source.channels:
+                inside = (channel >= 0) & (channel < self.source.channels)
+                exists = inside if exists is None else exists & inside
+            size = self.source.block
+            value = x[self.source.at(channel // size, row, column, channel % size)]
+            value = value if exists is None else tir.if_then_else(exists, value, tir.float32(0))
+            tir.buffer_store(y, value, [self.target.at(c, h, w)])

@@ -11,7 +11,7 @@ import torch
 from hashpress.compress import ranges, rounding
 from hashpress.compress.edits import edit_from_json, edit_to_json, rebuild
 from hashpress.compress.layers.dense import densified
-from hashpress.compress.layers.int8 import FloatConv2d, Int8Conv2d, Int8Linear, Quantized, wide
+from hashpress.compress.layers.int8 import FloatConv2d, Int8Conv2d, Int8Linear, Quantized, quantise, rescale, wide
 from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes.fold import Fold
 from hashpress.compress.passes.int8 import Int8
@@ -300,3 +300,9 @@ def test_layers_it_cannot_treat_are_named(split):
     left = Int8(images=32, skip=("encoder.layer1.0.conv1",)).decide(model, split)["left"]
     assert "batch norm" in left["encoder.bn1"]
     assert "skipped" in left["encoder.layer1.0.conv1"]
+
+
+def test_ties_go_to_the_even_number():
+    x = torch.tensor([0.25, 0.75, 1.25, 1.75, -0.25, -0.75])
+    assert quantise(x, 0.5, 128, 255).tolist() == [0, 2, 2, 4, 0, -2]
+    assert rescale(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0.5]), 0.25).flatten().tolist() == [0, 0.5, 0.5]

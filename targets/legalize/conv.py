@@ -20,6 +20,8 @@ from .lanes import Lanes, copy, multiply_add
 from .packing import Interleave, Norm, Packing
 
 Expr = Any
+FAR = 1 << 20  # bytes of weights that do not stay in the second-level cache
+LINE = 16  # floats in a cache line
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Conv:
         self.target.clear_border(lanes, target)
         area = self.tile.rows * self.tile.columns * self.tile.vectors * lanes.count
         sums = lanes.sums(area)
+        across = -(-self.target.width // self.tile.columns)
         for first, count, vectors, base in self._bands():
             with tir.serial(0, count) as band:
                 block = first + band * vectors
@@ -117,11 +120,12 @@ class Conv:
                         with tir.serial(0, tall) as i, tir.serial(0, wide) as j:
                             corner = (row + i * rows, column + j * columns)
                             tile = Tile(rows, columns, vectors)
-                            self._reduce(lanes, tile, (block, base, *corner), sources[0], weights, sums)
+                            turn = (row // self.tile.rows + i) * across + column // self.tile.columns + j
+                            self._reduce(lanes, tile, (block, base, *corner, turn), sources[0], weights, sums)
                             self._finish(lanes, tile, (block, *corner), sources[1:], sums, target)
 
     def _reduce(self, lanes: Lanes, tile: Tile, place: tuple[Expr, ...], x: Any, w: Any, sums: Any) -> None:
-        block, base, row, column = place
+        block, base, row, column, turn = place
         count, taps = lanes.count, self.taps
         biases = self.packing.shifts
         pixels = [(r, c) for r in range(tile.rows) for c in range(tile.columns)]
@@ -134,8 +138,10 @@ class Conv:
                 d = first + loops.enter_context(tir.serial(0, depth))
                 kh = loops.enter_context(tir.serial(0, self.kernel[0]))
                 kw = loops.enter_context(tir.serial(0, self.kernel[1]))
+                tap = ((d * self.kernel[0] + kh) * self.kernel[1] + kw) * self.source.block
+                self._fetch_ahead(lanes, w, (block + tile.vectors) * count * taps, tap * tile.vectors * count, turn)
                 lane = loops.enter_context(tir.serial(0, used)) if used > 1 else 0
-                tap = ((d * self.kernel[0] + kh) * self.kernel[1] + kw) * self.source.block + lane
+                tap = tap + lane
                 stream = block * count * taps + tap * tile.vectors * count
                 for p, (r, c) in enumerate(pixels):
                     h = (row + r) * self.stride[0] + kh * self.dilation[0] - self.padding[0]
@@ -143,6 +149,20 @@ class Conv:
                     pixel = x[self.source.at(base + d, h, k, lane)]
                     for v in range(tile.vectors):
                         multiply_add(lanes, sums, (p * tile.vectors + v) * count, pixel, w, stream + v * count)
+
+    def _fetch_ahead(self, lanes: Lanes, weights: Any, band: Expr, tap: Expr, turn: Expr) -> None:
+        """Emit prefetches of this tile's share of the next band's weights, where all weights exceed the caches.
+
+        Otherwise the first tile of a band waits for memory and the others compute; behind the last band lie the next
+        layer's weights.
+        """
+        if 4 * self.packing.size < FAR:
+            return
+        turns = -(-self.target.height // self.tile.rows) * -(-self.target.width // self.tile.columns)
+        lines = self.source.block * self.tile.vectors * lanes.count // LINE
+        share = -(-lines // turns)
+        for line in range(share):
+            lanes.prefetch(weights, band + tap + (turn * share + line) * LINE)
 
     def _finish(
         self, lanes: Lanes, tile: Tile, place: tuple[Expr, ...], others: Sequence[Any], sums: Any, y: Any

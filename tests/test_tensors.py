@@ -51,6 +51,14 @@ def test_variational_hint_counts_what_stands_out_of_the_noise(rank):
     assert evbmf.noise(values, 60, 200) == pytest.approx(grid[int(np.argmin(energies))], rel=0.01)
 
 
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 1.0])
+def test_free_energy_does_not_jump_where_a_component_appears(alpha):
+    """That is how the paper defines the threshold, so it checks constant and terms against each other."""
+    edge = evbmf._edge(alpha) * 200
+    below, above = (evbmf.free_energy(1.0, np.array([edge * side]), 200, alpha) for side in (1 - 1e-9, 1 + 1e-9))
+    assert above == pytest.approx(below, abs=0.01)
+
+
 def test_variational_hint_is_clamped():
     assert evbmf.rank_hint(np.random.default_rng(0).standard_normal((60, 200))) == 1
     assert evbmf.rank_hint(np.zeros((5, 7))) == 1

@@ -213,3 +213,17 @@ def test_refit_moves_a_constant_into_the_bias():
     refit(net, model.net, thinner(found, gone), pixels, SPEC, ridge=1e-9)
     expected = model.net.encoder.fc2.bias + 2.0 * model.net.encoder.fc2.weight[:, 3]
     assert torch.allclose(net.encoder.fc2.bias, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("path", ["encoder.fc1", "encoder.conv2", "encoder.conv1"])
+def test_choice_by_outputs_beats_choice_by_weights(path):
+    split = load_data("digits?size=16&limit=600")
+    model = a_model("lenet5", widths=[6, 10, 40])
+    before = outputs(model, split.queries.pixels)
+    errors = []
+    for by in ("weights", "outputs"):
+        small = Merge(share={path: 0.5}, kinds=("dense", "conv"), refit=400, by=by)(model, split)
+        errors.append(np.square(outputs(small, split.queries.pixels) - before).mean())
+    assert errors[1] < 0.95 * errors[0]
+    with pytest.raises(RecipeError, match="needs share"):
+        Merge(by="outputs", refit=10)

@@ -185,3 +185,21 @@ def test_damping_makes_dead_and_flat_inputs_harmless():
     assert torch.isfinite(got).all()
     assert torch.isfinite(obs.prune_exact(W, H, 4)).all()
     assert obs.damped(torch.zeros(3, 3)).diagonal().tolist() == [1.0, 1.0, 1.0]
+
+
+def test_blocks_go_by_the_error_that_least_squares_leaves():
+    """Greedy search over blocks of two readers, each refitted by an explicit solver."""
+    (W, X), (V, Y) = problem(rows=3, size=8, seed=1), problem(rows=2, size=4, seed=2)
+    first, second = torch.arange(8).view(4, 2), torch.arange(4).view(4, 1)
+    left = [0, 1, 2, 3]
+    gone = obs.remove_blocks([(W, obs.hessian(X), first), (V, obs.hessian(Y), second)], 3)
+    for place in gone:
+        costs = {}
+        for one in left:
+            rest = [k for k in left if k != one]
+            costs[one] = 0.0
+            for weight, inputs, columns in ((W, X, first), (V, Y, second)):
+                kept = columns[rest].flatten().tolist()
+                costs[one] += sum(float(((inputs @ (least_squares(w, inputs, kept) - w)) ** 2).sum()) for w in weight)
+        assert place == min(costs, key=costs.get)
+        left.remove(place)

@@ -2,8 +2,8 @@
 
     HASHPRESS_DATA=DIR python benchmarks/papers/srinivas.py [STAGE ...]
 
-Stages ``sizes`` (error at every size: the paper's distance, ours, both with least squares on 1,000 images, magnitude and
-random removal beside them) and ``cutoff`` (how many the histogram's mode takes). One neuron is 811 of 431,080 parameters.
+Stages ``sizes`` (error at every size: the paper's distance, ours, both with least squares on 1,000 images, the choice by
+outputs on 1,000 and 10,000, magnitude and random removal beside them) and ``cutoff`` (how many the histogram's mode takes). One neuron is 811 of 431,080 parameters.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hashpress.hashnets.schedule import Schedule
 
 BOOK = Book("srinivas")
 SCHEDULE = Schedule(epochs=12, batch=128, lr=0.02, clip=1.0)
-COUNTS = (100, 200, 300, 350, 400, 420, 430, 440, 450, 460, 470)
+COUNTS = (450, 400, 440, 460, 100, 200, 300, 350, 420, 430, 470)
 IMAGES = 1000
 LAYER = "encoder.fc1"
 PAPER = {
@@ -60,6 +60,8 @@ def variants(count: int) -> dict[str, Any]:
         "joint": Merge(share=share, distance="joint"),
         "paper-refit": Merge(share=share, refit=IMAGES),
         "joint-refit": Merge(share=share, distance="joint", refit=IMAGES),
+        "outputs-refit": Merge(share=share, by="outputs", refit=IMAGES),
+        "outputs-refit-10000": Merge(share=share, by="outputs", refit=10 * IMAGES),
         "magnitude": Narrow(ratio=count / 500, least=0.0, skip=others),
         "magnitude-refit": Narrow(ratio=count / 500, least=0.0, skip=others, refit=True, images=IMAGES),
     }

@@ -21,13 +21,17 @@ from ...core.errors import InputError, RecipeError
 from ...core.model import HashModel, Json
 from ...core.progress import track
 from ...core.surgery import get_layer
+from ..calibrate import choose, patch_moments
 from ..channels import Channels, channels
 from ..merging import DISTANCES, Neurons, cutoff, merges, outgoing_after, saliencies
 from ..narrowing import cut
+from ..obs import damped, remove_blocks
 from ..refit import refit
-from .narrow import few, thinner
+from .narrow import thinner
 from .select import check_keys, spread
 from .step import step_of
+
+CHOICES = ("weights", "outputs")
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Merge:
     ``share`` is the share of neurons that goes, one for all or a table by layer (names, ``re:`` patterns, ``first``,
     ``conv``, ``dense``, ``*``); without it the mode of the histogram of saliencies says how many, of which ``caution``
     are merged (the paper takes 0.25 to 0.75 in large networks). ``kinds`` are the layers treated. With ``refit`` > 0
-    the layers behind are fitted to their old outputs by least squares on that many training images.
+    the layers behind are fitted to their old outputs by least squares on that many training images. ``by = "outputs"``
+    chooses on these images too: the neuron goes whose loss the others make up for best (needs ``share``).
 
     Raises:
         RecipeError: a setting is out of range.
@@ -47,6 +52,7 @@ class Merge:
     share: float | Mapping[str, float] | None = None
     caution: float = 1.0
     distance: str = "relative"
+    by: str = "weights"
     kinds: tuple[str, ...] = ("dense",)
     skip: tuple[str, ...] = ()
     refit: int = 0
@@ -65,14 +71,19 @@ class Merge:
             problems.append(f"merge: unknown distance {self.distance!r} (there are: {', '.join(DISTANCES)})")
         if not self.kinds or set(self.kinds) - {"dense", "conv"}:
             problems.append(f"merge: kinds are dense and conv, got {', '.join(self.kinds) or 'none'}")
+        if self.by not in CHOICES:
+            problems.append(f"merge: unknown choice by {self.by!r} (there are: {', '.join(CHOICES)})")
+        elif self.by == "outputs" and (self.share is None or not self.refit):
+            problems.append("merge: a choice by outputs needs share, and refit images to look at")
         if self.refit < 0:
             problems.append(f"merge: refit must be a number of images, got {self.refit}")
         if problems:
             raise RecipeError(problems)
 
-    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
+    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
         """Return ``layers``: neurons, how many go, the last saliency and the cut-off; and ``left``: layer -> reason."""
-        return {"layers": self._merged(model, channels(model))[2], "left": self._left(channels(model))}
+        found = channels(model)
+        return {"layers": self._merged(model, found, self._pixels(split, seed))[2], "left": self._left(found)}
 
     def __call__(
         self,
@@ -84,17 +95,24 @@ class Merge:
         work: Path | None = None,  # noqa: ARG002  # as all passes
     ) -> HashModel:
         """Return the model with fewer neurons."""
-        if self.refit and split is None:
-            raise InputError("merge with refit needs training images; name a data set with --data")
+        pixels = self._pixels(split, seed)
         found = channels(model)
-        net, removed, figures = self._merged(model, found)
+        net, removed, figures = self._merged(model, found, pixels)
         edits = cut(net, found, removed)
-        if self.refit and split is not None:
-            pixels = few(split.train, self.refit, seed).pixels
+        if pixels is not None:
             refit(net, model.net, thinner(found, removed), pixels, model.arch.input, seed=seed)
         return model.edited(net, edits, step_of("merge", self, seed, layers=figures))
 
-    def _merged(self, model: HashModel, found: Channels) -> tuple[nn.Module, np.ndarray, dict[str, Json]]:
+    def _pixels(self, split: Split | None, seed: int) -> np.ndarray | None:
+        if not self.refit:
+            return None
+        if split is None:
+            raise InputError("merge with refit needs training images; name a data set with --data")
+        return choose(split, self.refit, seed)
+
+    def _merged(
+        self, model: HashModel, found: Channels, pixels: np.ndarray | None
+    ) -> tuple[nn.Module, np.ndarray, dict[str, Json]]:
         """Return a copy with the outgoing weights added up, the labels that can go, and the figures of each layer."""
         net = model.copied_net()
         shares = spread(-1.0 if self.share is None else self.share, model.net, self.skip)
@@ -105,6 +123,11 @@ class Merge:
             neurons = neurons_of(net, found, path)
             size = len(neurons.bias)
             limit = None
+            if self.by == "outputs" and pixels is not None:
+                gone = by_outputs(model, found, path, pixels, round(shares[path] * size))
+                removed.append(found.layers[path].outputs[gone])
+                figures[path] = {"neurons": size, "removed": len(gone)}
+                continue
             if self.share is None:
                 limit = cutoff(saliencies(neurons, self.distance))
                 done = merges(neurons, limit=limit, distance=self.distance)
@@ -141,6 +164,19 @@ class Merge:
             elif labels & passing or any(len(producers[label]) > 1 for label in labels):
                 reasons[path] = "its channels meet those of other layers"
         return reasons
+
+
+def by_outputs(model: HashModel, found: Channels, path: str, pixels: np.ndarray, count: int) -> list[int]:
+    """Return ``count`` neurons of ``path`` whose loss the others make up for best, in the layers that read them."""
+    problems = []
+    for reader, places in readers(found, found.layers[path].outputs):
+        weight = get_layer(model.net, reader).weight.detach()  # type: ignore[union-attr]  # a conv or dense layer
+        moments = patch_moments(model, pixels, reader)[0]
+        square = torch.from_numpy(moments.covariance)  # biases take up the means
+        area = weight[0, 0].numel()
+        columns = torch.from_numpy(places)[:, :, None] * area + torch.arange(area)
+        problems.append((weight.flatten(1), damped(2 * square, 1e-4), columns.flatten(1)))
+    return remove_blocks(problems, min(count, len(found.layers[path].outputs) - 1))
 
 
 def neurons_of(net: nn.Module, found: Channels, path: str) -> Neurons:

@@ -135,9 +135,12 @@ class Share:
         if self.importance == "outputs":
             if split is None:
                 raise InputError("share with importance 'outputs' needs training images; name a data set with --data")
-            moved = output_energy(model, split.train.pixels, list(sizes), seed=seed)
+            energies = output_energy(model, split.train.pixels, list(sizes), seed=seed)
+            # errors of priced weights all point to zero and add up; the geometric mean with the relative error of the
+            # layer, which assumes that they do, lost half as many bits at equal size (ResNet-20) as the energy alone
+            moved = {path: np.sqrt(energies[path] * relative(w)) for path, w in weights.items()}
         else:
-            moved = {path: np.full(w.shape, 1 / max(float(np.mean(w**2)), 1e-30)) for path, w in weights.items()}
+            moved = {path: np.full(w.shape, relative(w)) for path, w in weights.items()}
         energy = sum(float((moved[path] * weights[path] ** 2).sum()) for path in weights)
         unit = max(energy / max(sum(weight.size for weight in weights.values()), 1), 1e-30)
         return sizes, weights, {path: values / unit for path, values in moved.items()}
@@ -227,6 +230,11 @@ class Share:
                 latent.scale.double().numpy().reshape(-1) if self.scaled else None,
             )
         return net, books
+
+
+def relative(weight: np.ndarray) -> float:
+    """Return the factor that turns squared errors of a weight into shares of its mean square."""
+    return 1 / max(float(np.mean(np.square(weight))), 1e-30)
 
 
 @torch.no_grad()

@@ -63,7 +63,7 @@ def by_taylor(model: HashModel, found: Channels, images: Images | None, seed: in
         chosen = images.take(np.sort(order[start : start + BATCH]))
         labels = torch.from_numpy(chosen.labels)
         given = net(model.arch.input.normalise(chosen.pixels))
-        loss = pair_likelihood(0.5 * given @ given.T, labels[:, None] == labels[None, :])
+        loss = pair_likelihood(given, labels, given.detach(), labels)
         gradients = torch.autograd.grad(loss, [layer.weight for layer in weights])
         change = np.zeros(len(scores))
         for path, layer, gradient in zip(paths, weights, gradients, strict=True):

@@ -118,7 +118,8 @@ class Merge:
         shares = spread(-1.0 if self.share is None else self.share, model.net, self.skip)
         refused = self._left(found)
         paths = [path for path, layer in found.layers.items() if layer.produces and path not in refused]
-        removed, figures = [np.zeros(0, dtype=np.int64)], {}
+        removed: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
+        figures: dict[str, Any] = {}
         for path in track([path for path in paths if path in shares], "merging"):
             neurons = neurons_of(net, found, path)
             size = len(neurons.bias)
@@ -170,7 +171,8 @@ def by_outputs(model: HashModel, found: Channels, path: str, pixels: np.ndarray,
     """Return ``count`` neurons of ``path`` whose loss the others make up for best, in the layers that read them."""
     problems = []
     for reader, places in readers(found, found.layers[path].outputs):
-        weight = get_layer(model.net, reader).weight.detach()  # type: ignore[union-attr]  # a conv or dense layer
+        layer: Any = get_layer(model.net, reader)
+        weight = layer.weight.detach()
         moments = patch_moments(model, pixels, reader)[0]
         square = torch.from_numpy(moments.covariance)  # biases take up the means
         area = weight[0, 0].numel()

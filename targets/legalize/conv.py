@@ -16,12 +16,11 @@ from tvm.tirx.script.builder import ir as tir
 
 from ..grids import Grid, runs
 from .epilogue import Epilogue
-from .lanes import Lanes, copy, multiply_add
+from .lanes import CACHE_LINE, Lanes, copy, multiply_add
 from .packing import Interleave, Norm, Packing
 
 Expr = Any
-FAR = 1 << 20  # bytes of weights that do not stay in the second-level cache
-LINE = 16  # floats in a cache line
+FAR = 1 << 15  # bytes of weights that do not stay in the first-level cache
 
 
 @dataclass(frozen=True)
@@ -159,10 +158,9 @@ class Conv:
         if 4 * self.packing.size < FAR:
             return
         turns = -(-self.target.height // self.tile.rows) * -(-self.target.width // self.tile.columns)
-        lines = self.source.block * self.tile.vectors * lanes.count // LINE
-        share = -(-lines // turns)
-        for line in range(share):
-            lanes.prefetch(weights, band + tap + (turn * share + line) * LINE)
+        lines = -(-self.source.block * self.tile.vectors * lanes.count // CACHE_LINE)
+        share = -(-lines // turns) * CACHE_LINE
+        lanes.prefetch(weights, band + tap + turn * share, share)
 
     def _finish(
         self, lanes: Lanes, tile: Tile, place: tuple[Expr, ...], others: Sequence[Any], sums: Any, y: Any

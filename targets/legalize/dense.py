@@ -16,6 +16,9 @@ from .epilogue import Epilogue
 from .lanes import Lanes, copy, multiply_add
 from .packing import Interleave, Norm, Packing
 
+AHEAD = 512  # floats: how far in front of the multiplications weights are fetched
+STREAM = 1 << 24  # bytes of weights from which memory is the limit, and the processor's own prefetching does better
+
 
 @dataclass(frozen=True)
 class Dense:
@@ -81,6 +84,8 @@ class Dense:
                                 offset = lane + step * part + s
                                 pixel = sources[0][source.at(b, h, w, offset)]
                                 place = block * count * self.taps + (start + offset) * vectors * count
+                                if 4 * self.packing.size < STREAM:
+                                    lanes.prefetch(weights, place + AHEAD, vectors * count)
                                 for v in range(vectors):
                                     multiply_add(
                                         lanes, sums, (s * vectors + v) * count, pixel, weights, place + v * count

@@ -11,6 +11,7 @@ from tvm.tirx.script.builder import ir as tir
 
 Index = Callable[[Any], Any]  # from the index of the first lane to the index of all lanes
 FLOAT = "float32"
+CACHE_LINE = 16  # floats
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,17 @@ class Lanes:
         """Return a small buffer that the compiler keeps in registers."""
         return tir.alloc_buffer((size,), FLOAT, scope="local" if self.vectors else "global")
 
-    def prefetch(self, buffer: Any, index: Any, locality: int = 2) -> None:
-        """Emit a hint that the cache line of ``buffer[index]`` is wanted soon, in the second-level cache or nearer."""
+    def prefetch(self, buffer: Any, index: Any, count: int) -> None:
+        """Emit hints that ``count`` floats from ``buffer[index]`` on, whole cache lines, are wanted soon."""
         if self.vectors:
-            address = tirx.address_of(buffer[index])
-            hint = tirx.call_llvm_intrin("void", "llvm.prefetch", address, *map(_int32, (0, locality, 1)))
-            tir.evaluate(hint)
+            for line in range(0, count, CACHE_LINE):
+                address = tirx.address_of(buffer[index + line])
+                read, second_level, data = (tirx.const(value, "int32") for value in (0, 2, 1))
+                tir.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, read, second_level, data))
 
     def fill(self, buffer: Any, base: Any, value: float, count: int | None = None) -> None:
         """Emit a store of one constant into ``count`` neighbours."""
         self.each(lambda at, splat: tir.buffer_store(buffer, splat(tir.float32(value)), [at(base)]), count)
-
-
-def _int32(value: int) -> Any:
-    return tirx.const(value, "int32")
 
 
 def copy(lanes: Lanes, target: tuple[Any, Any], source: tuple[Any, Any]) -> None:

@@ -15,8 +15,9 @@ from .calibrate import patch_moments, responses
 from .factored import Factored
 from .layers.factored import fill, group_kernels
 from .tensors import whiten
-from .tensors.reconstruct import Subspace, filterwise, nonlinear, reduced_rank
+from .tensors.reconstruct import Subspace, filterwise, nonlinear, principal, reduced_rank
 
+ENOUGH = 2  # rows per response from which a regression can be trusted
 Solve = Callable[[np.ndarray, np.ndarray, int], Subspace]
 SOLVERS: dict[str, Solve | None] = {"filter": None, "linear": reduced_rank, "nonlinear": nonlinear}
 
@@ -76,6 +77,8 @@ def rebuild_layer(
     else:
         rows = wanted(original, current, edit.layer, follower, sample)
         solve = nonlinear if solver == "nonlinear" and follower == "relu" else reduced_rank
+        if len(rows.given) < ENOUGH * len(kernels[0]):
+            solve = principal
         split = [np.split(part, len(kernels), axis=1) for part in (rows.targets, rows.given)]
         found = [solve(targets, given, rank) for targets, given in zip(*split, strict=True)]
     # M y = M (W x + b0): the layer's own bias moves behind the last layer

@@ -134,6 +134,20 @@ def test_principal_axes_are_those_of_scikit_learn():
     np.testing.assert_allclose(energies[:4], pca.explained_variance_ * (len(data) - 1) / len(data))
 
 
+def test_few_rows_are_projected_not_learned_by_heart():
+    random = np.random.default_rng(12)
+    factors = random.standard_normal((5, 40))
+    clean, unseen = (random.standard_normal((count, 5)) @ factors for count in (30, 500))
+    seen = clean + 0.3 * random.standard_normal(clean.shape)
+    found, learned = (solve(seen, clean, 5) for solve in (reconstruct.principal, reconstruct.reduced_rank))
+    pca = PCA(5).fit(seen)
+    np.testing.assert_allclose(found.outputs @ found.inputs.T, pca.components_.T @ pca.components_, atol=1e-8)
+    np.testing.assert_allclose(found(clean).mean(axis=0), seen.mean(axis=0), atol=1e-9)
+    assert np.linalg.norm(found(unseen) - unseen) < np.linalg.norm(unseen) / 2
+    assert reconstruct.principal(seen[:4], clean[:4], 9).outputs.shape == (40, 9)
+    assert learned.outputs.shape == (40, 5)
+
+
 def test_reduced_rank_regression_is_the_closed_form():
     random = np.random.default_rng(7)
     given = random.standard_normal((500, 8)) @ random.standard_normal((8, 8)) + 3

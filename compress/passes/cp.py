@@ -8,7 +8,7 @@ does them), depthwise layers, and layers whose chain would multiply as much as t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -56,7 +56,7 @@ class Cp:
 
     phase: ClassVar[str] = "structure"
     order: int | str = 3
-    rank: int | Sequence[int] | Mapping[str, Any] | None = None
+    rank: int | tuple[int, ...] | Mapping[str, Any] | None = None
     energy: Amount | None = None
     share: Amount | None = None
     flips: Amount | None = None

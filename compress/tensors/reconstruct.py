@@ -56,6 +56,18 @@ def reduced_rank(wanted: np.ndarray, given: np.ndarray, rank: int) -> Subspace:
     return _Regression(given).solve(wanted, rank)
 
 
+def principal(wanted: np.ndarray, given: np.ndarray, rank: int) -> Subspace:
+    """Return the projection on the principal axes of ``wanted``, applied to ``given``.
+
+    For few rows, where a regression would learn the sample by heart.
+    """
+    mean = wanted.mean(axis=0)
+    found = linalg.svd(wanted - mean, full_matrices=False)[2][:rank].T
+    basis = np.zeros((wanted.shape[1], rank))
+    basis[:, : found.shape[1]] = found
+    return Subspace(basis, basis, mean - basis @ (basis.T @ given.mean(axis=0)))
+
+
 def nonlinear(
     wanted: np.ndarray, given: np.ndarray, rank: int, schedule: tuple[tuple[float, int], ...] = SCHEDULE
 ) -> Subspace:

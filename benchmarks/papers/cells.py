@@ -63,6 +63,13 @@ class Book:
         """Return all cells that have been computed."""
         return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.folder.glob("*.json"))}
 
+    def ready(self, *cells: str) -> bool:
+        """Return whether all ``cells`` are there; a result file with some figures missing would look complete."""
+        missing = [name for name in cells if name not in self.found()]
+        if missing:
+            print(f"{self.name}: nothing published yet, cells missing: {', '.join(missing)}")
+        return not missing
+
     def publish(self, paper: dict[str, Any], targets: list[Target]) -> None:
         """Write ``results/NAME.json`` with our cells beside those of the paper."""
         path = write_result(self.name, {"ours": self.found(), "paper": paper}, targets, kind="measured", seed=SEED)

@@ -3,7 +3,8 @@
     HASHPRESS_DATA=DIR python benchmarks/papers/srinivas.py [STAGE ...]
 
 Stages ``sizes`` (error at every size: the paper's distance, ours, both with least squares on 1,000 images, the choice by
-outputs on 1,000 and 10,000, magnitude and random removal beside them) and ``cutoff`` (how many the histogram's mode takes). One neuron is 811 of 431,080 parameters.
+outputs on 1,000 and 10,000, magnitude and random removal beside them), ``both`` (channels of conv2 too) and ``cutoff``
+(how many the histogram's mode takes). One neuron is 811 of 431,080 parameters.
 """
 
 from __future__ import annotations
@@ -83,6 +84,19 @@ def sizes() -> None:
         BOOK.cell(f"{count}-random", lambda count=count: measured(model, random_removal(model, count)))
 
 
+def both() -> None:
+    """Remove channels of the second convolution with the neurons: every channel gone takes 16 inputs of each neuron."""
+    model, split = base(), mnist()
+    for channels_left, neurons_left in ((30, 100), (25, 100), (35, 80), (30, 80), (20, 60)):
+        share = {"encoder.conv2": 1 - channels_left / 50, LAYER: 1 - neurons_left / 500}
+        for by in ("outputs", "weights"):
+            how = Merge(share=share, kinds=("conv", "dense"), by=by, distance="joint", refit=IMAGES)
+            BOOK.cell(
+                f"{channels_left}x{neurons_left}-both-{by}-refit",
+                lambda how=how: measured(model, how(model, split, seed=SEED)),
+            )
+
+
 def cutoffs() -> None:
     """Let the histogram decide."""
     model, split = base(), mnist()
@@ -138,4 +152,4 @@ def finish() -> None:
 
 
 if __name__ == "__main__":
-    run({"sizes": sizes, "cutoff": cutoffs}, finish)
+    run({"sizes": sizes, "both": both, "cutoff": cutoffs}, finish)

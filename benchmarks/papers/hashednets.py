@@ -30,7 +30,7 @@ PAPER: dict[str, dict[str, float]] = {
     "3-64": {"rer": 15.03, "lrd": 28.99, "nn": 6.28, "dk": 6.32, "hash": 2.79, "hash-dk": 2.65},
     "5-8": {"rer": 1.24, "lrd": 1.77, "dk": 1.26, "hash": 1.22},
 }
-LIMITS = {"3-8": 0.2, "3-64": 0.4}  # points above the paper
+LIMITS = {"3-8": 0.2, "3-64": 0.4, "5-8": 0.2}  # points above the paper, whose cell 5-64 is not known here
 
 
 def virtual(layers: int, share: int) -> HashModel:
@@ -115,19 +115,15 @@ def cells(layers: int, share: int) -> dict[str, Callable[[], dict[str, Any]]]:
 
 
 def publish() -> None:
-    """Write the table and the figures that were asked for, as far as their cells are there."""
+    """Write the table and the figures that were asked for, once all cells are there."""
+    if not BOOK.ready(*(name for name in STAGES if not name.endswith("-full"))):
+        return
     found = BOOK.found()
-    targets = [
-        Target(f"HashedNets {key}: error above the paper's {PAPER[key]['hash']} %, points",
-               round(found[f"{key}-hash"]["error"] - PAPER[key]["hash"], 3), "<=", limit)
-        for key, limit in LIMITS.items()
-        if f"{key}-hash" in found
-    ]  # fmt: skip
-    cells = {
-        key: {method: {"error": value, "source": RECALLED} for method, value in row.items()}
-        for key, row in PAPER.items()
-    }
-    BOOK.publish(cells, targets)
+    targets = []
+    for key, limit in LIMITS.items():
+        away = round(found[f"{key}-hash"]["error"] - PAPER[key]["hash"], 3)
+        targets.append(Target(f"HashedNets {key}: error above the paper's, points", away, "<=", limit))
+    BOOK.publish({key: {**row, "source": RECALLED} for key, row in PAPER.items()}, targets)
 
 
 STAGES = {name: make for layers in (3, 5) for share in (8, 64) for name, make in cells(layers, share).items()}

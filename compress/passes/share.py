@@ -8,7 +8,7 @@ that are already in another form are not shared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -119,31 +119,30 @@ class Share:
         Raises:
             InputError: importance is to be measured and there are no images.
         """
-        sizes, weights, moved = self._measured(model, split, seed)
+        sizes = spread(self.bits, model.net, self.skip)
+        errors = self._errors(model, split, list(sizes), seed)
+        layers = weighted(model.net)
         return {
-            path: self._codebook(weights[path], moved[path], bits, seed)
+            path: self._codebook(layers[path].weight.detach().double().numpy(), errors(path), bits, seed)
             for path, bits in track(sizes.items(), "codebooks", len(sizes))
         }
 
-    def _measured(
-        self, model: HashModel, split: Split | None, seed: int
-    ) -> tuple[dict[str, int], dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Return bits and weight of each layer, and what an error of each weight costs, in units of ``lam``."""
-        sizes = spread(self.bits, model.net, self.skip)
+    def _errors(
+        self, model: HashModel, split: Split | None, paths: list[str], seed: int
+    ) -> Callable[[str], np.ndarray]:
+        """Return what gives, for a layer, the cost of a squared error of each weight, in units of ``lam``."""
         layers = weighted(model.net)
-        weights = {path: layers[path].weight.detach().double().numpy() for path in sizes}
-        if self.importance == "outputs":
-            if split is None:
-                raise InputError("share with importance 'outputs' needs training images; name a data set with --data")
-            energies = output_energy(model, split.train.pixels, list(sizes), seed=seed)
-            # errors of priced weights all point to zero and add up; the geometric mean with the relative error of the
-            # layer, which assumes that they do, lost half as many bits at equal size (ResNet-20) as the energy alone
-            moved = {path: np.sqrt(energies[path] * relative(w)) for path, w in weights.items()}
-        else:
-            moved = {path: np.full(w.shape, relative(w)) for path, w in weights.items()}
-        energy = sum(float((moved[path] * weights[path] ** 2).sum()) for path in weights)
-        unit = max(energy / max(sum(weight.size for weight in weights.values()), 1), 1e-30)
-        return sizes, weights, {path: values / unit for path, values in moved.items()}
+        if self.importance != "outputs":
+            return lambda path: np.broadcast_to(relative(layers[path].weight), tuple(layers[path].weight.shape))
+        if split is None:
+            raise InputError("share with importance 'outputs' needs training images; name a data set with --data")
+        energies = output_energy(model, split.train.pixels, paths, seed=seed)
+        # errors of priced weights all point to zero and add up; the geometric mean with the relative error of the
+        # layer, which assumes that they do, lost half as many bits at equal size (ResNet-20) as the energy alone
+        costs = {path: np.sqrt(energies[path] * relative(layers[path].weight)) for path in paths}
+        total = sum(float((costs[path] * layers[path].weight.detach().double().numpy() ** 2).sum()) for path in paths)
+        unit = max(total / max(sum(cost.size for cost in costs.values()), 1), 1e-30)
+        return lambda path: costs[path] / unit
 
     def _codebook(self, weight: np.ndarray, moved: np.ndarray, bits: int, seed: int) -> Codebook:
         scale = self._scale(weight)
@@ -201,15 +200,16 @@ class Share:
         work: Path | None,
     ) -> tuple[nn.Module, dict[str, Codebook]]:
         """Return the network and the codebooks after training with shared weights."""
-        sizes, weights, moved = self._measured(model, split, seed)
+        sizes = spread(self.bits, model.net, self.skip)
+        errors = self._errors(model, split, list(sizes), seed)
         net = model.copied_net()
         for path, bits in sizes.items():
-            scale = self._scale(weights[path])
-            mean = (
-                moved[path] if scale is None else moved[path] * scale.reshape(-1, *[1] * (weights[path].ndim - 1)) ** 2
-            )
             layer: Any = get_layer(net, path)
-            attach(layer, Latent(layer.weight.detach(), scale, 1 << bits, float(mean.mean()), self.lam))
+            weight, cost = layer.weight.detach(), errors(path)
+            scale = self._scale(weight.double().numpy())
+            if scale is not None:
+                cost = cost * scale.reshape(-1, *[1] * (weight.ndim - 1)) ** 2
+            attach(layer, Latent(weight, scale, 1 << bits, float(cost.mean()), self.lam))
 
         def refit() -> None:
             for path in sizes:
@@ -232,9 +232,9 @@ class Share:
         return net, books
 
 
-def relative(weight: np.ndarray) -> float:
+def relative(weight: torch.Tensor) -> float:
     """Return the factor that turns squared errors of a weight into shares of its mean square."""
-    return 1 / max(float(np.mean(np.square(weight))), 1e-30)
+    return 1 / max(float(weight.detach().double().square().mean()), 1e-30)
 
 
 @torch.no_grad()

@@ -57,6 +57,7 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
+            "torch-pruning>=1.6,<2",
         ]
     },
     entry_points={"console_scripts": ["hashpress = hashpress.cli.main:run"]},

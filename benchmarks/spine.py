@@ -36,7 +36,7 @@ from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.codes import outputs
 from hashpress.hashnets.evaluate import evaluate
 from hashpress.hashnets.flips import bit_flips
-from hashpress.hashnets.importers import import_checkpoint
+from hashpress.hashnets.importers.recognise import import_checkpoint
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import error_rate, train
 from hashpress.targets.build import compile_model

@@ -39,6 +39,7 @@ setup(
         "onnxruntime>=1.22,<2",
         "onnxscript>=0.5,<1",
         "scikit-learn>=1.5,<2",
+        "scipy>=1.13,<2",
         "pillow>=11",
         "matplotlib>=3.9,<4",
         "jinja2>=3.1,<4",
@@ -46,7 +47,6 @@ setup(
         "rich>=13",
         "typer>=0.29,<1",
         "kmeans1d>=0.5,<0.6",
-        "tensorly>=0.9,<1",
     ],
     extras_require={
         "dev": [
@@ -57,6 +57,7 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
+            "tensorly>=0.9,<1",
             "torch-pruning>=1.6,<2",
         ]
     },

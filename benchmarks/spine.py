@@ -24,9 +24,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # the other scripts of this folder
 
-from latency import side_by_side
-from results_io import Target, write_result
-
 from hashpress.compress.modelfile import load, save
 from hashpress.compress.recipe import compress, load_recipe
 from hashpress.core.data import load_data
@@ -40,16 +37,22 @@ from hashpress.hashnets.importers.recognise import import_checkpoint
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import error_rate, train
 from hashpress.targets.build import compile_model
+from latency import network, side_by_side
+from results_io import Target, write_result
 
 HERE = Path(__file__).parent
 WORK = HERE.parent / "runs" / "spine"
 SEED = 0
 MARGIN = 1e-4  # bits whose outputs are nearer to zero may differ between two correct float programs
 
-RESNET = Schedule(epochs=5, batch=128, lr=0.02, augment="flip-crop")
+RECIPE = "resnet-20"
+RESNET = (  # cropped images until the network knows the coded images, whole ones until the database's codes are settled
+    Schedule(epochs=14, lr=0.03, head_lr=2.0, augment="flip-crop", precision="bfloat16"),
+    Schedule(epochs=5, lr=0.01, augment="flip", precision="bfloat16"),
+)
 LENETS = {
-    "lenet300": (Schedule(epochs=20, batch=128, lr=0.05), "lenet300-mnist", 40.0),
-    "lenet5": (Schedule(epochs=20, batch=128, lr=0.05), "lenet5-mnist", 39.0),
+    "lenet300": (Schedule(epochs=20, lr=0.05), "lenet-300", 40.0),
+    "lenet5": (Schedule(epochs=20, lr=0.05), "lenet-5", 39.0),
 }
 
 
@@ -78,12 +81,13 @@ def resnet20() -> HashModel:
     """Return the imported checkpoint with a 48-bit head, fine-tuned on the training images."""
     source = data_dir().parent / "checkpoints" / "resnet20-12fca82f.th"
     split = cifar10()
-    return kept(
-        "resnet20-48",
-        lambda checkpoint: train(
-            import_checkpoint(source, bits=48), split, "dlbhc", RESNET, seed=SEED, checkpoint=checkpoint
-        ),
-    )
+    long, short = RESNET
+
+    def tuned(checkpoint: Path) -> HashModel:
+        return train(import_checkpoint(source, bits=48), split, "dlbhc", long, seed=SEED, checkpoint=checkpoint)
+
+    first = kept("resnet20-48-first", tuned)
+    return kept("resnet20-48", lambda checkpoint: train(first, split, "dlbhc", short, seed=SEED, checkpoint=checkpoint))
 
 
 def cifar10() -> Any:
@@ -102,7 +106,7 @@ def small(name: str, model: HashModel, recipe: str, split: Any) -> tuple[HashMod
 def retrieval() -> dict[str, Any]:
     """Measure mAP of the uncompressed network and of the small file, symmetric and asymmetric."""
     split, model = cifar10(), resnet20()
-    compressed, path = small("resnet20-48", model, "resnet20-cifar10", split)
+    compressed, path = small("resnet20-48", model, RECIPE, split)
     before, after = evaluate(model, split), evaluate(compressed, split)
     against = evaluate(compressed, split, against=model)
     flips = bit_flips(outputs(compressed, split.queries.pixels), outputs(model, split.queries.pixels))
@@ -124,14 +128,20 @@ def retrieval() -> dict[str, Any]:
 def fresh_process() -> dict[str, Any]:
     """Compare the codes of the small file's bundle, run where torch is never imported, with torch's, query by query."""
     split = cifar10()
-    model, _ = small("resnet20-48", resnet20(), "resnet20-cifar10", split)
+    model, _ = small("resnet20-48", resnet20(), RECIPE, split)
     began = time.perf_counter()
     compile_model(model, "host", WORK / "resnet20-48.bundle")
     seconds = time.perf_counter() - began
     inputs, given = WORK / "queries.npy", WORK / "outputs.npy"
     with atomic_write(inputs) as handle:
         np.save(handle, model.arch.input.normalise(split.queries.pixels).numpy())
-    command = [sys.executable, str(HERE / "fresh_process.py"), str(WORK / "resnet20-48.bundle"), str(inputs), str(given)]
+    command = [
+        sys.executable,
+        str(HERE / "fresh_process.py"),
+        str(WORK / "resnet20-48.bundle"),
+        str(inputs),
+        str(given),
+    ]
     subprocess.run(command, check=True)
     wanted, found = outputs(model, split.queries.pixels), np.load(given)
     differ = (wanted >= 0) != (found >= 0)
@@ -150,18 +160,9 @@ def fresh_process() -> dict[str, Any]:
 
 def latency() -> dict[str, Any]:
     """Time the uncompressed networks through bundles against ONNX Runtime, one thread, side by side."""
-    nets = {
-        "resnet20": resnet20(),
-        "smallconv": fresh("smallconv", 48),
-        "alexnet_features": fresh("alexnet", 48),
-    }
+    torch.set_num_threads(1)
+    nets = {"resnet20": resnet20(), **{name: network(name) for name in ("smallconv", "alexnet_features")}}
     return {name: side_by_side(model, name, WORK) for name, model in nets.items()}
-
-
-def fresh(encoder: str, bits: int) -> HashModel:
-    """Return an untrained network; latency does not depend on the values."""
-    arch = default_arch(encoder, bits)
-    return HashModel(build(arch, seed=SEED).eval(), arch)
 
 
 def lenet(name: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress import narrowing
-from hashpress.compress.channel_scores import by_code
 from hashpress.compress.channels import channels
 from hashpress.compress.edits import edit_from_json, edit_to_json, rebuild
 from hashpress.compress.macs import count
@@ -221,46 +220,6 @@ def test_the_cheapest_block_goes_first():
 def test_impossible_target_is_refused():
     with pytest.raises(RecipeError, match="cannot be reached"):
         Narrow(macs=0.01, least=0.5)(a_model())
-
-
-def test_code_score_is_the_first_order_change():
-    """Oracle: finite differences of the outputs under a gate on one channel, squared and weighted by hand."""
-    model = a_model(widths=[3, 4, 5], bits=3)
-    images = some_images(count=6)
-    found = channels(model)
-    scores = by_code(model, found, images, 0)
-    real = outputs(model, images.pixels).astype(np.float64)
-    spread = np.median(np.abs(real), axis=0) / 2
-    weight = np.exp(-0.5 * (real / spread) ** 2) / np.sqrt(2 * np.pi) * np.abs(real) / (2 * spread**3)
-    inputs = model.arch.input.normalise(images.pixels).double()
-    for channel in range(4):
-        changes = []
-        for sign in (1, -1):
-            net = model.copied_net().double()
-            gain = 1 + sign * 1e-5
-            net.encoder.fc1.weight.data.view(5, 4, -1)[:, channel] *= gain
-            changes.append(net(inputs).detach().numpy())
-        moved = (changes[0] - changes[1]) / 2e-5
-        expected = (weight * moved**2).sum() / len(images)
-        assert scores[found.layers["encoder.conv2"].outputs[channel]] == pytest.approx(expected, rel=1e-3)
-
-
-def test_code_score_of_probes_agrees_with_all_bits():
-    model = a_model(widths=[3, 4, 5], bits=10)
-    images, found = some_images(count=64), channels(model)
-    exact, drawn = by_code(model, found, images, 0, probes=10), by_code(model, found, images, 0, probes=9)
-    assert np.corrcoef(exact, drawn)[0, 1] > 0.95
-
-
-def test_code_score_finds_the_channel_that_does_not_matter():
-    model = a_model(widths=[3, 4, 5])
-    model.net.encoder.fc1.bias.data += 20  # no neuron is silent
-    model.net.head.weight.data[:, 2] = 0
-    found = channels(model)
-    scores = by_code(model, found, some_images(), 0)
-    labels = found.layers["encoder.fc1"].outputs
-    assert scores[labels[2]] == 0
-    assert (scores[np.delete(labels, 2)] > 0).all()
 
 
 @pytest.mark.parametrize("score", ["l1", "l2", "bn", "taylor", "code"])

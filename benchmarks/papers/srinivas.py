@@ -135,7 +135,7 @@ def finish() -> None:
         cells[f"{count}-{name}"]["error"] - cells[f"{count}-{name}-refit"]["error"]
         for count in COUNTS
         for name in ("paper", "joint")
-        if f"{count}-{name}-refit" in cells
+        if f"{count}-{name}-refit" in cells and f"{count}-{name}" in cells
     ]
     targets = [
         Target("parameters removed at the paper's loss, no data, percent", most("paper", "joint"), ">=", REMOVED),

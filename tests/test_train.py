@@ -46,7 +46,7 @@ def same(first, second):
     return all(torch.equal(first[name], second[name]) for name in first | second)
 
 
-class Interrupted(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -55,7 +55,7 @@ def stop_in(epoch, step):
 
     def report(what, done, total):
         if what.startswith(f"epoch {epoch}/") and done == step:
-            raise Interrupted
+            raise KilledError
 
     return report
 
@@ -67,7 +67,7 @@ def test_resumed_run_ends_in_the_bytes_of_an_undisturbed_one(few, tmp_path, syst
     expected, log = fitted(few, schedule, system=system)
     state = tmp_path / "state"
     for epoch in (1, 2, 3):  # killed once in every epoch
-        with pytest.raises(Interrupted), reporting(stop_in(epoch, 2)):
+        with pytest.raises(KilledError), reporting(stop_in(epoch, 2)):
             fitted(few, schedule, system=system, checkpoint=state)
         assert state.exists() == (epoch > 1)
     found, resumed_log = fitted(few, schedule, system=system, checkpoint=state)
@@ -97,7 +97,7 @@ def test_resumption_covers_batch_norm_and_dropout(few, tmp_path):
         return net.state_dict()
 
     expected = run(copy.deepcopy(start))
-    with pytest.raises(Interrupted), reporting(stop_in(2, 1)):
+    with pytest.raises(KilledError), reporting(stop_in(2, 1)):
         run(copy.deepcopy(start), tmp_path / "state")
     torch.rand(7)  # the global generator's state must not matter
     assert same(run(copy.deepcopy(start), tmp_path / "state"), expected)
@@ -200,7 +200,9 @@ def test_every_image_is_seen_once_an_epoch_in_batches_of_like_size(few):
 def test_clipping_bounds_the_first_step(few):
     net, start = Linear(), None
     start = copy.deepcopy(net)
-    fit(net, Target(), few, SPEC, Schedule(epochs=1, batch=150, lr=0.5, clip=0.01, momentum=0, weight_decay=0, warmup=0))
+    fit(
+        net, Target(), few, SPEC, Schedule(epochs=1, batch=150, lr=0.5, clip=0.01, momentum=0, weight_decay=0, warmup=0)
+    )
     moved = sum((new - old).square().sum() for new, old in zip(net.parameters(), start.parameters(), strict=True))
     assert math.sqrt(moved.item()) == pytest.approx(0.5 * 0.01, rel=1e-3)
 

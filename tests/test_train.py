@@ -1,4 +1,4 @@
-"""The loop: seeds and resumption to the byte, optimizers against their formulas, schedules, augmentation, bad input."""
+"""The loop: seeds and resumption to the byte, optimizers against their formulas, bad input."""
 
 import copy
 import math
@@ -12,7 +12,6 @@ from hashpress.core.errors import CheckpointError, DataError, InputError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.core.progress import reporting
 from hashpress.hashnets import heads
-from hashpress.hashnets.augment import AUGMENTATIONS, crop, flip
 from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.codes import outputs
 from hashpress.hashnets.schedule import Schedule
@@ -215,47 +214,6 @@ def test_after_step_holds_a_mask(few):
     assert net.head.weight[mask].all()
 
 
-def test_rates():
-    cosine = Schedule(warmup=0.1)
-    assert [cosine.rate(step, 100) for step in (0, 9, 10, 55, 99)] == pytest.approx(
-        [1 / 11, 10 / 11, 1, 0.5, 0.5 * (1 + math.cos(math.pi * 89 / 90))]
-    )
-    step = Schedule(decay="step", warmup=0)
-    assert [step.rate(at, 100) for at in (0, 49, 50, 74, 75, 99)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
-    assert Schedule(decay="constant", warmup=0).rate(99, 100) == 1
-    assert Schedule.from_json(QUICK.to_json()) == QUICK
-
-
-def test_flip_mirrors_some_images_and_changes_nothing_else():
-    pixels = torch.randint(256, (200, 3, 5, 7), dtype=torch.uint8)
-    result = flip(pixels, torch.Generator().manual_seed(0))
-    mirrored = (result == pixels.flip(3)).flatten(1).all(1)
-    assert torch.equal(result[~mirrored], pixels[~mirrored])
-    assert 70 < mirrored.sum() < 130
-
-
-def test_crop_shifts_against_a_loop():
-    pixels = torch.randint(1, 256, (40, 2, 6, 9), dtype=torch.uint8)
-    result = crop(pixels, torch.Generator().manual_seed(0), margin=3)
-    top, left = torch.randint(7, (2, 40), generator=torch.Generator().manual_seed(0)).tolist()
-    for item in range(40):
-        frame = np.zeros((2, 12, 15), np.uint8)
-        frame[:, 3:9, 3:12] = pixels[item].numpy()
-        expected = frame[:, top[item] : top[item] + 6, left[item] : left[item] + 9]
-        np.testing.assert_array_equal(result[item].numpy(), expected)
-    assert len(set(zip(top, left, strict=True))) > 20
-
-
-@pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_every_augmentation_keeps_type_shape_and_seed(name):
-    pixels = torch.randint(256, (10, 1, 8, 8), dtype=torch.uint8)
-    before = pixels.clone()
-    first, again = (AUGMENTATIONS[name](pixels, torch.Generator().manual_seed(1)) for _ in range(2))
-    assert (first.dtype, first.shape) == (torch.uint8, pixels.shape)
-    assert torch.equal(first, again)
-    assert torch.equal(pixels, before)
-
-
 def test_spread_head_has_mean_nought_and_deviation_one():
     for encoder in ("lenet300", "resnet20"):
         net = build(default_arch(encoder, 12, SPEC))
@@ -308,29 +266,6 @@ def test_error_rate_counts():
 def test_divergence_is_said_with_epoch_and_step(few):
     with pytest.raises(InputError, match=r"diverged: the loss is (nan|inf) at step \d+ of epoch \d"):
         fitted(few, Schedule(epochs=3, batch=32, lr=1e18, clip=0, warmup=0))
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"lr": 0}, "lr must be positive, got 0"),
-        ({"lr": math.nan}, "lr must be positive"),
-        ({"lr": math.inf}, "lr must be positive"),
-        ({"epochs": -1}, "epochs must be at least 0"),
-        ({"batch": 0}, "batch must be at least 1"),
-        ({"momentum": 1.0}, r"momentum must be in \[0, 1\)"),
-        ({"warmup": -0.1}, "warmup must be in"),
-        ({"weight_decay": math.nan}, "weight_decay must be at least 0"),
-        ({"optimizer": "sdg"}, "did you mean 'sgd'"),
-        ({"decay": "cosin"}, "did you mean 'cosine'"),
-        ({"augment": "flip-corp"}, "did you mean 'flip-crop'"),
-        ({"precision": "half"}, "unknown precision 'half'"),
-        ({"epoch": 3}, "did you mean 'epochs'"),
-    ],
-)
-def test_bad_schedules(settings, words):
-    with pytest.raises(InputError, match=words):
-        Schedule.from_json(settings)
 
 
 def test_what_cannot_be_trained(digits, few):

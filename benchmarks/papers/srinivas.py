@@ -145,6 +145,12 @@ def finish() -> None:
             ">=",
             REMOVED,
         ),
+        Target(
+            "parameters removed at the paper's loss, neurons and channels chosen on 1,000 images, percent",
+            most("outputs-refit", "outputs-refit-10000", "both-outputs-refit"),
+            ">=",
+            REMOVED,
+        ),
     ]
     if pairs:
         targets.append(Target("least gain of the refit over merging alone at any size, points", min(pairs), ">=", 0.0))

@@ -3,7 +3,6 @@
 import sys
 
 import numpy as np
-
 from hashpress.targets.runtime import Runtime
 
 BATCH = 1

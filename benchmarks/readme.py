@@ -1,6 +1,6 @@
 """Write README's table of measured results from ``results/spine.json``; ``--check`` only says whether it is up to date.
 
-    python benchmarks/readme.py [--check]
+``python benchmarks/readme.py [--check]``
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ def table(result: dict[str, Any]) -> str:
             f"{entry['file_bytes']:,} | {entry['ratio']:.1f} |"
         )
     machine = result["machine"]
-    lines += ["", f"Measured on {machine['cpu']}, {machine['cores']} cores; `python benchmarks/spine.py` makes the figures again."]
+    lines += [
+        "",
+        f"Measured on {machine['cpu']}, {machine['cores']} cores; `python benchmarks/spine.py` makes the figures again.",
+    ]
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hashpress.compress import container, modelfile, reader
 from hashpress.compress.passes import Prune, Share
 from hashpress.core.errors import ModelFileError
@@ -86,7 +87,10 @@ def test_every_truncation_is_found(tiny: bytes, tmp_path: Path) -> None:
 
 def test_remade_without_change_loads(tiny: bytes, tmp_path: Path) -> None:
     (tmp_path / "same").write_bytes(remade(tiny, lambda _: None))
-    modelfile.load(tmp_path / "same")
+    first = modelfile.load(tmp_path / "same").net.state_dict()
+    (tmp_path / "tiny").write_bytes(tiny)
+    second = modelfile.load(tmp_path / "tiny").net.state_dict()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {

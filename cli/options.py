@@ -37,3 +37,12 @@ MaybeOutput = Annotated[Path | None, typer.Option("-o", "--output", metavar="FIL
 def examples(*lines: str) -> str:
     """Return worked examples as the last paragraph of a help text."""
     return "\n\n".join(["[bold]Examples[/bold]", *(f"$ hashpress {line}".replace("[", "\\[") for line in lines)])
+
+
+def setting(text: str) -> tuple[str, float]:
+    """Return the name and number of ``NAME=VALUE``."""
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: write NAME=NUMBER, such as eta=0.1", param_hint="--set") from None

@@ -37,8 +37,17 @@ def verb(
     head_lr: Annotated[float, typer.Option("--head-lr", help="The hash head's rate, as a factor of --lr.")] = 1.0,
     optimizer: Annotated[str, typer.Option("--optimizer", metavar="NAME", help="sgd or adam.")] = "sgd",
     decay: Annotated[str, typer.Option("--decay", metavar="NAME", help="cosine, step or constant.")] = "cosine",
-    augment: Annotated[str, typer.Option("--augment", metavar="NAME", help="none, flip or flip-crop.")] = "none",
+    augment: Annotated[
+        str, typer.Option("--augment", metavar="NAME", help="none, flip, crop, shift or flip-crop.")
+    ] = "none",
     weight_decay: Annotated[float, typer.Option("--weight-decay")] = 5e-4,
+    momentum: Annotated[float, typer.Option("--momentum", help="Of sgd; beta 1 of adam.")] = 0.9,
+    warmup: Annotated[float, typer.Option("--warmup", help="Share of all steps in which the rate rises.")] = 0.05,
+    clip: Annotated[float, typer.Option("--clip", help="Largest norm of the gradient; 0 does not bound it.")] = 1.0,
+    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="float32 or bfloat16.")] = "float32",
+    settings: Annotated[
+        list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of the system, such as eta=0.1.")
+    ] = [],  # noqa: B006  # typer reads it, nothing writes it
     resume: options.Resume = False,
     seed: options.Seed = 0,
     trust_code: options.TrustCode = False,
@@ -63,7 +72,12 @@ def verb(
         decay=decay,
         augment=augment,
         weight_decay=weight_decay,
+        momentum=momentum,
+        warmup=warmup,
+        clip=clip,
+        precision=precision,
     )
+    own = dict(options.setting(text) for text in settings)
     checkpoint = output.with_suffix(".checkpoint")
     if not resume:
         checkpoint.unlink(missing_ok=True)
@@ -74,7 +88,7 @@ def verb(
         else:
             arch = default_arch(encoder, bits, InputSpec(split.train.pixels.shape[1:], split.mean, split.std))
             start = HashModel(build(arch, seed=seed, trust_code=trust_code), arch)
-        model = train(start, split, system, schedule, seed=seed, checkpoint=checkpoint)
+        model = train(start, split, system, schedule, seed=seed, checkpoint=checkpoint, settings=own)
         save(model, output)
     checkpoint.unlink(missing_ok=True)
     log = model.history[-1].to_json()

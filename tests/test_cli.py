@@ -201,3 +201,14 @@ def test_compress_dry_run_writes_nothing(model_file, tmp_path, capsys):
     assert steps[0]["name"] == "start"
     assert steps[-1]["figures"]["bytes"] < steps[0]["figures"]["bytes"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_of_the_system_reach_the_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "--system", "dpsh", "--encoder", "lenet300", "--bits", "8", "--data", "digits?limit=60"]
+    assert run([*words, "--epochs", "1", "--set", "eta=0.25", "--clip", "0", "-o", "m.safetensors"]) == 0
+    assert load("m.safetensors").history[-1].settings["eta"] == 0.25
+    capsys.readouterr()
+    assert "write NAME=NUMBER" in refused(capsys, *words, "--set", "eta", "-o", "n.safetensors")
+    assert "eta2" in refused(capsys, *words, "--set", "eta2=1", "-o", "n.safetensors")
+    assert not (tmp_path / "n.safetensors").exists()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress.modelfile import load, save
+from hashpress.compress.passes import Prune, Share
 from hashpress.core.errors import DeviceError, InputError, TargetError
 from hashpress.core.model import Arch, HashModel, InputSpec
 from hashpress.hashnets.build import build
@@ -121,10 +122,13 @@ def test_compiling_over_a_bundle_replaces_it_and_both_can_be_open(model, copy):
 
 
 def test_a_compressed_model_is_decoded_when_opened(model, tmp_path):
-    save(model, tmp_path / "m.safetensors")
-    loaded = load(tmp_path / "m.safetensors")
-    made = compile_model(loaded, "host", tmp_path / "b.bundle")
+    small = Share(bits=4, scaled=True, lam=0.05)(Prune(density=0.5)(model))
+    save(small, tmp_path / "m.safetensors")
+    made = compile_model(load(tmp_path / "m.safetensors"), "host", tmp_path / "b.bundle")
     assert (made.path / "model.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
+    assert (made.path / "model.safetensors").stat().st_size < 200_000
+    found = Runtime(made.path)
+    np.testing.assert_allclose(found.outputs(found.normalise(PIXELS)), outputs(small, PIXELS), atol=1e-5)
 
 
 def truncated(path: Path) -> None:

@@ -30,8 +30,8 @@ from hashpress.core.data import load_data
 from hashpress.core.files import atomic_write
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import build, default_arch
-from hashpress.hashnets.codes import outputs
-from hashpress.hashnets.evaluate import evaluate
+from hashpress.hashnets.codes import outputs, pack
+from hashpress.hashnets.evaluate import quality
 from hashpress.hashnets.flips import bit_flips
 from hashpress.hashnets.importers.recognise import import_checkpoint
 from hashpress.hashnets.schedule import Schedule
@@ -105,9 +105,12 @@ def retrieval() -> dict[str, Any]:
     """Measure mAP of the uncompressed network and of the small file, symmetric and asymmetric."""
     split, model = cifar10(), resnet20()
     compressed, path = small("resnet20-48", model, RECIPE, split)
-    before, after = evaluate(model, split), evaluate(compressed, split)
-    against = evaluate(compressed, split, against=model)
-    flips = bit_flips(outputs(compressed, split.queries.pixels), outputs(model, split.queries.pixels))
+    wanted, given = (outputs(net, split.queries.pixels) for net in (model, compressed))
+    stored, small_stored = (pack(outputs(net, split.database.pixels)) for net in (model, compressed))
+    before = quality(pack(wanted), stored, 48, split)
+    after = quality(pack(given), small_stored, 48, split)
+    against = quality(pack(given), stored, 48, split, asymmetric=True)
+    flips = bit_flips(given, wanted)
     size = path.stat().st_size
     return {
         "map": before.map,

@@ -31,7 +31,7 @@ epochs = 6
 name = "share"
 bits = 4
 scaled = true
-lam = 0.02
+lam = 0.12
 importance = "outputs"
 
 [[pass]]

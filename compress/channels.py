@@ -94,7 +94,7 @@ def channels(model: HashModel) -> Channels:
     """Return the labels of all channels of ``model``; a network that cannot be followed has no layers and a reason."""
     net = rebuild(model.arch, model.edits, trust_code=True)
     try:
-        graph = _Tracer().trace(net)
+        graph = LayerTracer().trace(net)
     except Exception as fault:  # foreign code may raise anything while it is traced
         return Channels({}, {-1: f"the network cannot be traced: {str(fault).splitlines()[0][:80]}"}, frozenset())
     walk = _Walk(net, graph)
@@ -102,8 +102,11 @@ def channels(model: HashModel) -> Channels:
     return walk.book.result()
 
 
-class _Tracer(fx.Tracer):
+class LayerTracer(fx.Tracer):
+    """A tracer to which a layer that decodes its weight is one call, like a plain one."""
+
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
+        """Return whether ``module`` is one call."""
         return hasattr(module, "form") or super().is_leaf_module(module, path)
 
 

@@ -17,15 +17,22 @@ from .cutting import Narrowed, Repadded
 from .factored import Factored
 from .form_edits import Fastfooded, Hashed, ProductQuantized
 from .layers import forms
-from .layers.decoded import replace_form
+from .layers.decoded import Decoded, replace_form
 from .layers.int8 import Quantized
 
 MAX_ENTRIES = 1 << 20
 
 
+def absorbs(layer: Any) -> bool:
+    """Return whether a factor per output channel can go into ``layer``: plain weights, or shared ones with factors."""
+    if isinstance(layer, Decoded):
+        return isinstance(layer.form, forms.Shared) and layer.form.scaled
+    return type(layer) in (nn.Conv2d, nn.Linear)
+
+
 @dataclass(frozen=True)
 class Folded:
-    """The batch norm ``layer`` went into ``into``, which has a bias since."""
+    """The batch norm ``layer`` went into ``into``, which has a bias since; of shared weights, into their factors."""
 
     kind: ClassVar[str] = "folded"
     layer: str
@@ -33,11 +40,12 @@ class Folded:
 
     def apply(self, net: nn.Module) -> None:
         """Put an identity in the norm's place and give its target a bias."""
-        target, norm = get_layer(net, self.into), get_layer(net, self.layer)
-        if not isinstance(target, nn.Conv2d | nn.Linear) or not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+        target: Any = get_layer(net, self.into)
+        norm: Any = get_layer(net, self.layer)
+        if not absorbs(target) or not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
             raise ModelFileError(f"{self}: these layers are a {type(norm).__name__} and a {type(target).__name__}")
         if target.bias is None:
-            target.bias = nn.Parameter(target.weight.new_empty(target.weight.shape[0]))
+            target.bias = nn.Parameter(norm.running_mean.new_empty(norm.num_features))
         set_layer(net, self.layer, nn.Identity())
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress import modelfile
+from hashpress.compress.layers.decoded import Decoded
 from hashpress.compress.passes import PASSES, Finetune, Fold, Prune, Share
 from hashpress.compress.passes.select import spread
 from hashpress.core.data import load_data
@@ -148,6 +149,23 @@ def test_fold_is_exact_and_says_what_it_leaves(nets: dict[str, HashModel], split
     images = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         assert torch.allclose(Fold()(odd).net(images), odd.net(images), atol=1e-5)
+
+
+def test_fold_goes_into_the_factors_of_shared_weights(nets: dict[str, HashModel], split: Split, tmp_path: Path) -> None:
+    shared = Share(bits=3, scaled=True)(nets["resnet20"])
+    result = Fold()(shared)
+    assert not [layer for layer in result.net.modules() if isinstance(layer, nn.BatchNorm2d)]
+    given, wanted = (outputs(model, split.queries.pixels) for model in (result, shared))
+    spread_of = np.abs(wanted - wanted.mean(0)).mean()
+    assert np.abs(given - wanted).mean() < 0.01 * spread_of, "factors and biases are binary16, nothing else changes"
+    for path, layer in result.net.named_modules():
+        if isinstance(layer, Decoded):
+            assert torch.equal(layer.form.indices, shared.net.get_submodule(path).form.indices)
+    modelfile.save(result, tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(outputs(modelfile.load(tmp_path / "m.safetensors"), split.queries.pixels), given)
+    unscaled = Share(bits=3)(nets["resnet20"])
+    assert "without factors" in next(iter(Fold().decide(unscaled)["left"].values()))
+    assert not Fold()(unscaled).edits[len(unscaled.edits) :]
 
 
 def test_prune_keeps_the_largest_in_the_asked_share(nets: dict[str, HashModel]) -> None:

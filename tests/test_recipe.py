@@ -94,7 +94,7 @@ def test_all_problems_are_reported_together() -> None:
         "step 3 (prune): finetune: unknown setting 'epoch'; did you mean 'epochs'?",
         "step 3 (prune): stages must be a whole number, found 'True'",
         "step 3 (prune): weights that share values cannot be pruned",
-        "step 4 (fold): must come before share: norms are folded",
+        "step 4 (fold): must come before prune: norms are folded",
         "step 5: no name",
         "step 6 (finetune): finetune: schedule: epochs must be at least 0, got -1",
     ):

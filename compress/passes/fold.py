@@ -1,7 +1,8 @@
 """Batch norm folded into the convolution or dense layer before it: w' = w g / sqrt(v + eps), b' = (b - m) g / sqrt(v + eps) + beta.
 
 Exact up to rounding; computed in double precision. First in the order: later passes then see the weights that really
-act. A norm is left, with the reason, when something else reads the layer's output too.
+act. It may also stand after ``share`` with ``scaled``, whose factors then take the gain: so a network trains with its
+norms while weights are shared. A norm is left, with the reason, when something else reads the layer's output too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from ...core.data.images import Split
 from ...core.errors import HashpressError
 from ...core.model import HashModel, Json
 from ...core.surgery import get_layer
-from ..edits import Folded
+from ..channels import LayerTracer
+from ..edits import Folded, absorbs
+from ..layers.decoded import Decoded, settle
+from ..layers.forms import Shared
 from .step import step_of
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -35,7 +39,7 @@ class Fold:
         if not norms:
             return {"fold": {}, "left": {}}
         try:
-            graph = fx.Tracer().trace(model.net)
+            graph = LayerTracer().trace(model.net)
         except Exception as fault:  # foreign code may raise anything while it is traced
             return {"fold": {}, "left": dict.fromkeys(norms, f"the network cannot be traced: {str(fault)[:80]}")}
         calls = _calls(graph)
@@ -62,26 +66,27 @@ class Fold:
         net = model.copied_net()
         edits = []
         for norm, target in self.decide(model)["fold"].items():
-            weight, bias = folded(get_layer(net, target), get_layer(net, norm))
+            gain, bias = gain_and_bias(get_layer(net, target), get_layer(net, norm))
             edit = Folded(norm, target)
             edit.apply(net)
             layer: Any = get_layer(net, target)
-            layer.weight.data.copy_(weight)
+            values = layer.form.scale if isinstance(layer, Decoded) else layer.weight
+            values.data.copy_(values.double() * gain.view(-1, *[1] * (values.ndim - 1)))
             layer.bias.data.copy_(bias)
             edits.append(edit)
+        settle(net)
         return model.edited(net, edits, step_of("fold", self))
 
 
 @torch.no_grad()
-def folded(layer: Any, norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weight and bias that do the work of ``layer`` and ``norm`` together."""
+def gain_and_bias(layer: Any, norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the factor (O,) on the weight of ``layer`` and the bias (O,) that do the work of ``norm`` too."""
     gain = torch.rsqrt(norm.running_var.double() + norm.eps)
     shift = torch.zeros_like(gain)
     if norm.affine:
         gain, shift = gain * norm.weight.double(), norm.bias.double()
     bias = layer.bias.double() if layer.bias is not None else torch.zeros_like(gain)
-    weight = layer.weight.double() * gain.view(-1, *[1] * (layer.weight.ndim - 1))
-    return weight.float(), ((bias - norm.running_mean.double()) * gain + shift).float()
+    return gain, (bias - norm.running_mean.double()) * gain + shift
 
 
 def _calls(graph: fx.Graph) -> dict[str, list[fx.Node]]:
@@ -107,8 +112,10 @@ def _target(net: nn.Module, norm: str, calls: dict[str, list[fx.Node]]) -> tuple
         before = get_layer(net, target)
     except HashpressError:
         return "", f"the layer before it, {target}, has no path"
-    if type(before) not in (nn.Conv2d, nn.Linear):
-        return "", f"the layer before it, {target}, is a {type(before).__name__}"
+    if not absorbs(before):
+        shared = isinstance(before, Decoded) and isinstance(before.form, Shared)
+        kind = "shares its weights without factors (scaled)" if shared else f"is a {type(before).__name__}"
+        return "", f"the layer before it, {target}, {kind}"
     if len(source.users) != 1 or len(calls[target]) != 1:
         return "", f"the output of {target} is used elsewhere too"
     return target, ""

@@ -45,7 +45,7 @@ class Folded:
         if not absorbs(target) or not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
             raise ModelFileError(f"{self}: these layers are a {type(norm).__name__} and a {type(target).__name__}")
         if target.bias is None:
-            target.bias = nn.Parameter(norm.running_mean.new_empty(norm.num_features))
+            target.bias = nn.Parameter(torch.empty(norm.num_features))
         set_layer(net, self.layer, nn.Identity())
 
 

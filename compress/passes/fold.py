@@ -70,7 +70,7 @@ class Fold:
             edit = Folded(norm, target)
             edit.apply(net)
             layer: Any = get_layer(net, target)
-            values = layer.form.scale if isinstance(layer, Decoded) else layer.weight
+            values: Any = layer.form.scale if isinstance(layer, Decoded) else layer.weight
             values.data.copy_(values.double() * gain.view(-1, *[1] * (values.ndim - 1)))
             layer.bias.data.copy_(bias)
             edits.append(edit)

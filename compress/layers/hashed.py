@@ -69,7 +69,7 @@ def hashed(features: Tensor, values: Tensor, bias: Tensor | None, outputs: int, 
     result = features.new_empty(len(features), outputs)
     shape = (outputs, features.shape[1])
     for rows, places in hashed_places(shape, (len(values),), seed):
-        weight = table[_flat(places)].view(places.shape)
+        weight = table.index_select(0, _flat(places)).view(places.shape)
         result[:, rows] = functional.linear(features, weight, None if bias is None else bias[rows])
     return result
 
@@ -91,7 +91,7 @@ def hashed_backward(
     for rows, places in hashed_places(shape, (len(values),), seed):
         flat, part = _flat(places), gradient[:, rows]
         if not first:
-            back.addmm_(part, table[flat].view(places.shape))
+            back.addmm_(part, table.index_select(0, flat).view(places.shape))
         sums += torch.bincount(flat, (part.T @ features).view(-1).double(), minlength=len(table))
     return back, _folded(sums).to(values.dtype)
 

@@ -76,8 +76,12 @@ def load_state(
     net.load_state_dict(_under(NET, tensors))
     objective.load_state_dict(_under(OBJECTIVE, tensors))
     state: dict[int, dict[str, Tensor]] = {}
+    weights = [value for group in optimizer.param_groups for value in group["params"]]
     for name, value in _under(OPTIMIZER, tensors).items():
         index, _, field = name.partition("/")
+        weight = weights[int(index)]
+        if value.shape == weight.shape:  # fused optimizers walk memory and take the weight's order for granted
+            value = torch.empty_like(weight).copy_(value)  # noqa: PLW2901  # the same value in another order
         state.setdefault(int(index), {})[field] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return found["log"]

@@ -69,19 +69,25 @@ def side_by_side(model: HashModel, name: str, work: Path) -> dict[str, Any]:
     feed = {session.get_inputs()[0].name: image}
     ours, peer = (lambda: runtime.outputs(image)), (lambda: session.run(None, feed)[0])
     largest = float(np.abs(ours() - peer()).max())
-    rounds = [_round(ours, peer, SECONDS / ROUNDS) for _ in range(ROUNDS)]
+    return {
+        **in_turn({"hashpress": ours, "onnxruntime": peer}),
+        "compile_seconds": compile_seconds,
+        "compile_cpu_seconds": compile_cpu_seconds,  # what is left of it on an idle machine
+        "largest_difference": largest,
+        "macs": sum(step["macs"] for step in bundle.manifest["steps"]),
+    }
+
+
+def in_turn(calls: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Time two calls in turn: milliseconds of each, and the ratio of the first to the second with its spread."""
+    rounds = [_round(*calls.values(), SECONDS / ROUNDS) for _ in range(ROUNDS)]
     pairs = np.concatenate(rounds)
     return {
         "ratio": float(np.median(pairs[:, 0] / pairs[:, 1])),
         "ratio_of_medians": float(np.median(pairs[:, 0]) / np.median(pairs[:, 1])),
         "ratio_by_round": [float(np.median(part[:, 0] / part[:, 1])) for part in rounds],
-        "hashpress_ms": _summary(pairs[:, 0]),
-        "onnxruntime_ms": _summary(pairs[:, 1]),
+        **{f"{name}_ms": _summary(pairs[:, place]) for place, name in enumerate(calls)},
         "runs": len(pairs),
-        "compile_seconds": compile_seconds,
-        "compile_cpu_seconds": compile_cpu_seconds,  # what is left of it on an idle machine
-        "largest_difference": largest,
-        "macs": sum(step["macs"] for step in bundle.manifest["steps"]),
     }
 
 

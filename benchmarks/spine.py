@@ -47,9 +47,9 @@ MARGIN = 1e-4  # bits whose outputs are nearer to zero may differ between two co
 
 RECIPE = "resnet-20"
 RESNET = (  # what the network learns from shifted images it keeps for unseen ones; the database is seen as it is
-    Schedule(epochs=14, lr=0.03, head_lr=2.0, augment="flip-crop", precision="bfloat16"),
-    Schedule(epochs=5, lr=0.01, augment="flip", precision="bfloat16"),
-    Schedule(epochs=5, lr=0.01, augment="none", precision="bfloat16"),
+    Schedule(epochs=40, lr=0.05, head_lr=2.0, augment="flip-crop", precision="bfloat16"),
+    Schedule(epochs=4, lr=0.01, augment="flip", precision="bfloat16"),
+    Schedule(epochs=8, lr=0.01, augment="none", precision="bfloat16"),
 )
 LENETS = {
     "lenet300": (Schedule(epochs=20, lr=0.05), "lenet-300", 40.0),
@@ -219,7 +219,7 @@ def targets(values: dict[str, Any]) -> list[Target]:
 def main(chosen: list[str]) -> None:
     """Run the stages and, once all have run, write the result file."""
     WORK.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     for name in chosen or STAGES:
         print(f"{name} ...", flush=True)
         value = STAGES[name]()

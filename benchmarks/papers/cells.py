@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent))  # results_io.py
 sys.path.insert(0, str(Path(__file__).parent))  # nets.py, by the name that architectures keep
 
+import document
 import torch
 from hashpress.compress.modelfile import load, save
 from hashpress.core.data import Split, load_data
@@ -28,6 +30,18 @@ from results_io import Target, write_result
 HERE = Path(__file__).parent
 SEED = 0
 RECALLED = "recalled, not checked against the paper"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published figure beside ours; ``ours`` is None as long as its cell has not run, ``why`` says why they differ."""
+
+    what: str
+    unit: str
+    published: float | None
+    ours: float | None
+    why: str = ""
+    source: str = RECALLED
 
 
 class Book:
@@ -63,17 +77,15 @@ class Book:
         """Return all cells that have been computed."""
         return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.folder.glob("*.json"))}
 
-    def ready(self, *cells: str) -> bool:
-        """Return whether all ``cells`` are there; a result file with some figures missing would look complete."""
-        missing = [name for name in cells if name not in self.found()]
-        if missing:
-            print(f"{self.name}: nothing published yet, cells missing: {', '.join(missing)}")
-        return not missing
+    def value(self, cell: str, key: str) -> Any:
+        """Return one figure of a cell, None when it has not run."""
+        return self.found().get(cell, {}).get(key)
 
-    def publish(self, paper: dict[str, Any], targets: list[Target]) -> None:
-        """Write ``results/NAME.json`` with our cells beside those of the paper."""
-        path = write_result(self.name, {"ours": self.found(), "paper": paper}, targets, kind="measured", seed=SEED)
-        print(path)
+    def publish(self, paper: dict[str, Any], targets: list[Target], rows: Sequence[Row] = ()) -> None:
+        """Write ``results/NAME.json`` with our cells beside those of the paper, and ``docs/papers.md`` anew."""
+        values = {"ours": self.found(), "paper": paper, "rows": [asdict(row) for row in rows]}
+        print(write_result(self.name, values, targets, kind="measured", seed=SEED))
+        document.main([])
 
 
 def mnist() -> Split:
@@ -114,5 +126,5 @@ def run(stages: dict[str, Callable[[], object]], finish: Callable[[], None]) -> 
 
 
 __all__ = [
-    "RECALLED", "SEED", "Book", "Target", "classifier", "empty", "mnist", "run", "test_error",
+    "RECALLED", "SEED", "Book", "Row", "Target", "classifier", "empty", "mnist", "run", "test_error",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cells import RECALLED, SEED, Book, Target, classifier, empty, run, test_error
+from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, run, test_error
 from hashpress.compress.passes.fastfood import Fastfood
 from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel, InputSpec
@@ -23,12 +23,12 @@ from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import train
 
 BOOK = Book("deepfried")
-SCHEDULE = Schedule(epochs=30, batch=128, lr=0.001, optimizer="adam", weight_decay=0.0, augment="none")
+SCHEDULE = Schedule(epochs=20, batch=128, lr=0.001, optimizer="adam", weight_decay=0.0, precision="bfloat16")
 ALEXNET = Schedule(epochs=30, batch=128, lr=0.02, augment="flip-crop")
 PAPER = {
     "lenet": {"error": 0.87, "weights": 430_500},
-    "1024": {"error": 0.83, "weights": 38_812, "note": "0.83 to 0.86"},
-    "2048": {"error": 0.90, "weights": 52_124, "note": "0.90 to 0.92"},
+    "1024": {"error": 0.83, "weights": 38_812, "note": "the paper has 0.83 to 0.86"},
+    "2048": {"error": 0.90, "weights": 52_124, "note": "the paper has 0.90 to 0.92"},
 }
 MAX_POINTS = 0.1
 MIN_RATIO = 11.0
@@ -84,19 +84,25 @@ def alexnet() -> None:
 
 
 def publish() -> None:
-    """Write the table and the figures that were asked for, once all their cells are there."""
-    if not BOOK.ready("lenet", "1024", "alexnet", "alexnet-fastfood"):
-        return
-    found = BOOK.found()
-    lenet, small = found["lenet"], found["1024"]
-    points = round(small["error"] - lenet["error"], 3)
-    ratio = found["alexnet"]["dense_values"] / found["alexnet-fastfood"]["dense_values"]
-    targets = [
-        Target("Deep Fried LeNet: error increase, points", points, "<=", MAX_POINTS),
-        Target("Deep Fried LeNet: fewer weights by", round(lenet["weights"] / small["weights"], 2), ">=", MIN_RATIO),
-        Target("Deep Fried AlexNet: fc6 and fc7 smaller by", round(ratio, 1), ">=", 100),
-    ]
-    BOOK.publish({key: {**row, "source": RECALLED} for key, row in PAPER.items()}, targets)
+    """Write the table and the figures that were asked for, as far as their cells are there."""
+    found, targets = BOOK.found(), []
+    if {"lenet", "1024"} <= found.keys():
+        lenet, small = found["lenet"], found["1024"]
+        points, ratio = round(small["error"] - lenet["error"], 3), lenet["weights"] / small["weights"]
+        targets.append(Target("Deep Fried LeNet: error increase, points", points, "<=", MAX_POINTS))
+        targets.append(Target("Deep Fried LeNet: fewer weights by", round(ratio, 2), ">=", MIN_RATIO))
+    if {"alexnet", "alexnet-fastfood"} <= found.keys():
+        ratio = found["alexnet"]["dense_values"] / found["alexnet-fastfood"]["dense_values"]
+        targets.append(Target("Deep Fried AlexNet: fc6 and fc7 smaller by", round(ratio, 1), ">=", 100))
+    rows = []
+    for name, cells in PAPER.items():
+        net = "LeNet" if name == "lenet" else f"LeNet, Fastfood of {name} outputs"
+        rows.append(Row(f"MNIST, {net}", "% error", cells["error"], BOOK.value(name, "error"), cells.get("note", "")))
+        rows.append(Row(f"MNIST, {net}", "weights", cells["weights"], BOOK.value(name, "weights")))
+    rows.append(
+        Row("AlexNet hash network, CIFAR-10 at 64x64, Fastfood", "mAP", None, BOOK.value("alexnet-fastfood", "map"))
+    )
+    BOOK.publish({key: {**row, "source": RECALLED} for key, row in PAPER.items()}, targets, rows)
 
 
 STAGES = {"lenet": reference, "1024": partial(fried, 1024), "2048": partial(fried, 2048), "alexnet": alexnet}

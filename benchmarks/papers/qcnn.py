@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from cells import RECALLED, SEED, Book, Target, classifier, empty, mnist, run, test_error
+from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, run, test_error
 from hashpress.compress.layers.dense import densified
 from hashpress.compress.modelfile import save
 from hashpress.compress.passes.pq import ProductQuantize, layout
@@ -31,6 +31,7 @@ PAPER = {
     "3": {"original": 1.35, "ratio": 12.1, "error": 1.42, "error_corrected": 1.39},
     "5": {"original": 1.12, "ratio": 13.4, "error": 1.34, "error_corrected": 1.19},
 }
+WHY = {"net": "another network: Adam, 25 epochs, no choice on validation data", "kmeans": ""}
 MAX_POINTS = 0.07
 SEEDS = 5
 RELEASED_MIB = 12.60
@@ -141,17 +142,36 @@ def alexnet() -> None:
 
 
 def publish() -> None:
-    """Write the table and the figures that were asked for, once all their cells are there."""
-    if not BOOK.ready("3-corrected-half", "5-corrected-half", "alexnet"):
-        return
+    """Write the table and the figures that were asked for, as far as their cells are there."""
     found, targets = BOOK.found(), []
     for cell, ratio in (("3-corrected-half", 12.1), ("5-corrected-half", 13.4)):
-        targets.append(Target(f"Q-CNN {cell}: error increase, points", found[cell]["points"], "<=", MAX_POINTS))
-        targets.append(Target(f"Q-CNN {cell}: fp32 bytes over file bytes", found[cell]["file_ratio"], ">=", ratio))
-    away = abs(found["alexnet"]["released_layout_mib"] - RELEASED_MIB)
-    targets.append(Target("Q-CNN AlexNet: released layout off 12.60 MiB by, MiB", round(away, 3), "<=", 0.005))
-    targets.append(Target("Q-CNN AlexNet: our file smaller by", found["alexnet"]["smaller_by"], ">=", 0.15))
-    BOOK.publish({key: {**row, "source": RECALLED} for key, row in PAPER.items()}, targets)
+        if cell in found:
+            targets.append(Target(f"Q-CNN {cell}: error increase, points", found[cell]["points"], "<=", MAX_POINTS))
+            targets.append(Target(f"Q-CNN {cell}: fp32 bytes over file bytes", found[cell]["file_ratio"], ">=", ratio))
+    if "alexnet" in found:
+        away = abs(found["alexnet"]["released_layout_mib"] - RELEASED_MIB)
+        targets.append(Target("Q-CNN AlexNet: released layout off 12.60 MiB by, MiB", round(away, 3), "<=", 0.005))
+        targets.append(Target("Q-CNN AlexNet: our file smaller by", found["alexnet"]["smaller_by"], ">=", 0.15))
+    rows = []
+    for layers, cells in PAPER.items():
+        net = f"MNIST, {layers} layers"
+        rows += [
+            Row(
+                f"{net}, original", "% error", cells["original"], BOOK.value(f"{layers}-original", "error"), WHY["net"]
+            ),
+            Row(
+                f"{net}, the paper's count of bytes",
+                "x",
+                cells["ratio"],
+                BOOK.value(f"{layers}-kmeans", "papers_ratio"),
+            ),
+        ]
+        for name, key, why in (("kmeans", "error", WHY["kmeans"]), ("corrected", "error_corrected", "")):
+            more = round(cells[key] - cells["original"], 2)
+            rows.append(Row(f"{net}, {name}", "points more", more, BOOK.value(f"{layers}-{name}", "points"), why))
+    size = BOOK.value("alexnet", "released_layout_mib")
+    rows.append(Row("AlexNet, the released files", "MiB", RELEASED_MIB, size, source="sizes of the released files"))
+    BOOK.publish({key: {**row, "source": RECALLED} for key, row in PAPER.items()}, targets, rows)
 
 
 STAGES = {"3": partial(stage, 3), "5": partial(stage, 5), "decay": decay, "alexnet": alexnet}

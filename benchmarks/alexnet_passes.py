@@ -1,0 +1,128 @@
+"""Memory and time of every pass on AlexNet (57 million parameters), each in a process of its own, without fine-tuning.
+
+    HASHPRESS_DATA=DIR python benchmarks/alexnet_passes.py [PASS ...]
+
+A pass may take three times the bytes of the model's float32 parameters beside what the process held before the model was
+loaded (libraries and 400 images), and ten minutes on two cores. The model is loaded from a file, the result is written to
+one: both are counted. The network is untrained: neither time nor memory depends on the values much, except for ``merge``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+sys.path.insert(0, str(Path(__file__).parent))  # the other scripts of this folder
+
+import torch
+from hashpress.compress.modelfile import load, save
+from hashpress.compress.passes import PASSES
+from hashpress.core.data import Split, load_data
+from hashpress.core.model import HashModel
+from hashpress.hashnets.build import build, default_arch
+from results_io import Target, write_result
+
+WORK = Path(__file__).parent.parent / "runs" / "alexnet"
+SEED = 0
+MEMORY, SECONDS = 3.0, 600.0
+SETTINGS: dict[str, dict[str, Any]] = {
+    "prune": {"density": 0.11},
+    "share": {"bits": {"conv": 8, "dense": 5}},
+    "share-priced": {"bits": 5, "lam": 0.1, "scaled": True},
+    "share-outputs": {"bits": 5, "lam": 0.1, "scaled": True, "importance": "outputs"},
+    "cp": {"order": 3, "energy": 0.8},
+    "cp-tucker": {"order": 2, "energy": 0.9},
+    "lowrank": {"speedup": 2.0, "images": 200},
+    "merge": {"share": 0.3},
+    "narrow": {"ratio": 0.3},
+    "hashed": {"share": 0.125, "start": "trained"},
+    "fastfood": {},
+    "pq": {"samples": 400},
+    "int8": {"images": 64},
+    "int8-obs": {"images": 64, "rounding": "obs"},
+}
+
+
+def rss() -> int:
+    """Return the bytes that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def enlarged(split: Split) -> Split:
+    """Return the split with every pixel seven times as wide and high: 32 becomes 224."""
+    train = replace(split.train, pixels=split.train.pixels.repeat(7, axis=2).repeat(7, axis=3))
+    return replace(split, train=train)
+
+
+def one(name: str) -> dict[str, Any]:
+    """Run one pass here and return what it took."""
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    split = enlarged(load_data(f"cifar10:{os.environ['HASHPRESS_DATA']}/cifar10-jpeg.tar.xz?limit=400", protocol="B"))
+    item = PASSES[name.split("-", maxsplit=1)[0]](**SETTINGS[name])
+    before = rss()
+    began = time.perf_counter()
+    model = load(WORK / "alexnet.safetensors")
+    size = 4 * sum(value.numel() for value in model.net.parameters())
+    result = item(model, split, seed=SEED)
+    seconds = time.perf_counter() - began
+    save(result, WORK / f"{name}.safetensors")
+    whole = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    written = (WORK / f"{name}.safetensors").stat().st_size
+    (WORK / f"{name}.safetensors").unlink()
+    return {
+        "settings": SETTINGS[name],
+        "seconds": round(seconds, 1),
+        "seconds_with_file": round(whole, 1),
+        "held_before": before,
+        "peak": peak,
+        "model_bytes": size,
+        "times_the_model": round((peak - before) / size, 3),
+        "file_bytes": written,
+    }
+
+
+def start() -> None:
+    """Write the untrained network once."""
+    if not (WORK / "alexnet.safetensors").exists():
+        arch = default_arch("alexnet", 48)
+        save(HashModel(build(arch, seed=SEED).eval(), arch), WORK / "alexnet.safetensors")
+
+
+def main(chosen: list[str]) -> None:
+    """Run every pass that was asked for in a process of its own; write the result file once all are there."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    start()
+    for name in chosen or SETTINGS:
+        path = WORK / f"{name}.json"
+        if chosen or not path.exists():
+            done = subprocess.run([sys.executable, __file__, "--one", name], check=True, stdout=subprocess.PIPE)
+            path.write_bytes(done.stdout.splitlines()[-1])
+            print(name, path.read_text(), flush=True)
+    found = {name: json.loads(path.read_text()) for name in SETTINGS if (path := WORK / f"{name}.json").exists()}
+    if len(found) < len(SETTINGS):
+        return
+    targets = []
+    for name, cell in found.items():
+        targets.append(
+            Target(f"{name} on AlexNet, memory over the model's size", cell["times_the_model"], "<=", MEMORY)
+        )
+        targets.append(Target(f"{name} on AlexNet, seconds", cell["seconds_with_file"], "<=", SECONDS))
+    threads = int(os.environ["OMP_NUM_THREADS"])
+    print(write_result("alexnet_passes", found, targets, kind="measured", seed=SEED, threads=threads))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(one(sys.argv[2])))
+    else:
+        main(sys.argv[1:])

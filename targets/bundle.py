@@ -22,7 +22,7 @@ from ..core.errors import TargetError
 from ..core.files import sha256_file
 from .table import cpu_flags
 
-FORMAT = 1
+FORMAT = 2
 LIBRARY, MODEL, GOLDEN, MANIFEST = "lib.so", "model.safetensors", "golden.npz", "manifest.json"
 PARTS = (LIBRARY, MODEL, GOLDEN)
 ELF = {62: "x86_64", 183: "aarch64", 40: "armv7l", 3: "i386"}

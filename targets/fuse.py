@@ -1,4 +1,4 @@
-"""Fewer, larger nodes: biases, batch norms, sums and activation functions join the layer that computed their operand."""
+"""Fewer, larger nodes: biases, batch norms, multipliers, sums and activation functions join the layer that computed their operand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fuse(graph: Graph) -> Graph:
 
 def _host(graph: Graph, done: list[Node], node: Node) -> Node | None:
     """Return the finished node that can take ``node`` in."""
-    operands = node.inputs if node.chain and node.chain[0] in COMMUTATIVE else node.inputs[:1]
+    operands = node.inputs if node.chain and node.chain[0].name in COMMUTATIVE else node.inputs[:1]
     makers = [maker for name in operands for maker in done if maker.output == name]
     alone = [maker for maker in makers if len(graph.readers(maker.output)) == 1 and maker.output != graph.output]
     for maker in sorted(alone, key=lambda maker: maker.kind == "pointwise"):
@@ -39,9 +39,9 @@ def _joins(host: Node, node: Node) -> bool:
         return False
     if not node.parameters:
         return True
-    if host.kind not in ("conv", "dense") or host.chain or "gamma" in host.parameters:
+    if host.kind not in ("conv", "dense") or host.chain or {"gamma", "multiplier"} & set(host.parameters):
         return False
-    return "gamma" in node.parameters or "bias" not in host.parameters
+    return "bias" not in node.parameters or "bias" not in host.parameters
 
 
 def _joined(host: Node, node: Node) -> Node:

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 Shape = tuple[int, int, int]
 
 
+class Op(NamedTuple):
+    """One link of a chain: an operation by name, and the constants that it takes."""
+
+    name: str
+    numbers: tuple[float, ...] = ()
+
+
 @dataclass(frozen=True)
 class Node:
-    """One operation; ``parameters`` maps roles (weight, bias, gamma, beta, mean, variance) to state-dict names."""
+    """One operation; ``parameters`` maps roles (weight, bias, gamma, beta, mean, variance, multiplier) to state-dict names."""
 
     kind: str  # conv, dense, pool, pointwise, window
     name: str
@@ -24,7 +31,7 @@ class Node:
     shape: Shape  # of the output
     parameters: Mapping[str, str] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of the parameters, by role
-    chain: tuple[str, ...] = ()  # what follows on the value while it is in registers
+    chain: tuple[Op, ...] = ()  # what follows on the value while it is in registers
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def changed(self, **changes: Any) -> Node:

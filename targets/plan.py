@@ -105,14 +105,29 @@ def _labels(graph: Graph) -> list[str]:
 
 def _grids(graph: Graph, lanes: Lanes) -> dict[str, Grid]:
     """Blocked wherever vectors are loaded; borders as wide as the widest padding among the convolutions that read."""
-    grids = {}
+    grids: dict[str, Grid] = {}
+    planar = {graph.input} if _by_number(graph, graph.input) else set()
+    for node in graph.nodes:
+        if _keeps_layout(node) and node.inputs[0] in planar:
+            planar.add(node.output)
     for name, shape in [(graph.input, graph.input_shape), *((node.output, node.shape) for node in graph.nodes)]:
         paddings = [node.settings["padding"] for node in graph.nodes if node.kind == "conv" and node.inputs[0] == name]
         border = (max((p[0] for p in paddings), default=0), max((p[1] for p in paddings), default=0))
-        scalar = all(n.kind in ("conv", "dense") and name not in n.inputs[1:] for n in graph.readers(name))
-        planar = name == graph.input and scalar
-        grids[name] = Grid(*shape, 1 if planar else lanes.count, border)
+        grids[name] = Grid(*shape, 1 if name in planar else lanes.count, border)
     return grids
+
+
+def _by_number(graph: Graph, name: str) -> bool:
+    """Tell whether all readers take a value's numbers one at a time, so that it may stay as the image lies in memory."""
+    return all(
+        name not in node.inputs[1:]
+        and (node.kind in ("conv", "dense") or (_keeps_layout(node) and _by_number(graph, node.output)))
+        for node in graph.readers(name)
+    )
+
+
+def _keeps_layout(node: Node) -> bool:
+    return node.kind == "pointwise" and len(node.inputs) == 1 and not node.parameters
 
 
 def _kernel(node: Node, grids: dict[str, Grid], lanes: Lanes) -> Any:
@@ -120,28 +135,27 @@ def _kernel(node: Node, grids: dict[str, Grid], lanes: Lanes) -> Any:
     epilogue = Epilogue(node.chain, tuple(grids[name] for name in node.inputs[1:]))
     settings = dict(node.settings)
     norm = Norm(settings.pop("epsilon")) if "gamma" in node.parameters else None
+    common: dict[str, Any] = {"norm": norm, "epilogue": epilogue, "multiplied": "multiplier" in node.parameters}
     if node.kind == "conv":
-        return _conv(source, target, settings, norm, epilogue, lanes)
+        return _conv(source, target, settings, common, lanes)
     if node.kind == "dense":
-        return Dense(source, target, norm, epilogue)
+        return Dense(source, target, **common)
     if node.kind == "pool":
         return Pool(source, target, epilogue=epilogue, **settings)
     if node.kind == "pointwise":
-        return Pointwise(source, target, bool(node.parameters), norm, epilogue)
+        return Pointwise(source, target, bool(node.parameters), **common)
     if node.kind == "window":
         return Window(source, target, settings["offset"], settings["step"])
     raise TargetError(f"{node.name}: no kernel for {node.kind}")
 
 
-def _conv(
-    source: Grid, target: Grid, settings: dict[str, Any], norm: Norm | None, epilogue: Epilogue, lanes: Lanes
-) -> Any:
+def _conv(source: Grid, target: Grid, settings: dict[str, Any], common: dict[str, Any], lanes: Lanes) -> Any:
     groups = settings["groups"]
     whole = all(grid.channels // groups % grid.block == 0 for grid in (source, target))
     if groups > 1 and not whole:
-        return GroupedConv(source, target, norm=norm, epilogue=epilogue, **settings)
+        return GroupedConv(source, target, **common, **settings)
     tile = choose_tile(target.height, target.width, target.blocks // groups, lanes.registers)
-    return Conv(source, target, norm=norm, epilogue=epilogue, tile=tile, **settings)
+    return Conv(source, target, tile=tile, **common, **settings)
 
 
 def _place(steps: list[Step], grids: dict[str, Grid]) -> tuple[dict[str, int], int]:

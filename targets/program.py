@@ -2,7 +2,7 @@
 
 ``run(image, outputs, workspace, parameters, first, last)`` computes the steps ``first <= k < last``: the whole network is
 one call without any interpreter, and timing a single layer is the same call with a shorter range.
-``pack(step, weight, bias, gamma, beta, mean, variance, parameters)`` writes the weights of one step, as the model file has
+``pack(step, weight, bias, gamma, beta, mean, variance, multiplier, parameters)`` writes the weights of one step, as the model file has
 them, in the order in which its kernel streams them; it runs once for every step, when a bundle is opened. Tensors that
 a step does not have may be anything.
 """
@@ -20,7 +20,7 @@ from .legalize.lanes import FLOAT, Lanes
 from .legalize.packing import affine_function, interleave_function
 from .plan import IMAGE, OUTPUTS, Plan, Step
 
-ROLES = ("weight", "bias", "gamma", "beta", "mean", "variance")
+ROLES = ("weight", "bias", "gamma", "beta", "mean", "variance", "multiplier")
 
 
 def generate(plan: Plan, lanes: Lanes) -> IRModule:
@@ -101,7 +101,7 @@ def _pack(plan: Plan, interleave: GlobalVar, affine: GlobalVar) -> Any:
             with tir.If(chosen == number), tir.Then():
                 out = parameters.access_ptr("w", offset=step.offset)
                 reads = [tensors[role].access_ptr("r") for role in ROLES[1:]]
-                flags = [int("bias" in roles), int(packing.norm is not None)]
+                flags = [int("bias" in roles), int(packing.norm is not None), int(packing.multiplied)]
                 sizes = _ints(packing.shifts, packing.channels, packing.padded, *flags)
                 epsilon = tir.float32(packing.norm.epsilon if packing.norm else 0.0)
                 tir.evaluate(Call(affine, [*reads, out, *sizes, epsilon]))

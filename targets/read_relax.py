@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tvm import relax
+from tvm.ir import Constant
 
 from ..core.errors import TargetError
-from .graph import Graph, Node, Shape
+from .graph import Graph, Node, Op, Shape
 from .lower import Lowered
 
 UNARY = {"relax.nn.relu": "relu", "relax.tanh": "tanh", "relax.sigmoid": "sigmoid", "relax.nn.relu6": "relu6",
-         "relax.sqrt": "sqrt", "relax.exp": "exp", "relax.abs": "abs", "relax.negative": "negative"}  # fmt: skip
+         "relax.sqrt": "sqrt", "relax.exp": "exp", "relax.abs": "abs", "relax.negative": "negative", "relax.round": "round"}  # fmt: skip
 BINARY = {"relax.add": "add", "relax.subtract": "subtract", "relax.multiply": "multiply"}
+ROLES = {"add": "bias", "multiply": "multiplier"}  # of a parameter with one number for each channel
 SAME = {"relax.nn.dropout", "relax.reshape", "relax.flatten", "relax.squeeze", "relax.expand_dims"}
 
 
@@ -86,6 +88,7 @@ def read(lowered: Lowered) -> Graph:
     image = main.params[0]
     channels_first = _shape(image)[1:]
     reader.env[image] = Value("input", _chw(channels_first))
+    reader.written["input"] = _chw(channels_first)
     for parameter in main.params[1:]:
         reader.env[parameter] = Parameter(lowered.names[parameter.name], _shape(parameter))
     for block in main.body.blocks:
@@ -175,18 +178,34 @@ def _norm(reader: Reader, call: Any, var: Any) -> Value:  # noqa: ARG001 - a tup
 def _unary(reader: Reader, call: Any, _: Any) -> Value:
     x = reader.value(call.args[0])
     name = UNARY[call.op.name]
-    return reader.emit("pointwise", x, x.shape, chain=(name,), label=name)
+    return reader.emit("pointwise", x, x.shape, chain=(Op(name),), label=name)
+
+
+def _clip(reader: Reader, call: Any, _: Any) -> Value:
+    x, *limits = call.args
+    return _constant(reader, reader.value(x), Op("clamp", tuple(_number(limit) for limit in limits)))
+
+
+def _constant(reader: Reader, x: Value, op: Op) -> Value:
+    return reader.emit("pointwise", x, x.shape, chain=(op,), label=op.name)
 
 
 def _binary(reader: Reader, call: Any, _: Any) -> Value:
     name = BINARY[call.op.name]
-    one, other = reader.value(call.args[0]), reader.value(call.args[1])
-    if isinstance(one, Parameter) and name == "add":
+    one: Any
+    other: Any
+    one, other = (_number(arg) if _is_number(arg) else reader.value(arg) for arg in call.args)
+    if not isinstance(one, Value) and name in ROLES:
         one, other = other, one
-    if isinstance(other, Parameter) and name == "add" and math.prod(other.shape) == one.shape[0]:
-        return reader.emit("pointwise", one, one.shape, parameters={"bias": other})
+    if isinstance(one, float):
+        return _constant(reader, _constant(reader, other, Op("negative")), Op("shift", (one,)))
+    if isinstance(other, float):
+        scales = name == "multiply"
+        return _constant(reader, one, Op("scale" if scales else "shift", (-other if name == "subtract" else other,)))
+    if isinstance(other, Parameter) and name in ROLES and math.prod(other.shape) == one.shape[0]:
+        return reader.emit("pointwise", one, one.shape, parameters={ROLES[name]: other})
     if isinstance(other, Value) and isinstance(one, Value) and one.shape == other.shape:
-        return reader.emit("pointwise", one, one.shape, chain=(name,), label=name, others=(other.name,))
+        return reader.emit("pointwise", one, one.shape, chain=(Op(name),), label=name, others=(other.name,))
     raise TargetError(f"no kernel for {name} of shapes {one.shape} and {other.shape}")
 
 
@@ -244,6 +263,15 @@ def _ints(values: Any) -> tuple[int, ...]:
     return tuple(int(value) for value in values)
 
 
+def _is_number(expr: Any) -> bool:
+    return isinstance(expr, Constant) and not _shape(expr)
+
+
+def _number(expr: Any) -> float:
+    """Return a constant of shape (), or a number among an operator's arguments."""
+    return float(expr.value.numpy() if hasattr(expr.value, "numpy") else expr.value)
+
+
 def _tuple(expr: Any) -> list[int]:
     fields = expr.fields if hasattr(expr, "fields") else expr.values
     return [int(getattr(item, "value", item)) for item in fields]
@@ -260,6 +288,7 @@ READERS: dict[str, Callable[[Reader, Any, Any], Any]] = {
     "relax.mean": _mean,
     "relax.strided_slice": _slice,
     "relax.nn.pad": _pad,
+    "relax.clip": _clip,
     **dict.fromkeys(SAME, _same),
     **dict.fromkeys(UNARY, _unary),
     **dict.fromkeys(BINARY, _binary),

@@ -21,7 +21,15 @@ from .bundle import GOLDEN, LIBRARY, MODEL, check_machine, open_bundle
 from .ffi import aligned, load_library, tensor
 
 MARGIN = 1e-4  # a bit whose output is nearer to zero may differ between machines
-ROLES = ("weight", "bias", "gamma", "beta", "mean", "variance")  # the tensors of a step, as the library takes them
+ROLES = (
+    "weight",
+    "bias",
+    "gamma",
+    "beta",
+    "mean",
+    "variance",
+    "multiplier",
+)  # a step's tensors, as the library takes them
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def test_damaged_files_are_refused(copy, name, damage, words):
     assert name in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 2}', '{"format": 1}'])
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 1}', '{"format": 2}'])
 def test_damaged_manifests_are_refused(copy, text):
     (copy / "manifest.json").write_text(text)
     with pytest.raises(TargetError, match=r"manifest\.json"):

@@ -188,7 +188,7 @@ class FloatConv2d(nn.Conv2d):
     def forward(self, images: Tensor) -> Tensor:
         """Return (N, O, H', W')."""
         q = quantise(images, self.how.scale, self.how.zero, self.how.high)
-        return rescale(super().forward(q), self.multiplier, self.how.step)
+        return rescale(_kept_whole(super().forward(q)), self.multiplier, self.how.step)
 
 
 class FloatLinear(nn.Linear):
@@ -200,7 +200,12 @@ class FloatLinear(nn.Linear):
     def forward(self, features: Tensor) -> Tensor:
         """Return (N, O)."""
         q = quantise(features, self.how.scale, self.how.zero, self.how.high)
-        return rescale(super().forward(q), self.multiplier, self.how.step)
+        return rescale(_kept_whole(super().forward(q)), self.multiplier, self.how.step)
+
+
+def _kept_whole(acc: Tensor) -> Tensor:
+    """Return ``acc``; for ONNX with a rounding that changes nothing, without which runtimes scale the weights instead."""
+    return torch.round(acc) if torch.onnx.is_in_onnx_export() else acc
 
 
 def _own(layer: Any, outputs: int, how: Quantized) -> None:

@@ -59,6 +59,7 @@ class Conv:
     norm: Norm | None
     epilogue: Epilogue
     tile: Tile
+    multiplied: bool = False
 
     @property
     def inputs(self) -> tuple[Grid, ...]:
@@ -85,7 +86,7 @@ class Conv:
             for first, count, vectors, _ in self._bands()
         )
         inputs = self.source.channels // self.groups
-        return Packing(channels, self.target.blocks * size, inputs, self.taps, pieces, self.norm)
+        return Packing(channels, self.target.blocks * size, inputs, self.taps, pieces, self.norm, self.multiplied)
 
     @property
     def macs(self) -> int:
@@ -121,7 +122,7 @@ class Conv:
                             tile = Tile(rows, columns, vectors)
                             turn = (row // self.tile.rows + i) * across + column // self.tile.columns + j
                             self._reduce(lanes, tile, (block, base, *corner, turn), sources[0], weights, sums)
-                            self._finish(lanes, tile, (block, *corner), sources[1:], sums, target)
+                            self._finish(lanes, tile, (block, *corner), sources[1:], sums, (weights, target))
 
     def _reduce(self, lanes: Lanes, tile: Tile, place: tuple[Expr, ...], x: Any, w: Any, sums: Any) -> None:
         block, base, row, column, turn = place
@@ -163,16 +164,17 @@ class Conv:
         lanes.prefetch(weights, band + tap + turn * share, share)
 
     def _finish(
-        self, lanes: Lanes, tile: Tile, place: tuple[Expr, ...], others: Sequence[Any], sums: Any, y: Any
+        self, lanes: Lanes, tile: Tile, place: tuple[Expr, ...], others: Sequence[Any], sums: Any, memory: Any
     ) -> None:
-        block, row, column = place
+        (block, row, column), (weights, y) = place, memory
         for v in range(tile.vectors):
             for p in range(tile.rows * tile.columns):
                 pixel = (block + v, row + p // tile.columns, column + p % tile.columns)
                 spot = (p * tile.vectors + v) * lanes.count
 
                 def store(at: Any, splat: Any, pixel: Any = pixel, spot: int = spot) -> None:
-                    value = self.epilogue.apply(sums[at(spot)], pixel, others, at, splat)
+                    value = self.packing.complete(sums[at(spot)], weights, pixel[0] * lanes.count, at)
+                    value = self.epilogue.apply(value, pixel, others, at, splat)
                     tir.buffer_store(y, value, [at(self.target.at(*pixel))])
 
                 lanes.each(store)

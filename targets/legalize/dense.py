@@ -28,6 +28,7 @@ class Dense:
     target: Grid
     norm: Norm | None
     epilogue: Epilogue
+    multiplied: bool = False
     vectors: int = 8  # sums in flight: enough to hide the latency of a multiply-add on two units
 
     @property
@@ -49,7 +50,9 @@ class Dense:
             Interleave(first * size, bands, source.blocks, area, source.block, vectors * size)
             for first, bands, vectors in self._bands()
         )
-        return Packing(self.target.channels, self.target.size, source.channels, self.taps, pieces, self.norm)
+        return Packing(
+            self.target.channels, self.target.size, source.channels, self.taps, pieces, self.norm, self.multiplied
+        )
 
     @property
     def macs(self) -> int:
@@ -91,18 +94,25 @@ class Dense:
                                         lanes, sums, (s * vectors + v) * count, pixel, weights, place + v * count
                                     )
                 for v in range(vectors):
-                    self._finish(lanes, (block, v), (vectors, split), sources[1:], sums, target)
+                    self._finish(lanes, (block, v), (vectors, split), sources[1:], sums, (weights, target))
 
     def _finish(
-        self, lanes: Lanes, place: tuple[Any, int], parts: tuple[int, int], others: Sequence[Any], sums: Any, y: Any
+        self,
+        lanes: Lanes,
+        place: tuple[Any, int],
+        parts: tuple[int, int],
+        others: Sequence[Any],
+        sums: Any,
+        memory: Any,
     ) -> None:
-        (block, v), (vectors, split) = place, parts
+        (block, v), (vectors, split), (weights, y) = place, parts, memory
 
         def store(at: Any, splat: Any) -> None:
             value = sums[at(v * lanes.count)]
             for s in range(1, split):
                 value = value + sums[at((s * vectors + v) * lanes.count)]
             pixel = (block + v, 0, 0)
+            value = self.packing.complete(value, weights, (block + v) * lanes.count, at)
             value = self.epilogue.apply(value, pixel, others, at, splat)
             tir.buffer_store(y, value, [at(self.target.at(*pixel))])
 

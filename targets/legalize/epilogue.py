@@ -9,21 +9,24 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script.builder import ir as tir
 
+from ..graph import Op
 from ..grids import Grid
 from .lanes import Index
 
-UNARY: dict[str, Callable[[Any, Index], Any]] = {
-    "relu": lambda value, splat: tir.max(value, splat(tir.float32(0))),
-    "relu6": lambda value, splat: tir.min(tir.max(value, splat(tir.float32(0))), splat(tir.float32(6))),
-    "leaky_relu": lambda value, splat: tir.max(value, value * splat(tir.float32(0.01))),
+UNARY: dict[str, Callable[..., Any]] = {  # of a value, a function that broadcasts, and the operation's constants
+    "relu": lambda value, splat: tir.max(value, splat(0)),
+    "relu6": lambda value, splat: tir.min(tir.max(value, splat(0)), splat(6)),
+    "leaky_relu": lambda value, splat: tir.max(value, value * splat(0.01)),
     "tanh": lambda value, splat: tirx.tanh(value),  # noqa: ARG005
-    "sigmoid": lambda value, splat: (
-        splat(tir.float32(1)) / (splat(tir.float32(1)) + tirx.exp(splat(tir.float32(0)) - value))
-    ),
+    "sigmoid": lambda value, splat: splat(1) / (splat(1) + tirx.exp(splat(0) - value)),
     "sqrt": lambda value, splat: tirx.sqrt(value),  # noqa: ARG005
     "exp": lambda value, splat: tirx.exp(value),  # noqa: ARG005
     "abs": lambda value, splat: tirx.abs(value),  # noqa: ARG005
-    "negative": lambda value, splat: splat(tir.float32(0)) - value,
+    "round": lambda value, splat: tirx.nearbyint(value),  # noqa: ARG005 - ties to even
+    "scale": lambda value, splat, factor: value * splat(factor),
+    "shift": lambda value, splat, summand: value + splat(summand),
+    "clamp": lambda value, splat, low, high: tir.min(tir.max(value, splat(low)), splat(high)),
+    "negative": lambda value, splat: splat(0) - value,
 }
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda value, other: value + other,
@@ -34,17 +37,17 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Epilogue:
-    """A chain of operations by name; each binary one takes the next of ``others``, activations of the same shape."""
+    """A chain of operations; each binary one takes the next of ``others``, activations of the same shape."""
 
-    chain: tuple[str, ...] = ()
+    chain: tuple[Op, ...] = ()
     others: tuple[Grid, ...] = ()
 
     def apply(self, value: Any, place: tuple[Any, Any, Any], others: Sequence[Any], at: Index, splat: Index) -> Any:
         """Return the expression of ``value`` after the chain, at channel block, row and column ``place``."""
         pending = list(zip(self.others, others, strict=True))
-        for name in self.chain:
+        for name, numbers in self.chain:
             if name in UNARY:
-                value = UNARY[name](value, splat)
+                value = UNARY[name](value, splat, *numbers)
             else:
                 grid, buffer = pending.pop(0)
                 value = BINARY[name](value, buffer[at(grid.at(*place))])

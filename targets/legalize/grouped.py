@@ -27,6 +27,7 @@ class GroupedConv:
     groups: int
     norm: Norm | None
     epilogue: Epilogue
+    multiplied: bool = False
 
     @property
     def inputs(self) -> tuple[Grid, ...]:
@@ -48,7 +49,8 @@ class GroupedConv:
         """How its parameters lie in memory: ``[block][tap][lane]``."""
         inputs, area, size = self.source.channels // self.groups, self.kernel[0] * self.kernel[1], self.target.block
         pieces = (Interleave(0, self.target.blocks, inputs, area, 1, size),)
-        return Packing(self.target.channels, self.target.blocks * size, inputs, self.taps, pieces, self.norm)
+        padded = self.target.blocks * size
+        return Packing(self.target.channels, padded, inputs, self.taps, pieces, self.norm, self.multiplied)
 
     @property
     def macs(self) -> int:
@@ -72,7 +74,8 @@ class GroupedConv:
             reduce(lanes, (b, h, w), sources[0], weights, sums)
 
             def store(at: Any, splat: Any) -> None:
-                value = self.epilogue.apply(sums[at(0)], (b, h, w), sources[1:], at, splat)
+                value = self.packing.complete(sums[at(0)], weights, b * lanes.count, at)
+                value = self.epilogue.apply(value, (b, h, w), sources[1:], at, splat)
                 tir.buffer_store(target, value, [at(self.target.at(b, h, w))])
 
             lanes.each(store)

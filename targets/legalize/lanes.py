@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tvm import tirx
 from tvm.tirx.script.builder import ir as tir
 
@@ -29,12 +30,26 @@ class Lanes:
         """
         count = self.count if count is None else count
         if count == 1:
-            body(lambda base: base, lambda value: value)
+            body(lambda base: base, self.number)
         elif self.vectors and count & (count - 1) == 0:
-            body(lambda base: tir.ramp(base, 1, count), lambda value: tir.broadcast(value, count))
+            body(lambda base: tir.ramp(base, 1, count), lambda value: tir.broadcast(self.number(value), count))
         else:
             with tir.serial(0, count) as lane:
-                body(lambda base: base + lane, lambda value: value)
+                body(lambda base: base + lane, self.number)
+
+    def number(self, value: Any) -> Any:
+        """Return an expression as it is, and a Python number as the float32 constant that the target computes with.
+
+        TVM writes C constants with seven digits, which is not every number: the rest is added by the C compiler. The
+        call, which compilers compute, keeps TVM from adding it first.
+        """
+        if not isinstance(value, float | int):
+            return value
+        exact = np.float32(value)
+        written = np.float32(f"{exact:e}")
+        if self.vectors or written == exact:
+            return tir.float32(float(exact))
+        return tirx.ldexp(tir.float32(float(written)), tir.int32(0)) + tir.float32(float(exact - written))
 
     def sums(self, size: int) -> Any:
         """Return a small buffer that the compiler keeps in registers."""

@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as tir
 
-from .lanes import FLOAT
+from .lanes import FLOAT, Index
 
 MOST = 1 << 30  # floats of one tensor: what 32-bit indices reach
 
@@ -47,7 +47,11 @@ class Interleave:
 
 @dataclass(frozen=True)
 class Packing:
-    """The packed parameters of one layer: weights in pieces, then a shift and a scale for each of ``padded`` channels."""
+    """The packed parameters of one layer: weights in pieces, then a shift and a scale for each of ``padded`` channels.
+
+    Scales are multiplied into the weights. Where sums must stay as they are until they are complete, ``multiplied``
+    layers have a third number for each channel, which the kernel multiplies with what it summed up.
+    """
 
     channels: int
     padded: int
@@ -55,6 +59,7 @@ class Packing:
     taps: int = 0  # floats of one output's packed weights
     pieces: tuple[Interleave, ...] = ()
     norm: Norm | None = None
+    multiplied: bool = False
 
     @property
     def shifts(self) -> int:
@@ -69,7 +74,16 @@ class Packing:
     @property
     def size(self) -> int:
         """Floats."""
+        return self.factors + self.padded * self.multiplied
+
+    @property
+    def factors(self) -> int:
+        """Where the multipliers begin, in floats."""
         return self.scales + self.padded
+
+    def complete(self, total: Any, weights: Any, channel: Any, at: Index) -> Any:
+        """Return the sums of the channels from ``channel`` on, multiplied where the layer asks for it."""
+        return total * weights[at(self.factors + channel)] if self.multiplied else total
 
 
 def interleave_function() -> Any:
@@ -99,14 +113,14 @@ def interleave_function() -> Any:
 
 
 def affine_function() -> Any:
-    """Return ``affine(bias, gamma, beta, mean, variance, parameters, ...)``, which writes shifts and scales."""
+    """Return ``affine(bias, ..., multiplier, parameters, ...)``, which writes shifts, scales and multipliers."""
     with IRBuilder() as builder, tir.prim_func(private=True, s_tir=True):
         tir.func_name("affine")
-        tensors = ("bias", "gamma", "beta", "mean", "variance", "packed")
-        names = ("shifts", "channels", "padded", "has_bias", "has_norm")
+        tensors = ("bias", "gamma", "beta", "mean", "variance", "multiplier", "packed")
+        names = ("shifts", "channels", "padded", "has_bias", "has_norm", "multiplied")
         buffers, sizes, (epsilon,) = _arguments(tensors, names, (tir.float32(),))
-        bias, gamma, beta, mean, variance, packed = buffers
-        shifts, channels, padded, has_bias, has_norm = sizes
+        bias, gamma, beta, mean, variance, multiplier, packed = buffers
+        shifts, channels, padded, has_bias, has_norm, multiplied = sizes
         with tir.serial(0, padded) as channel:
             shift, scale = shifts + channel, shifts + padded + channel
             tir.buffer_store(packed, tir.float32(0), [shift])
@@ -116,6 +130,9 @@ def affine_function() -> Any:
             with tir.If((channel < channels) & (has_norm > 0)), tir.Then():
                 tir.buffer_store(packed, gamma[channel] / tirx.sqrt(variance[channel] + epsilon), [scale])
                 tir.buffer_store(packed, (packed[shift] - mean[channel]) * packed[scale] + beta[channel], [shift])
+            with tir.If(multiplied > 0), tir.Then():
+                factor = tir.if_then_else(channel < channels, multiplier[channel], tir.float32(0))
+                tir.buffer_store(packed, factor, [scale + padded])
     return builder.get()
 
 

@@ -16,13 +16,14 @@ from .packing import Norm, Packing
 
 @dataclass(frozen=True)
 class Pointwise:
-    """``epilogue(x)``, or ``epilogue(scale * x + shift)`` with the values of a batch norm or a bias."""
+    """``epilogue(x)``, or ``epilogue(scale * x + shift)`` with the values of a batch norm, a bias or a multiplier."""
 
     source: Grid
     target: Grid
     affine: bool
     norm: Norm | None
     epilogue: Epilogue
+    multiplied: bool = False
     macs: int = 0
 
     @property
@@ -34,7 +35,9 @@ class Pointwise:
     def packing(self) -> Packing | None:
         """How its scales and shifts lie in memory."""
         padded = self.target.blocks * self.target.block
-        return Packing(self.target.channels, padded, norm=self.norm) if self.affine else None
+        return (
+            Packing(self.target.channels, padded, norm=self.norm, multiplied=self.multiplied) if self.affine else None
+        )
 
     def body(self, lanes: Lanes, sources: Sequence[Any], weights: Any, target: Any) -> None:
         """Emit the loops."""
@@ -48,6 +51,7 @@ class Pointwise:
                 if packing is not None:
                     channel = b * self.target.block
                     value = value * weights[at(packing.scales + channel)] + weights[at(packing.shifts + channel)]
+                    value = packing.complete(value, weights, channel, at)
                 value = self.epilogue.apply(value, (b, h, w), sources[1:], at, splat)
                 tir.buffer_store(target, value, [at(self.target.at(b, h, w))])
 

@@ -82,8 +82,7 @@ class Pool:
         def store(at: Any, splat: Any) -> None:
             value = sums[at(0)]
             if self.kind == "avg":
-                share = tir.float32(1 / (self.kernel[0] * self.kernel[1])) if inside else self._share(top, left)
-                value = value * splat(share)
+                value = value / splat(self.kernel[0] * self.kernel[1] if inside else self._counted(top, left))
             value = self.epilogue.apply(value, place, sources[1:], at, splat)
             tir.buffer_store(y, value, [at(self.target.at(*place))])
 
@@ -96,12 +95,12 @@ class Pool:
 
         lanes.each(step)
 
-    def _share(self, top: Any, left: Any) -> Any:
-        """Return one over the number of pixels that a window at an edge counts."""
+    def _counted(self, top: Any, left: Any) -> Any:
+        """Return the number of pixels that a window at an edge counts."""
         sides = []
         for axis, start in enumerate((top, left)):
             size, pad = self.source.shape[1 + axis], self.padding[axis]
             low, high = (-pad, size + pad) if self.count_padding else (0, size)
             end = tir.min(start + self.kernel[axis], high)
             sides.append(end - (start if self.count_padding else tir.max(start, low)))
-        return tir.float32(1) / tir.cast(sides[0] * sides[1], FLOAT)
+        return tir.cast(sides[0] * sides[1], FLOAT)

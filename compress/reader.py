@@ -138,6 +138,18 @@ DENSE = {
 }
 
 
+def decoded_layers(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return the layers whose weights :func:`read_dense` decodes, each with its form: ``shared``, ``pruned+shared``."""
+    found: dict[str, list[str]] = {}
+    for edit in manifest["edits"]:
+        if isinstance(edit, dict) and edit.get("kind") == "pruned":
+            found |= {str(layer): ["pruned"] for layer in edit["layers"]}
+    for edit in formed_layers(manifest):
+        if edit["kind"] in DENSE:
+            found[edit["layer"]] = [*found.get(edit["layer"], []), edit["kind"]]
+    return {layer: "+".join(kinds) for layer, kinds in found.items()}
+
+
 def _with_weight(tensors: dict[str, np.ndarray], edit: Mapping[str, Any], length: int) -> dict[str, np.ndarray]:
     layer = edit["layer"]
     prefix = f"{layer}.form."

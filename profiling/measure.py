@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compress.reader import read_manifest
+from ..compress.reader import decoded_layers, read_manifest
 from ..targets.runtime import Runtime
 from . import machine
 from .clock import measure
@@ -58,6 +58,7 @@ def profile(
         versions=machine.versions(),
         quality=dict(quality or {}),
         history=tuple(model["history"]),
+        decoded=decoded_layers(model),
     )
 
 

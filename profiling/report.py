@@ -18,7 +18,7 @@ from ..core.files import atomic_write
 from ..core.units import format_bytes, format_ms
 from .metrics import KINDS, METRICS
 
-FORMAT = 1
+FORMAT = 2
 GROUPS = ("values", "codebooks", "biases", "metadata", "tables", "library", "manifest", "golden", "other")
 UNITS = ("ms", "B", "share", "count", "cycles")
 
@@ -94,6 +94,9 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     quality: Mapping[str, Any] = field(default_factory=dict)  # an evaluation's JSON, for curves
     history: tuple[Mapping[str, Any], ...] = ()  # provenance of the model, one entry a step
+    decoded: Mapping[str, str] = field(
+        default_factory=dict
+    )  # layer -> the form that became dense when the file was read
 
     def __post_init__(self) -> None:
         for name, figure in self.figures.items():
@@ -119,6 +122,7 @@ class Report:
             "versions": dict(self.versions),
             "quality": dict(self.quality),
             "history": [dict(step) for step in self.history],
+            "decoded": dict(self.decoded),
         }
 
     @classmethod
@@ -148,7 +152,15 @@ class Report:
             value["versions"],
             value["quality"],
             tuple(value["history"]),
+            _checked(value["decoded"], dict.fromkeys(value["decoded"], str), "decoded layers"),
         )
+
+    def decodings(self) -> list[str]:
+        """Return one line for each form that has no kernel of its own: ``pruned+shared: encoder.fc1, head``."""
+        return [
+            f"{form}: {', '.join(layer for layer, other in self.decoded.items() if other == form)}"
+            for form in dict.fromkeys(self.decoded.values())
+        ]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the report as JSON, whole or not at all."""
@@ -159,6 +171,7 @@ class Report:
     def __str__(self) -> str:
         lines = [f"{self.name} for {self.target} on {self.device}"]
         lines += [f"  {name:<28} {figure!s:>12}  {figure.kind}" for name, figure in self.figures.items()]
+        lines += [f"  decoded to dense when loaded: {about}" for about in self.decodings()]
         return "\n".join([*lines, *(f"  noisy: {reason}" for reason in self.noise)])
 
 
@@ -192,6 +205,7 @@ _SHAPE = {
     "versions": dict,
     "quality": dict,
     "history": list,
+    "decoded": dict,
 }
 
 

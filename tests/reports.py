@@ -80,6 +80,7 @@ def report(name="small.bundle", file=1200, p50=1.5, map_=0.9, **others):
         "versions": {"python": "3.11"},
         "quality": quality(map_),
         "history": history,
+        "decoded": {"encoder.conv1": "pruned+shared", "encoder.fc1": "int8", "head": "pruned+shared"},
     }
     return Report(name, **(values | others))
 

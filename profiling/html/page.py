@@ -164,6 +164,7 @@ def _filled(report: Report) -> dict[str, Any]:
         **report.to_json(),
         "machine": {"cpu": None, **report.machine},
         "history": [empty | dict(step) for step in report.history],
+        "decodings": report.decodings(),
     }
 
 

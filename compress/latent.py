@@ -1,10 +1,13 @@
 """Weights that are trained while they are shared: the forward pass sees the codebook, the gradient passes straight through.
 
-Between epochs the codebook is fitted anew to where the weights have moved, with the same price on bits. (Straight-through
-estimator: Bengio et al. 2013, arXiv:1308.3432; a price on bits in training: Chou, Lookabaugh & Gray 1989 and DeepCABAC.)
+The centres stay while weights move; between epochs the borders are drawn anew, so that the bits cost what they should.
+(Straight-through estimator: Bengio et al. 2013, arXiv:1308.3432; a price on bits in training: Chou, Lookabaugh & Gray
+1989 and DeepCABAC.)
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,6 +16,9 @@ from torch.nn.utils import parametrize
 
 from . import clusters
 
+WIDEST = 100.0  # a price is looked for within this factor
+ROUNDS = 30  # of counting symbols and drawing borders
+
 
 class Latent(nn.Module):
     """The parametrization of one weight: factors (O, 1, ...), sorted centres (K,) and the borders (K - 1,) between them."""
@@ -20,15 +26,19 @@ class Latent(nn.Module):
     scale: Tensor
     centres: Tensor
     borders: Tensor
+    epochs: Tensor
 
     def __init__(self, weight: Tensor, scale: np.ndarray | None, entries: int, moved: float, price: float) -> None:
         super().__init__()
         factors = np.ones(len(weight)) if scale is None else scale
         self.register_buffer("scale", torch.from_numpy(factors).float().view(-1, *[1] * (weight.ndim - 1)))
-        self.register_buffer("centres", torch.zeros(entries + 2))
-        self.register_buffer("borders", torch.full((entries + 1,), torch.inf))
-        self._entries, self._moved, self._price = entries, moved, price
-        self.refit(weight)
+        self._moved = moved
+        values = self._values(weight)
+        found, _ = clusters.priced(values, np.full(len(values), moved), entries, price)
+        self.register_buffer("centres", torch.from_numpy(np.sort(found)).float())
+        self.register_buffer("borders", torch.zeros(len(found) - 1))
+        self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))  # seen in training, kept with its state
+        self.reprice(weight, price)
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the shared values, with the gradient of ``weight``."""
@@ -40,22 +50,24 @@ class Latent(nn.Module):
         return torch.bucketize((weight.detach() / self.scale).contiguous(), self.borders)
 
     @torch.no_grad()
-    def refit(self, weight: Tensor) -> None:
-        """Fit centres and borders to ``weight``."""
-        values = (weight / self.scale).double().numpy().reshape(-1)
-        weights = np.full(len(values), self._moved)
-        centres, indices = clusters.priced(values, weights, self._entries, self._price)
-        bits = -np.log2(np.maximum(np.bincount(indices, minlength=len(centres)), 0.5) / len(values))
-        order = np.argsort(centres, kind="stable")
-        sorted_centres, sorted_bits = centres[order], bits[order]
-        gaps = np.diff(sorted_centres)
-        borders = (sorted_centres[1:] + sorted_centres[:-1]) / 2
-        borders += self._price * np.diff(sorted_bits) / (2 * self._moved * np.maximum(gaps, 1e-12))
-        borders = np.maximum.accumulate(borders)
-        self.centres.fill_(float(sorted_centres[-1]))
-        self.centres[: len(sorted_centres)] = torch.from_numpy(sorted_centres).float()
-        self.borders.fill_(torch.inf)
-        self.borders[: len(borders)] = torch.from_numpy(borders).float()
+    def reprice(self, weight: Tensor, price: float) -> float:
+        """Draw the borders for ``weight`` at ``price`` a bit and return the bits of an ideal coder."""
+        values, centres = np.sort(self._values(weight)), self.centres.double().numpy()
+        middles, gaps = (centres[1:] + centres[:-1]) / 2, np.maximum(np.diff(centres), 1e-12)
+        borders, bits = middles, 0.0
+        for _ in range(ROUNDS):
+            counts = np.diff(np.searchsorted(values, borders), prepend=0, append=len(values))
+            lengths = -np.log2(np.maximum(counts, 0.5) / len(values))
+            bits = float((counts * lengths).sum())
+            new = np.maximum.accumulate(middles + price * np.diff(lengths) / (2 * self._moved * gaps))
+            if np.array_equal(new, borders):
+                break
+            borders = new
+        self.borders.copy_(torch.from_numpy(borders))
+        return bits
+
+    def _values(self, weight: Tensor) -> np.ndarray:
+        return (weight.detach() / self.scale).double().numpy().reshape(-1)
 
     @torch.no_grad()
     def decided(self, weight: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -82,3 +94,16 @@ def latent_of(layer: nn.Module) -> Latent:
     found = layer.parametrizations["weight"][0]  # type: ignore[union-attr,index]  # as above
     assert isinstance(found, Latent)  # noqa: S101  # attach was called
     return found
+
+
+def fit_budget(pairs: Sequence[tuple[Latent, Tensor]], price: float, budget: float | None) -> float:
+    """Draw the borders of all layers at one price and return it: ``price``, or the least that keeps to ``budget`` bits."""
+    low, high = price / WIDEST, price * WIDEST
+    while budget is not None and high / low > 1.001:
+        price = (low * high) ** 0.5
+        bits = sum(latent.reprice(weight, price) for latent, weight in pairs)
+        low, high = (price, high) if bits > budget else (low, price)
+    price = price if budget is None else high
+    for latent, weight in pairs:
+        latent.reprice(weight, price)
+    return price

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hashpress.compress import clusters
 from hashpress.compress.importance import output_energy
-from hashpress.compress.latent import Latent
+from hashpress.compress.latent import Latent, fit_budget
 from hashpress.compress.layers.forms import Lookup
 from hashpress.compress.layers.forms import Shared as SharedForm
 from hashpress.core.model import HashModel, InputSpec
@@ -44,6 +44,27 @@ def test_training_passes_straight_through_the_codebook() -> None:
     assert len(centres) <= 10
     unit = weight.detach().numpy() / np.array([1.0, 2, 3, 4])[:, None]
     assert np.mean((unit - centres[indices].reshape(4, 50)) ** 2) < 0.05
+
+
+def test_borders_follow_the_price_and_a_budget_finds_it() -> None:
+    weights = [torch.randn(30, 50, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+    latents = [Latent(weight, None, 32, moved, 0.01) for weight, moved in zip(weights, (1.0, 4.0), strict=True)]
+    pairs = list(zip(latents, weights, strict=True))
+
+    def coded() -> list[float]:
+        counts = [np.bincount(latent.places(weight).numpy().reshape(-1)) for latent, weight in pairs]
+        return [-sum(n * np.log2(n / 1500) for n in count if n) for count in counts]
+
+    sizes = []
+    for price in (0.001, 0.1, 1.0):
+        assert fit_budget(pairs, price, None) == price
+        assert sum(latent.reprice(weight, price) for latent, weight in pairs) == pytest.approx(sum(coded()), rel=0.02)
+        sizes.append(coded())
+    assert all(np.diff(sizes, axis=0).reshape(-1) < 0)
+    assert sizes[1][0] < sizes[1][1], "where errors move more, more bits pay"
+    price = fit_budget(pairs, 0.01, 4000.0)
+    assert 3400 < sum(coded()) <= 4000, "sizes jump where a value falls out of use"
+    assert 0.001 < price < 1
 
 
 def test_kmeans_against_the_exact_optimum_and_a_loop() -> None:

@@ -30,12 +30,13 @@ OURS: dict[str, Callable[[], object]] = {
     "prune": lambda: Prune(density=0.3),
     "prune q": lambda: Prune(q=1.0, skip=("head",)),
     "prune global": lambda: Prune(density=0.4, scope="global"),
+    "prune obs": lambda: Prune(density=0.3, scope="sensitivity", compensate="obs", images=60),
     "share": lambda: Share(bits=3),
     "share scaled": lambda: Share(bits={"conv": 4, "dense": 3}, scaled=True, start="density"),
     "share priced": lambda: Share(bits=4, lam=0.2, importance="outputs"),
     "finetune": lambda: Finetune(epochs=1, lr=1e-4),
 }
-SMALLER = {"prune", "prune q", "prune global", "share", "share scaled", "share priced"}
+SMALLER = {"prune", "prune q", "prune global", "prune obs", "share", "share scaled", "share priced"}
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +211,19 @@ def test_finetune_moves_codebooks_and_keeps_zeros_and_assignments(nets: dict[str
     assert errors[1] < 0.8 * errors[0]
 
 
+def test_share_keeps_to_its_bytes_while_it_trains(nets: dict[str, HashModel], split: Split) -> None:
+    tuning = {"epochs": 4, "batch": 16, "lr": 0.003}
+    for asked in (700, 1300):
+        result = Share(bits=4, scaled=True, lam=0.05, bytes=asked, finetune=tuning)(nets["wide"], split)
+        bits = 0.0
+        for path in ("encoder.fc1", "encoder.fc2", "head"):
+            counts = np.bincount(result.net.get_submodule(path).form.indices.numpy().reshape(-1))
+            bits -= sum(n * np.log2(n / counts.sum()) for n in counts if n)
+        assert bits / 8 == pytest.approx(asked, rel=0.1)
+    with pytest.raises(RecipeError, match="bytes needs finetune"):
+        Share(lam=0.1, bytes=100)
+
+
 def test_finetune_learns_a_system_too(nets: dict[str, HashModel], split: Split) -> None:
     tuned = Finetune(epochs=6, batch=16, lr=0.01, system="onehot", distill=0.0)(nets["wide"], split)
     before, after = (
@@ -224,7 +238,7 @@ def test_a_higher_price_gives_a_smaller_file(nets: dict[str, HashModel]) -> None
 
 
 BAD = [
-    (Prune, "either density or q"),
+    (Prune, "one of density, q and flips"),
     (lambda: Prune(density=1.2), r"must be in \[0, 1.0\], got 1.2"),
     (lambda: Prune(density={"conv": -0.1}), "density of 'conv'"),
     (lambda: Prune(density={"re:(": 0.1}), "no regular expression"),

@@ -25,7 +25,7 @@ from ...core.progress import track
 from ...core.surgery import get_layer
 from .. import clusters, edits
 from ..importance import output_energy
-from ..latent import Latent, attach, latent_of, original
+from ..latent import Latent, attach, fit_budget, latent_of, original
 from ..layers import forms
 from .finetune import Finetune
 from .select import check_keys, skipped, spread, weighted
@@ -34,6 +34,7 @@ from .step import step_of
 STARTS = (*clusters.STARTS, "optimal")
 IMPORTANCES = ("equal", "outputs")
 CODEBOOKS = ("float16", "float32")
+MOVING = 0.75  # share of the epochs after which borders are drawn anew; then weights settle between them
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Share:
     ``codebook`` is the precision of centres, factors and biases. ``lam`` is the price of one bit, in shares of the
     layers' mean energy per weight; ``importance = "outputs"`` weighs errors by how far they move the outputs, measured
     on training images. ``finetune`` (its settings) trains the weights while they are shared, before they are assigned
-    for good; it needs ``lam``.
+    for good; it needs ``lam``. ``bytes`` is what all indices may take then: after each of the first three quarters of
+    the epochs the price is set to what leads there, and ``lam`` only sets the codebooks' first values.
 
     Raises:
         RecipeError: a setting is out of range.
@@ -75,6 +77,7 @@ class Share:
     codebook: str = "float16"
     lam: float = 0.0
     importance: str = "equal"
+    bytes: int | None = None
     skip: tuple[str, ...] = ()
     finetune: Finetune | Mapping[str, Any] | None = None
 
@@ -92,6 +95,8 @@ class Share:
             problems.append(f"share: lam must be at least 0, got {self.lam}")
         if self.finetune is not None and not self.lam:
             problems.append("share: finetune inside share needs a price on bits, lam")
+        if self.bytes is not None and (self.bytes < 1 or self.finetune is None):
+            problems.append(f"share: bytes needs finetune inside share and at least 1, got {self.bytes}")
         if isinstance(self.finetune, Mapping):
             try:
                 object.__setattr__(self, "finetune", Finetune(**self.finetune))
@@ -203,6 +208,7 @@ class Share:
         sizes = spread(self.bits, model.net, self.skip)
         errors = self._errors(model, split, list(sizes), seed)
         net = model.copied_net()
+        started: list[tuple[Latent, torch.Tensor]] = []
         for path, bits in sizes.items():
             layer: Any = get_layer(net, path)
             weight, cost = layer.weight.detach(), errors(path)
@@ -210,13 +216,19 @@ class Share:
             if scale is not None:
                 cost = cost * scale.reshape(-1, *[1] * (weight.ndim - 1)) ** 2
             attach(layer, Latent(weight, scale, 1 << bits, float(cost.mean()), self.lam))
+            started.append((latent_of(layer), weight))
+        if self.bytes is not None:
+            fit_budget(started, self.lam, 8.0 * self.bytes)
 
-        def refit() -> None:
-            for path in sizes:
-                layer = get_layer(net, path)
-                latent_of(layer).refit(original(layer).detach().contiguous())
+        def reprice() -> None:
+            layers = [get_layer(net, path) for path in sizes]
+            pairs = [(latent_of(layer), original(layer).detach().contiguous()) for layer in layers]
+            for latent, _ in pairs:
+                latent.epochs += 1
+            if all(int(latent.epochs) <= MOVING * tuning.epochs for latent, _ in pairs):
+                fit_budget(pairs, self.lam, None if self.bytes is None else 8.0 * self.bytes)
 
-        tuning.train(net, model, split, seed=seed, reference=reference or model, work=work, end_epoch=refit)
+        tuning.train(net, model, split, seed=seed, reference=reference or model, work=work, end_epoch=reprice)
         books = {}
         for path in sizes:
             layer = get_layer(net, path)

@@ -3,9 +3,11 @@
 import importlib.util
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
 from hashpress.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,11 +22,23 @@ def test_the_table_is_the_one_of_the_results():
     assert script.rewritten(README, json.loads(results.read_text(encoding="utf-8"))) == README
 
 
-def test_verbs_and_options_of_the_examples_exist():
-    verbs = {command.name for command in app.registered_commands}
-    named = re.findall(r"^\$ hashpress (\w+)", README, re.MULTILINE)
-    assert len(named) > 5
-    assert set(named) <= verbs
+COMMANDS = typer.main.get_command(app).commands
+HELP = [
+    line.replace("\\[", "[")
+    for command in COMMANDS.values()
+    for line in re.findall(r"\$ hashpress (.+)", command.epilog or command.help or "")
+]
+LINES = re.findall(r"^\$ hashpress (.+?)(?:  +#.*)?$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", [*LINES, *HELP])
+def test_the_command_lines_of_the_examples_are_understood(line):
+    verb, *words = shlex.split(line.split(" | ")[0])
+    command = COMMANDS[verb]
+    context = command.make_context(verb, words)  # raises for an option that does not exist and an argument too many
+    assert context.params
+    assert len(LINES) > 5
+    assert len(HELP) > len(COMMANDS)
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((\w[^)]*)\)", README))

@@ -1,0 +1,53 @@
+"""Recipes that come with hashpress, each run whole on a small network that was trained on the embedded digits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hashpress.compress.ledger import measured
+from hashpress.compress.macs import count
+from hashpress.compress.modelfile import file_size, load
+from hashpress.compress.recipe import compress, load_recipe
+from hashpress.core.data import load_data
+from hashpress.core.data.images import Split
+from hashpress.core.model import HashModel, InputSpec
+from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.schedule import Schedule
+from hashpress.hashnets.train import train
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def base(split: Split) -> HashModel:
+    arch = default_arch("lenet300", 16, InputSpec(split.train.pixels.shape[1:], split.mean, split.std))
+    schedule = Schedule(epochs=4, lr=0.003, optimizer="adam")
+    return train(HashModel(build(arch, seed=0), arch), split, "dlbhc", schedule)
+
+
+def test_data_free_looks_at_no_image(base, split, tmp_path):
+    path = tmp_path / "small.safetensors"
+    small = compress(base, load_recipe("data-free"), None, out=path)
+    assert path.stat().st_size < file_size(base) / 8
+    assert small.net.encoder.fc1.form.indices.shape[0] < 300  # neurons went
+    before = measured(base, base, split, ("map",))
+    after = measured(small, base, split, ("map", "flips"))
+    assert after["flips"] < 0.08
+    assert after["map"] > before["map"] - 0.05
+    pixels = split.queries.pixels[:20]
+    np.testing.assert_array_equal(outputs(load(path), pixels), outputs(small, pixels))
+
+
+def test_fastest_has_fewer_and_whole_vectors(base, split):
+    small = compress(base, load_recipe("fastest"), split)
+    widths = [small.net.get_submodule(path).weight.shape[0] for path in ("encoder.fc1", "encoder.fc2")]
+    assert all(width % 16 == 0 for width in widths)
+    assert count(small).macs <= 0.36 * count(base).macs
+    before = measured(base, base, split, ("map",))
+    after = measured(small, base, split, ("map", "flips"))
+    assert after["flips"] < 0.1
+    assert after["map"] > before["map"] - 0.03

@@ -1,4 +1,4 @@
-"""hashpress show: what is inside a model file."""
+"""hashpress show: what is inside a model file, or a recipe."""
 
 from __future__ import annotations
 
@@ -6,14 +6,32 @@ from . import options
 from .console import console, print_json
 
 NAME = "show"
-EXAMPLES = options.examples("show small.safetensors", "show small.safetensors --json | jq .storage")
+EXAMPLES = options.examples(
+    "show small.safetensors", "show small.safetensors --json | jq .storage", "show recipe:smallest > mine.toml"
+)
+RECIPE = "recipe:"
 
 
 def verb(model: options.Model, json: options.Json = False) -> None:
-    """Print architecture, bits, bytes by tensor and class, edits and history; torch is not needed."""
+    """Print architecture, bits, bytes by tensor and class, edits and history; of recipe:NAME, every setting as TOML."""
+    if str(model).startswith(RECIPE):
+        _recipe(str(model), json=json)
+        return
     from ..profiling.contents import describe, describe_text
 
     if json:
         print_json(describe(model))
     else:
         console().print(describe_text(model), markup=False)
+
+
+def _recipe(name: str, *, json: bool) -> None:
+    from tomllib import loads
+
+    from ..compress.recipe import load_recipe
+
+    text = load_recipe(name).to_toml()
+    if json:
+        print_json(loads(text))
+    else:
+        console().print(text, markup=False, highlight=False, soft_wrap=True, end="")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from hashpress.cli.main import run
 from hashpress.compress.ledger import measured
 from hashpress.compress.macs import count
 from hashpress.compress.modelfile import file_size, load
@@ -51,3 +54,14 @@ def test_fastest_has_fewer_and_whole_vectors(base, split):
     after = measured(small, base, split, ("map", "flips"))
     assert after["flips"] < 0.1
     assert after["map"] > before["map"] - 0.03
+
+
+@pytest.mark.parametrize("name", ["data-free", "fastest"])
+def test_show_prints_a_recipe_that_can_be_started_from(name, capsys, tmp_path):
+    assert run(["show", f"recipe:{name}"]) == 0
+    text = capsys.readouterr().out
+    (tmp_path / "mine.toml").write_text(text)
+    assert load_recipe(tmp_path / "mine.toml").passes() == load_recipe(name).passes()
+    assert "refit = " in text  # every setting is written out, also those that the recipe leaves alone
+    assert run(["show", f"recipe:{name}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pass"][0]["name"] == "fold"

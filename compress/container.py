@@ -33,7 +33,7 @@ class Container:
     """What stands in a model file."""
 
     manifest: dict[str, Any]
-    plain: Mapping[str, np.ndarray]  # tensors stored as they are
+    plain: Mapping[str, np.ndarray]  # tensors stored as they are, views of the file's bytes that may be changed
     streams: bytes
     header_bytes: int
     manifest_bytes: int
@@ -68,7 +68,9 @@ def read(path: str | os.PathLike[str]) -> Container:
         ModelFileError: the file is none of ours, damaged or of another version.
     """
     try:
-        content = Path(path).read_bytes()
+        content = bytearray(Path(path).stat().st_size)
+        with Path(path).open("rb") as handle:
+            del content[handle.readinto(content) :]
     except OSError as fault:
         raise ModelFileError(f"cannot read model file {path}: {fault.strerror}") from fault
     try:
@@ -110,7 +112,7 @@ def _size(code: str, shape: tuple[int, ...]) -> int:
     return size
 
 
-def _parse(content: bytes) -> Container:
+def _parse(content: bytearray) -> Container:
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > len(content) - 8:
         raise ModelFileError(
@@ -125,7 +127,7 @@ def _parse(content: bytes) -> Container:
         )
     if version != str(FORMAT):
         raise ModelFileError(f"model file of format {str(version)[:20]!r}, this hashpress reads format {FORMAT}")
-    if hashlib.sha256(content[:-CHECK_BYTES]).digest()[:CHECK_BYTES] != content[-CHECK_BYTES:]:
+    if hashlib.sha256(memoryview(content)[:-CHECK_BYTES]).digest()[:CHECK_BYTES] != content[-CHECK_BYTES:]:
         raise ModelFileError("damaged: the checksum does not match (incomplete download or changed bytes)")
     tensors = _tensors(header)
     if list(tensors)[-3:] != [MANIFEST, STREAMS, CHECK]:
@@ -142,7 +144,7 @@ def _parse(content: bytes) -> Container:
         arrays[name] = arrays[name].reshape(shape)
         at = end
     manifest = parse_json(_inflate(content[at : at + sizes[0]]), "manifest")
-    streams = content[at + sizes[0] : at + sum(sizes)]
+    streams = bytes(content[at + sizes[0] : at + sum(sizes)])
     return Container(manifest, arrays, streams, 8 + length, sizes[0])
 
 
@@ -160,7 +162,7 @@ def _tensors(header: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
     return tensors
 
 
-def _inflate(packed: bytes) -> bytes:
+def _inflate(packed: bytes | bytearray) -> bytes:
     stream = zlib.decompressobj()
     try:
         text = stream.decompress(packed, MAX_MANIFEST)
@@ -171,7 +173,7 @@ def _inflate(packed: bytes) -> bytes:
     return text
 
 
-def parse_json(text: bytes, what: str) -> Any:
+def parse_json(text: bytes | bytearray, what: str) -> Any:
     """Return the JSON value of ``text``, an object.
 
     Raises:

@@ -17,6 +17,7 @@ from .coding import floats, integers
 from .edits import edit_from_json, edit_to_json, rebuild
 
 PLAIN_FROM = 4096  # bytes from which a tensor of floats is kept as it is
+VIEW_FROM = 1 << 20  # bytes from which a loaded tensor is not copied out of the file's bytes
 PLAIN_GAIN = 0.75  # unless coding leaves at most this share of it
 
 
@@ -81,12 +82,18 @@ def load(path: str | os.PathLike[str], *, trust_code: bool = False) -> HashModel
     except ModelFileError as fault:
         raise ModelFileError(f"{path}: {fault}") from fault
     arrays = reader.decode(file, rows, path)
-    state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    state = {name: torch.from_numpy(_owned(array)) for name, array in arrays.items()}
     net.load_state_dict(state, strict=True, assign=True)
     left = [name for name, value in (*net.named_parameters(), *net.named_buffers()) if value.is_meta]
     if left:
         raise ModelFileError(f"{path}: {', '.join(left)} are not part of the network's state and stay without values")
     return HashModel(net.requires_grad_(requires_grad=True).eval(), arch, edits, history)
+
+
+def _owned(array: np.ndarray) -> np.ndarray:
+    """Return ``array`` itself when it is large, or else a copy that does not keep the file's bytes in memory."""
+    fits = array.flags.aligned and array.flags.writeable and array.flags.c_contiguous
+    return array if fits and array.nbytes >= VIEW_FROM else np.array(array)
 
 
 def _coded(array: np.ndarray) -> integers.Coded | None:

@@ -34,7 +34,7 @@ from .step import step_of
 STARTS = (*clusters.STARTS, "optimal")
 IMPORTANCES = ("equal", "outputs")
 CODEBOOKS = ("float16", "float32")
-MOVING = 0.75  # share of the epochs after which borders are drawn anew; then weights settle between them
+MOVING = 0.5  # share of the epochs after which borders are drawn anew; then weights settle between them
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Share:
     ``codebook`` is the precision of centres, factors and biases. ``lam`` is the price of one bit, in shares of the
     layers' mean energy per weight; ``importance = "outputs"`` weighs errors by how far they move the outputs, measured
     on training images. ``finetune`` (its settings) trains the weights while they are shared, before they are assigned
-    for good; it needs ``lam``. ``bytes`` is what all indices may take then: after each of the first three quarters of
-    the epochs the price is set to what leads there, and ``lam`` only sets the codebooks' first values.
+    for good; it needs ``lam``. ``bytes`` is what all indices may take then: after each epoch of the first half the
+    price is set to what leads there, and ``lam`` only sets the codebooks' first values.
 
     Raises:
         RecipeError: a setting is out of range.

@@ -6,23 +6,18 @@ import os
 import sys
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import SEED, Book
+import spine
+from cells import SEED
 from hashpress.compress.passes.fold import Fold
 from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel
 from hashpress.hashnets.codes import outputs, pack
 from hashpress.hashnets.flips import bit_flips
-from hashpress.hashnets.importers.recognise import import_checkpoint
 from hashpress.hashnets.retrieval import average_precision, count, same_label
-from hashpress.hashnets.schedule import Schedule
-from hashpress.hashnets.train import train
 
-SHARED = Book("shared")
-RESNET = Schedule(epochs=5, batch=128, lr=0.02, augment="flip-crop")
 QUERIES, DATABASE = 2000, 10_000
 
 
@@ -36,15 +31,8 @@ def cifar10() -> Split:
 
 
 def resnet20() -> HashModel:
-    """Return the imported ResNet-20 with a 48-bit head trained by DLBHC, batch norms folded."""
-    source = Path(os.environ.get("HASHPRESS_DATA", ".")).parent / "checkpoints" / "resnet20-12fca82f.th"
-    model = SHARED.model(
-        "resnet20-48",
-        lambda checkpoint: train(
-            import_checkpoint(source, bits=48), cifar10(), "dlbhc", RESNET, seed=SEED, checkpoint=checkpoint
-        ),
-    )
-    return Fold()(model)
+    """Return the 48-bit ResNet-20 of ``spine.py``, trained there when it is not yet, batch norms folded."""
+    return Fold()(spine.resnet20())
 
 
 Hasher = Callable[[np.ndarray], np.ndarray]  # pixels (N, C, H, W) -> outputs (N, bits)

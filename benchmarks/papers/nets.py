@@ -53,6 +53,23 @@ def caffe_alexnet(shape: Sequence[int]) -> nn.Module:
     return net
 
 
+def vgg_style(shape: Sequence[int], widths: Sequence[int] = (48, 96, 192)) -> nn.Module:
+    """Return pairs of 3x3 convolutions with batch norm, a pooling behind each pair, and the mean over what is left."""
+    net, inputs = nn.Sequential(), shape[0]
+    for stage, width in enumerate(widths, start=1):
+        for part in (1, 2):
+            net.add_module(f"conv{stage}{part}", nn.Conv2d(inputs, width, 3, padding=1, bias=False))
+            net.add_module(f"norm{stage}{part}", nn.BatchNorm2d(width))
+            net.add_module(f"relu{stage}{part}", nn.ReLU())
+            inputs = width
+        net.add_module(f"pool{stage}", nn.MaxPool2d(2))
+    net.add_module("mean", nn.AdaptiveAvgPool2d(1))
+    net.add_module("flat", nn.Flatten())
+    he_normal(net)
+    net.width = widths[-1]
+    return net
+
+
 class RandomEdges(nn.Linear):
     """A dense layer of which a share of the weights exists, the same for one seed (RER, Cireşan et al. 2011)."""
 

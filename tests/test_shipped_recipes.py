@@ -49,7 +49,7 @@ def test_fastest_has_fewer_and_whole_vectors(base, split):
     small = compress(base, load_recipe("fastest"), split)
     widths = [small.net.get_submodule(path).weight.shape[0] for path in ("encoder.fc1", "encoder.fc2")]
     assert all(width % 16 == 0 for width in widths)
-    assert count(small).macs <= 0.36 * count(base).macs
+    assert count(small).macs <= 0.55 * count(base).macs
     before = measured(base, base, split, ("map",))
     after = measured(small, base, split, ("map", "flips"))
     assert after["flips"] < 0.1

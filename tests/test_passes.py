@@ -30,13 +30,12 @@ OURS: dict[str, Callable[[], object]] = {
     "prune": lambda: Prune(density=0.3),
     "prune q": lambda: Prune(q=1.0, skip=("head",)),
     "prune global": lambda: Prune(density=0.4, scope="global"),
-    "prune obs": lambda: Prune(density=0.3, scope="sensitivity", compensate="obs", images=60),
     "share": lambda: Share(bits=3),
     "share scaled": lambda: Share(bits={"conv": 4, "dense": 3}, scaled=True, start="density"),
     "share priced": lambda: Share(bits=4, lam=0.2, importance="outputs"),
     "finetune": lambda: Finetune(epochs=1, lr=1e-4),
 }
-SMALLER = {"prune", "prune q", "prune global", "prune obs", "share", "share scaled", "share priced"}
+SMALLER = {"prune", "prune q", "prune global", "share", "share scaled", "share priced"}
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
-"""Weights of small magnitude set to zero for good (Han et al. 2015, arXiv:1506.02626; Han et al. 2016, arXiv:1510.00149).
+"""Weights set to zero for good: the smallest, or those that the others make up for best.
 
+Sources: Han et al. 2015 (arXiv:1506.02626) and 2016 (arXiv:1510.00149); OBC, Frantar & Alistarh 2022 (arXiv:2208.11580).
 After ``fold``, before ``share``. The zeros are symbols of the file's coder: no positions are stored. Convolutions and
 dense layers are treated; biases, norms and layers that are already in another form are left alone.
 """
@@ -11,28 +12,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from ...core.data.images import Split
-from ...core.errors import HashpressError, RecipeError
+from ...core.errors import HashpressError, InputError, RecipeError
 from ...core.model import HashModel, Json
-from ...core.surgery import get_layer
+from ..calibrate import choose
+from ..densities import allocated, amounts, measured, predicted
 from ..edits import Pruned
+from ..pruning import COMPENSATIONS, compensated, quantile, uncompensated, zeroed
 from .finetune import Finetune
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
 
-SCOPES = ("layer", "global")
+SCOPES = ("layer", "global", "sensitivity")
 
 
 @dataclass(frozen=True)
 class Prune:
-    """Keep the largest weights.
+    """Keep the weights that matter most.
 
     ``density`` is the share that stays, one for all layers or a table by layer (names, ``re:`` patterns, ``first``,
-    ``head``, ``conv``, ``dense``, ``*``); with ``scope = "global"`` it is the share of all weights together under one
-    threshold. ``q`` prunes below q standard deviations of each layer instead. ``stages`` > 1 goes there in steps, with
-    ``finetune`` (its settings) after each.
+    ``head``, ``conv``, ``dense``, ``*``). With ``scope = "global"`` it is the share of all weights together under one
+    threshold; with ``scope = "sensitivity"`` it is spread over the layers so that the fewest bits flip, or as far as
+    the bits that may flip (``flips``, a share) allow. ``q`` prunes below q standard deviations of each layer instead.
+    ``compensate`` is ``none``; ``obs``, where the weights left make up for those that went, block by block; or
+    ``exact``, weight by weight, which takes long above a thousand inputs. Sensitivity and compensation look at
+    ``images`` training images. ``stages`` > 1 goes there in steps, with ``finetune`` (its settings) after each.
 
     Raises:
         RecipeError: a setting is out of range.
@@ -41,17 +48,21 @@ class Prune:
     phase: ClassVar[str] = "values"
     density: float | Mapping[str, float] | None = None
     q: float | Mapping[str, float] | None = None
+    flips: float | None = None
     scope: str = "layer"
+    compensate: str = "none"
+    images: int = 512
     skip: tuple[str, ...] = ()
     stages: int = 1
     finetune: Finetune | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         problems = [*self._amounts(), *check_keys("prune: skip", self.skip)]
-        if self.scope not in SCOPES:
-            problems.append(f"prune: unknown scope {self.scope!r} (there are: {', '.join(SCOPES)})")
-        elif self.scope == "global" and not isinstance(self.density, int | float):
-            problems.append("prune: scope 'global' takes one density for all layers")
+        for name, known in (("scope", SCOPES), ("compensate", COMPENSATIONS)):
+            if getattr(self, name) not in known:
+                problems.append(f"prune: unknown {name} {getattr(self, name)!r} (there are: {', '.join(known)})")
+        if self.images < 1:
+            problems.append(f"prune: images must be at least 1, got {self.images}")
         if self.stages < 1:
             problems.append(f"prune: stages must be at least 1, got {self.stages}")
         if self.stages > 1 and self.finetune is None:
@@ -66,8 +77,17 @@ class Prune:
 
     def _amounts(self) -> list[str]:
         problems = []
-        if (self.density is None) == (self.q is None):
-            problems.append("prune: give either density or q")
+        if sum(amount is not None for amount in (self.density, self.q, self.flips)) != 1:
+            problems.append("prune: give one of density, q and flips")
+        if self.scope == "global" and not isinstance(self.density, int | float):
+            problems.append("prune: scope 'global' takes one density for all layers")
+        if self.scope == "sensitivity" and (isinstance(self.density, Mapping) or self.q is not None):
+            problems.append("prune: scope 'sensitivity' takes one density for all layers, or flips")
+        if self.flips is not None:
+            if not 0 <= self.flips < 0.5:
+                problems.append(f"prune: flips must be in [0, 0.5), got {self.flips}")
+            if self.scope != "sensitivity" or self.stages > 1:
+                problems.append("prune: flips needs scope 'sensitivity' and one stage")
         for name, top in (("density", 1.0), ("q", float("inf"))):
             table = _table(getattr(self, name))
             problems += check_keys(f"prune: {name}", list(table))
@@ -77,32 +97,66 @@ class Prune:
         return problems
 
     def decide(
-        self,
-        model: HashModel,
-        split: Split | None = None,  # noqa: ARG002  # as all passes
-        *,
-        seed: int = 0,  # noqa: ARG002  # as all passes
-        share: float = 1.0,
+        self, model: HashModel, split: Split | None = None, *, seed: int = 0, share: float = 1.0
     ) -> dict[str, Json]:
-        """Return ``threshold`` and ``density`` per layer, and ``left``: layer -> reason; ``share`` of the way there."""
-        thresholds: dict[str, float] = {}
+        """Return ``density`` per layer, ``threshold`` where magnitude decides, and ``left``: layer -> reason.
+
+        ``share`` of the way there; ``flips`` are those that the sensitivities let expect.
+
+        Raises:
+            InputError: sensitivity or compensation without images.
+        """
+        looks = self.compensate != "none" or self.scope == "sensitivity"
+        pixels = self._pixels(split, seed) if looks else np.empty(0)
         magnitudes = {path: layer.weight.detach().abs() for path, layer in weighted(model.net).items()}
-        if self.scope == "global":
-            paths = list(spread(True, model.net, self.skip))
-            everything = torch.cat([magnitudes[path].flatten() for path in paths]) if paths else torch.zeros(0)
-            thresholds = dict.fromkeys(paths, quantile(everything, self._at(float(_number(self.density)), share)))
-        elif self.density is not None:
-            for path, density in spread(self.density, model.net, self.skip).items():
-                thresholds[path] = quantile(magnitudes[path], self._at(density, share))
-        elif self.q is not None:
-            for path, factor in spread(self.q, model.net, self.skip).items():
-                weight = weighted(model.net)[path].weight.detach()
-                thresholds[path] = share * factor * float(weight[weight != 0].std(unbiased=False).nan_to_num())
+        thresholds, more = self._thresholds(model, magnitudes, pixels, seed, share)
         kept = {
             path: round(float((magnitudes[path] >= threshold).logical_and(magnitudes[path] > 0).float().mean()), 6)
             for path, threshold in thresholds.items()
         }
-        return {"threshold": thresholds, "density": kept, "left": skipped(model.net)}
+        if self.compensate == "none":
+            return {"threshold": thresholds, "density": kept, **more, "left": skipped(model.net)}
+        reasons = {path: reason for path in thresholds if (reason := uncompensated(model.net, path))}
+        return {"density": kept, **more, "uncompensated": reasons, "left": skipped(model.net)}
+
+    def _thresholds(
+        self, model: HashModel, magnitudes: Mapping[str, torch.Tensor], pixels: np.ndarray, seed: int, share: float
+    ) -> tuple[dict[str, float], dict[str, Json]]:
+        """Return the threshold of each layer, and the flips to expect where they are known."""
+        if self.q is not None:
+            thresholds = {}
+            for path, factor in spread(self.q, model.net, self.skip).items():
+                weight = weighted(model.net)[path].weight.detach()
+                thresholds[path] = share * factor * float(weight[weight != 0].std(unbiased=False).nan_to_num())
+            return thresholds, {}
+        if self.scope == "sensitivity":
+            densities, flips = self._allocated(model, pixels, seed, share)
+            return {path: quantile(magnitudes[path], value) for path, value in densities.items()}, {"flips": flips}
+        if self.scope == "global":
+            paths = list(spread(True, model.net, self.skip))
+            everything = torch.cat([magnitudes[path].flatten() for path in paths]) if paths else torch.zeros(0)
+            return dict.fromkeys(paths, quantile(everything, self._at(_number(self.density), share))), {}
+        return {
+            path: quantile(magnitudes[path], self._at(density, share))
+            for path, density in spread(_table(self.density), model.net, self.skip).items()
+        }, {}
+
+    def _allocated(
+        self, model: HashModel, pixels: np.ndarray, seed: int, share: float
+    ) -> tuple[dict[str, float], float]:
+        """Return the density of each layer by its sensitivity, and the flips to expect."""
+        sizes = {path: weighted(model.net)[path].weight.numel() for path in spread(True, model.net, self.skip)}
+        whole = None if self.density is None else self._at(_number(self.density), share)
+        curves = measured(model, list(sizes), amounts(whole), self.compensate, pixels, seed)
+        densities = allocated(sizes, curves, density=whole, flips=self.flips)
+        return densities, round(predicted(sizes, curves, densities), 6)
+
+    def _pixels(self, split: Split | None, seed: int) -> np.ndarray:
+        if split is None:
+            raise InputError(
+                "prune with compensate or scope 'sensitivity' needs training images; name a data set with --data"
+            )
+        return choose(split, self.images, seed)
 
     def __call__(
         self,
@@ -116,10 +170,13 @@ class Prune:
         """Return the pruned model, retrained after each stage when ``finetune`` is set."""
         original, result = model, model
         for stage in range(1, self.stages + 1):
-            thresholds = self.decide(result, share=stage / self.stages)["threshold"]
-            result = original.edited(
-                zeroed(result, thresholds), (Pruned(tuple(thresholds)),), step_of("prune", self, seed)
-            )
+            decision = self.decide(result, split, seed=seed, share=stage / self.stages)
+            if self.compensate == "none":
+                net = zeroed(result, decision["threshold"])
+            else:
+                net = compensated(result, decision["density"], self.compensate, self._pixels(split, seed), seed)
+            chosen = {"density": decision["density"]} if self.scope == "sensitivity" else {}
+            result = original.edited(net, (Pruned(tuple(decision["density"])),), step_of("prune", self, seed, **chosen))
             if isinstance(self.finetune, Finetune):
                 folder = None if work is None else work / f"stage{stage}"
                 if folder is not None:
@@ -131,24 +188,6 @@ class Prune:
     def _at(self, density: float, share: float) -> float:
         """Return the density on the way from 1 to ``density``, geometrically; zero is reached in the last stage."""
         return density if share == 1 else max(density, 1e-6) ** share
-
-
-@torch.no_grad()
-def zeroed(model: HashModel, thresholds: Mapping[str, float]) -> torch.nn.Module:
-    """Return a copy of the network without the weights below each layer's threshold."""
-    net = model.copied_net()
-    for path, threshold in thresholds.items():
-        layer: Any = get_layer(net, path)
-        layer.weight[layer.weight.abs() < threshold] = 0.0
-    return net
-
-
-def quantile(magnitudes: torch.Tensor, density: float) -> float:
-    """Return the magnitude from which on ``density`` of all are kept; infinity when none are."""
-    keep = round(density * magnitudes.numel())
-    if keep == 0:
-        return float("inf")
-    return float(magnitudes.flatten().kthvalue(magnitudes.numel() - keep + 1).values)
 
 
 def _table(setting: float | Mapping[str, float] | None) -> Mapping[str, float]:

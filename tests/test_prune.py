@@ -1,0 +1,168 @@
+"""Pruning that makes up for what goes, and densities by sensitivity: trained networks, real digits, solvers of others."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hashpress.compress import pruning
+from hashpress.compress.calibrate import choose
+from hashpress.compress.densities import allocated, amounts, cost, measured, predicted
+from hashpress.compress.passes import Finetune, Prune
+from hashpress.compress.refit import watched
+from hashpress.core.data import load_data
+from hashpress.core.data.images import Split
+from hashpress.core.errors import InputError, RecipeError
+from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.surgery import get_layer
+from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.codes import outputs
+from torch import nn
+
+DATA = "digits?size=16"
+LAYERS = ["encoder.conv1", "encoder.conv2", "encoder.fc1", "head"]
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_data(DATA)
+
+
+@pytest.fixture(scope="module")
+def model(split: Split) -> HashModel:
+    """A small LeNet-5 that knows the digits."""
+    spec = InputSpec(split.train.pixels.shape[1:], split.mean, split.std)
+    arch = default_arch("lenet5", 24, spec, widths=[8, 12, 60])
+    start = HashModel(build(arch, seed=1).eval(), arch)
+    trained = Finetune(epochs=12, lr=0.003, system="dpsh", distill=0)(start, split)
+    return HashModel(trained.net, arch)
+
+
+def flips(model: HashModel, other: HashModel, split: Split) -> float:
+    pixels = split.queries.pixels
+    return float(((outputs(model, pixels) >= 0) ^ (outputs(other, pixels) >= 0)).mean())
+
+
+def share_left(model: HashModel) -> float:
+    weights: list[Any] = [get_layer(model.net, path).weight for path in LAYERS]
+    return sum(int(w.count_nonzero()) for w in weights) / sum(w.numel() for w in weights)
+
+
+@torch.no_grad()
+def layer_error(model: HashModel, changed: HashModel, path: str, split: Split) -> float:
+    """Square error of one layer's outputs on unseen images, over their energy."""
+    net = model.copied_net()
+    net.load_state_dict(
+        net.state_dict() | {k: v for k, v in changed.net.state_dict().items() if k.startswith(f"{path}.")}
+    )
+    inputs = model.arch.input.normalise(split.queries.pixels)
+    wanted, given = watched(model.net, path, inputs)[1], watched(net, path, inputs)[1]
+    return float((wanted - given).square().sum() / wanted.square().sum())
+
+
+def test_what_is_left_makes_up_for_what_went(model: HashModel, split: Split) -> None:
+    plain = Prune(density=0.2)(model)
+    made_up = Prune(density=0.2, compensate="exact")(model, split)
+    assert share_left(made_up) == pytest.approx(share_left(plain), abs=0.01)
+    for path in LAYERS:
+        alone = Prune(density={path: 0.2}, compensate="exact")(model, split)
+        assert layer_error(model, alone, path, split) < 0.4 * layer_error(model, plain, path, split), path
+    assert flips(model, made_up, split) < 0.5 * flips(model, plain, split)
+
+
+@torch.no_grad()
+def test_a_dense_layer_is_nearly_the_least_squares_solution_on_its_mask(model: HashModel, split: Split) -> None:
+    pixels = choose(split, 512, 0)
+    weight, bias = pruning.remaining(model, "encoder.fc1", "obs", pixels, 0)(0.2)
+    inputs, wanted = (v.double() for v in watched(model.net, "encoder.fc1", model.arch.input.normalise(pixels)))
+    for row in range(0, len(weight), 7):
+        kept = torch.nonzero(weight[row]).flatten()
+        columns = torch.cat([inputs[:, kept], torch.ones(len(inputs), 1)], dim=1)
+        best = torch.linalg.lstsq(columns, wanted[:, row : row + 1], driver="gelsd").solution
+        least = (columns @ best)[:, 0] - wanted[:, row]
+        got = inputs @ weight[row].double() + bias[row].double() - wanted[:, row]
+        cut = inputs[:, kept] @ model.net.get_submodule("encoder.fc1").weight[row, kept].double() - wanted[:, row]
+        assert float(got.square().mean()) <= float(least.square().mean()) + 0.02 * float(cut.square().mean())
+        assert abs(float(got.mean())) < 1e-4 * float(wanted[:, row].std())
+
+
+def test_groups_of_a_convolution_have_their_own_inputs(split: Split) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(864, 16))
+    arch = default_arch("lenet5", 16, InputSpec(split.train.pixels.shape[1:], split.mean, split.std))
+    model = HashModel(net.eval(), arch)
+    plain = Prune(density={"2": 0.4})(model)
+    made_up = Prune(density={"2": 0.4}, compensate="obs")(model, split)
+    assert layer_error(model, made_up, "2", split) < 0.6 * layer_error(model, plain, "2", split)
+    net[0].padding_mode = "reflect"
+    decision = Prune(density=0.4, compensate="obs").decide(model, split)
+    assert decision["uncompensated"] == {"0": "padding 'reflect'"}
+    assert "threshold" not in decision
+    with_magnitude = Prune(density={"0": 0.4}, compensate="obs")(model, split)
+    assert torch.equal(with_magnitude.net[0].weight, Prune(density={"0": 0.4})(model).net[0].weight)
+
+
+def test_stages_with_compensation_reach_the_density(model: HashModel, split: Split) -> None:
+    item = Prune(density=0.1, compensate="obs", stages=2, finetune={"epochs": 1, "lr": 1e-4}, images=100)
+    assert share_left(item(model, split)) == pytest.approx(0.1, abs=0.01)
+
+
+def test_amounts_reach_below_the_density() -> None:
+    points = amounts(0.1)
+    assert points == sorted(points, reverse=True)
+    assert points[0] < 1
+    assert points[-1] == pytest.approx(0.02)
+    assert min(amounts(0.0)) > 0
+
+
+def test_the_allocation_is_the_best_of_all_on_the_grid() -> None:
+    """Oracle: every combination of densities, by the rule that 1 - 2f of independent layers multiplies."""
+    sizes = {"a": 100, "b": 400, "c": 50}
+    points = [0.8, 0.6, 0.4, 0.2]
+    curves = {
+        "a": list(zip(points, (0.001, 0.01, 0.05, 0.2), strict=True)),
+        "b": list(zip(points, (0.0, 0.002, 0.02, 0.1), strict=True)),
+        "c": list(zip(points, (0.02, 0.06, 0.15, 0.4), strict=True)),
+    }
+
+    def together(chosen: tuple[tuple[float, float], ...]) -> float:
+        return (1 - np.prod([1 - 2 * f for _, f in chosen])) / 2
+
+    every = list(itertools.product(*([(1.0, 0.0), *curves[path]] for path in sizes)))
+    for chosen in every:
+        weights = sum(size * point[0] for size, point in zip(sizes.values(), chosen, strict=True))
+        found = allocated(sizes, curves, density=weights / 550)
+        assert sum(sizes[path] * value for path, value in found.items()) == pytest.approx(weights)
+        assert predicted(sizes, curves, found) <= together(chosen) + 1e-12
+        budget = allocated(sizes, curves, flips=together(chosen))
+        assert sum(sizes[path] * value for path, value in budget.items()) <= weights + 1e-6
+
+
+def test_curves_are_flips_of_layers_pruned_alone(model: HashModel, split: Split) -> None:
+    pixels = split.train.pixels[:200]
+    curves = measured(model, ["encoder.fc1", "head"], [0.5, 0.1], "none", pixels, 0)
+    for path in curves:
+        for density, found in curves[path]:
+            alone = Prune(density={path: density})(model)
+            expected = ((outputs(alone, pixels) >= 0) != (outputs(model, pixels) >= 0)).mean()
+            assert found == pytest.approx(expected)
+    assert cost(0.5) < np.inf
+
+
+def test_without_images_or_with_settings_that_clash(model: HashModel) -> None:
+    for item in (Prune(density=0.5, compensate="obs"), Prune(density=0.5, scope="sensitivity")):
+        with pytest.raises(InputError, match="needs training images; name a data set with --data"):
+            item(model)
+    for settings, message in (
+        ({"density": 0.5, "compensate": "obc"}, r"unknown compensate 'obc' \(there are: none, obs, exact\)"),
+        ({"density": 0.5, "images": 0}, "images must be at least 1"),
+        ({"density": 0.5, "flips": 0.1}, "give one of density, q and flips"),
+        ({"flips": 0.1}, "flips needs scope 'sensitivity'"),
+        ({"flips": 0.5, "scope": "sensitivity"}, r"flips must be in \[0, 0.5\), got 0.5"),
+        ({"q": 1.0, "scope": "sensitivity"}, "one density for all layers, or flips"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            Prune(**settings)

@@ -39,7 +39,7 @@ def measured(
     net = model.copied_net()
     changed = HashModel(net, model.arch, model.edits)
     before = outputs(model, pixels) >= 0
-    curves = {}
+    curves: dict[str, Curve] = {}
     for path in track(paths, "probing"):
         layer: Any = get_layer(net, path)
         kept = layer.weight.detach().clone(), None if layer.bias is None else layer.bias.detach().clone()

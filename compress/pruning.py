@@ -9,7 +9,7 @@ change, and their second moment where there is none. Layer after layer, inputs a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,21 +29,27 @@ BLOCK = 32  # columns among which weights compete; 128 lost 1.6 times as many bi
 Remaining = Callable[[float], tuple[Tensor, Tensor | None]]  # density -> weight and bias of a layer
 
 
-def quantile(magnitudes: Tensor, density: float) -> float:
-    """Return the magnitude from which on ``density`` of all are kept; infinity when none are."""
-    keep = round(density * magnitudes.numel())
+def threshold(weights: Sequence[Tensor], density: float) -> float:
+    """Return the magnitude from which on ``density`` of all ``weights`` are kept; infinity when none are."""
+    magnitudes = np.empty(sum(weight.numel() for weight in weights), dtype=np.float32)
+    keep, at = round(density * magnitudes.size), 0
     if keep == 0:
         return float("inf")
-    return float(magnitudes.flatten().kthvalue(magnitudes.numel() - keep + 1).values)
+    for weight in weights:
+        part = magnitudes[at : at + weight.numel()]
+        np.abs(weight.detach().reshape(-1).numpy(), out=part)
+        at += weight.numel()
+    magnitudes.partition(magnitudes.size - keep)  # in place: the largest layers have a hundred megabytes
+    return float(magnitudes[magnitudes.size - keep])
 
 
 @torch.no_grad()
 def zeroed(model: HashModel, thresholds: Mapping[str, float]) -> nn.Module:
     """Return a copy of the network without the weights below each layer's threshold."""
     net = model.copied_net()
-    for path, threshold in thresholds.items():
+    for path, least in thresholds.items():
         layer: Any = get_layer(net, path)
-        layer.weight[layer.weight.abs() < threshold] = 0.0
+        layer.weight.masked_fill_(layer.weight.abs() < least, 0.0)
     return net
 
 
@@ -82,7 +88,7 @@ def remaining(model: HashModel, path: str, compensate: str, pixels: np.ndarray, 
     layer: Any = get_layer(model.net, path)
     weight, bias = layer.weight.detach(), layer.bias
     if compensate == "none" or uncompensated(model.net, path):
-        return lambda density: (torch.where(weight.abs() >= quantile(weight.abs(), density), weight, 0.0), None)
+        return lambda density: (torch.where(weight.abs() >= threshold([weight], density), weight, 0.0), None)
     moments = patch_moments(model, pixels, path, seed=seed)
     means = [torch.from_numpy(group.mean) for group in moments]
     seconds = [torch.from_numpy(group.covariance) for group in moments]

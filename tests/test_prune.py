@@ -63,13 +63,14 @@ def layer_error(model: HashModel, changed: HashModel, path: str, split: Split) -
     return float((wanted - given).square().sum() / wanted.square().sum())
 
 
-def test_what_is_left_makes_up_for_what_went(model: HashModel, split: Split) -> None:
+@pytest.mark.parametrize(("how", "most"), [("obs", 0.6), ("exact", 0.4)])
+def test_what_is_left_makes_up_for_what_went(how: str, most: float, model: HashModel, split: Split) -> None:
     plain = Prune(density=0.2)(model)
-    made_up = Prune(density=0.2, compensate="exact")(model, split)
+    made_up = Prune(density=0.2, compensate=how)(model, split)
     assert share_left(made_up) == pytest.approx(share_left(plain), abs=0.01)
     for path in LAYERS:
-        alone = Prune(density={path: 0.2}, compensate="exact")(model, split)
-        assert layer_error(model, alone, path, split) < 0.4 * layer_error(model, plain, path, split), path
+        alone = Prune(density={path: 0.2}, compensate=how)(model, split)
+        assert layer_error(model, alone, path, split) < most * layer_error(model, plain, path, split), path
     assert flips(model, made_up, split) < 0.5 * flips(model, plain, split)
 
 
@@ -150,6 +151,20 @@ def test_curves_are_flips_of_layers_pruned_alone(model: HashModel, split: Split)
             expected = ((outputs(alone, pixels) >= 0) != (outputs(model, pixels) >= 0)).mean()
             assert found == pytest.approx(expected)
     assert cost(0.5) < np.inf
+
+
+def test_densities_by_sensitivity_flip_fewer_bits_than_one_density(model: HashModel, split: Split) -> None:
+    one, spread = (Prune(density=0.3, scope=scope)(model, split) for scope in ("layer", "sensitivity"))
+    assert share_left(spread) == pytest.approx(share_left(one), abs=0.01)
+    assert flips(model, spread, split) < flips(model, one, split)
+
+
+def test_a_budget_of_flips_is_kept_and_used(model: HashModel, split: Split) -> None:
+    sparse, sparser = (Prune(flips=amount, scope="sensitivity", compensate="obs") for amount in (0.02, 0.1))
+    for item, amount in ((sparse, 0.02), (sparser, 0.1)):
+        assert item.decide(model, split)["flips"] == pytest.approx(amount, rel=0.1)
+        assert flips(model, item(model, split), split) < 2 * amount + 0.01, "layers together, on unseen images"
+    assert share_left(sparser(model, split)) < share_left(sparse(model, split)) < 0.9
 
 
 def test_without_images_or_with_settings_that_clash(model: HashModel) -> None:

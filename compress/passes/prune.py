@@ -21,7 +21,7 @@ from ...core.model import HashModel, Json
 from ..calibrate import choose
 from ..densities import allocated, amounts, measured, predicted
 from ..edits import Pruned
-from ..pruning import COMPENSATIONS, compensated, quantile, uncompensated, zeroed
+from ..pruning import COMPENSATIONS, compensated, threshold, uncompensated, zeroed
 from .finetune import Finetune
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -108,19 +108,16 @@ class Prune:
         """
         looks = self.compensate != "none" or self.scope == "sensitivity"
         pixels = self._pixels(split, seed) if looks else np.empty(0)
-        magnitudes = {path: layer.weight.detach().abs() for path, layer in weighted(model.net).items()}
-        thresholds, more = self._thresholds(model, magnitudes, pixels, seed, share)
-        kept = {
-            path: round(float((magnitudes[path] >= threshold).logical_and(magnitudes[path] > 0).float().mean()), 6)
-            for path, threshold in thresholds.items()
-        }
+        weights = {path: layer.weight.detach() for path, layer in weighted(model.net).items()}
+        thresholds, more = self._thresholds(model, weights, pixels, seed, share)
+        kept = {path: round(_kept(weights[path], least), 6) for path, least in thresholds.items()}
         if self.compensate == "none":
             return {"threshold": thresholds, "density": kept, **more, "left": skipped(model.net)}
         reasons = {path: reason for path in thresholds if (reason := uncompensated(model.net, path))}
         return {"density": kept, **more, "uncompensated": reasons, "left": skipped(model.net)}
 
     def _thresholds(
-        self, model: HashModel, magnitudes: Mapping[str, torch.Tensor], pixels: np.ndarray, seed: int, share: float
+        self, model: HashModel, weights: Mapping[str, torch.Tensor], pixels: np.ndarray, seed: int, share: float
     ) -> tuple[dict[str, float], dict[str, Json]]:
         """Return the threshold of each layer, and the flips to expect where they are known."""
         if self.q is not None:
@@ -131,14 +128,15 @@ class Prune:
             return thresholds, {}
         if self.scope == "sensitivity":
             densities, flips = self._allocated(model, pixels, seed, share)
-            return {path: quantile(magnitudes[path], value) for path, value in densities.items()}, {"flips": flips}
+            return {path: threshold([weights[path]], value) for path, value in densities.items()}, {"flips": flips}
         if self.scope == "global":
             paths = list(spread(True, model.net, self.skip))
-            everything = torch.cat([magnitudes[path].flatten() for path in paths]) if paths else torch.zeros(0)
-            return dict.fromkeys(paths, quantile(everything, self._at(_number(self.density), share))), {}
+            least = threshold([weights[path] for path in paths], self._at(_number(self.density), share))
+            return dict.fromkeys(paths, least), {}
+        asked = 1.0 if self.density is None else self.density
         return {
-            path: quantile(magnitudes[path], self._at(density, share))
-            for path, density in spread(_table(self.density), model.net, self.skip).items()
+            path: threshold([weights[path]], self._at(amount, share))
+            for path, amount in spread(asked, model.net, self.skip).items()
         }, {}
 
     def _allocated(
@@ -194,6 +192,12 @@ def _table(setting: float | Mapping[str, float] | None) -> Mapping[str, float]:
     if setting is None:
         return {}
     return setting if isinstance(setting, Mapping) else {"*": setting}
+
+
+def _kept(weight: torch.Tensor, least: float) -> float:
+    magnitude = weight.abs()
+    kept = torch.count_nonzero(magnitude >= least) if least > 0 else torch.count_nonzero(weight)
+    return int(kept) / max(weight.numel(), 1)
 
 
 def _number(setting: float | Mapping[str, float] | None) -> float:

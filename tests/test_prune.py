@@ -71,7 +71,7 @@ def test_what_is_left_makes_up_for_what_went(how: str, most: float, model: HashM
     for path in LAYERS:
         alone = Prune(density={path: 0.2}, compensate=how)(model, split)
         assert layer_error(model, alone, path, split) < most * layer_error(model, plain, path, split), path
-    assert flips(model, made_up, split) < 0.5 * flips(model, plain, split)
+    assert flips(model, made_up, split) < (most + 0.1) * flips(model, plain, split)
 
 
 @torch.no_grad()

@@ -90,7 +90,7 @@ def test_all_errors_of_a_recipe_at_once(model_file, tmp_path, capsys):
         '[[pass]]\nname = "fold"\n'
     )
     line = refused(capsys, "compress", model_file, "--recipe", recipe, "-o", tmp_path / "out.safetensors")
-    for part in ("bits", "did you mean 'prune'", "denstiy", "must come before share"):
+    for part in ("bits", "did you mean 'prune'", "denstiy", "must come before prune"):
         assert part in line
     assert [path.name for path in tmp_path.iterdir()] == ["r.toml"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress import merging
-from hashpress.compress.channels import _Tracer, _Walk, channels
+from hashpress.compress.channels import LayerTracer, _Walk, channels
 from hashpress.compress.edits import rebuild
 from hashpress.compress.merging import Neurons
 from hashpress.compress.modelfile import load, save
@@ -152,7 +152,7 @@ def test_residual_streams_and_norms_are_left_with_the_reason():
 
 def test_scales_are_not_folded_through_a_sigmoid():
     net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Sigmoid(), torch.nn.Linear(4, 2))
-    walk = _Walk(net.to("meta"), _Tracer().trace(net))
+    walk = _Walk(net.to("meta"), LayerTracer().trace(net))
     walk.run(torch.empty(1, 3, device="meta"))
     found = walk.book.result()
     real = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Sigmoid(), torch.nn.Linear(4, 2))

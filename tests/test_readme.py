@@ -33,7 +33,7 @@ LINES = re.findall(r"^\$ hashpress (.+?)(?:  +#.*)?$", README, re.MULTILINE)
 
 @pytest.mark.parametrize("line", [*LINES, *HELP])
 def test_the_command_lines_of_the_examples_are_understood(line):
-    verb, *words = shlex.split(re.split(r" (?:\||>>) ", line)[0])
+    verb, *words = shlex.split(re.split(r" (?:\||>>?) ", line)[0])
     command = COMMANDS[verb]
     context = command.make_context(verb, words)  # raises for an option that does not exist and an argument too many
     assert context.params

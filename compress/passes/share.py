@@ -64,7 +64,8 @@ class Share:
     layers' mean energy per weight; ``importance = "outputs"`` weighs errors by how far they move the outputs, measured
     on training images. ``finetune`` (its settings) trains the weights while they are shared, before they are assigned
     for good; it needs ``lam``. ``bytes`` is what all indices may take then: after each epoch of the first half the
-    price is set to what leads there, and ``lam`` only sets the codebooks' first values.
+    price is set to what leads there (weights settle within some per cent of it), and ``lam`` only sets the codebooks'
+    first values.
 
     Raises:
         RecipeError: a setting is out of range.

@@ -58,7 +58,7 @@ class Share:
     """Give every layer a codebook of ``2 ** bits`` values besides zero.
 
     ``bits`` is one number or a table by layer (names, ``re:`` patterns, ``first``, ``head``, ``conv``, ``dense``,
-    ``*``). ``start`` is where k-means begins, or ``optimal``; without a
+    ``*``). ``start`` is where k-means begins, or ``optimal``, without a
     price on bits. ``scaled`` gives every output channel a factor of its own.
     ``codebook`` is the precision of centres, factors and biases. ``lam`` is the price of one bit, in shares of the
     layers' mean energy per weight; ``importance = "outputs"`` weighs errors by how far they move the outputs, measured

@@ -91,21 +91,24 @@ class RandomEdges(nn.Linear):
 
 
 class RandomRank(nn.Module):
-    """A dense layer of low rank: one factor is learned, the other drawn from the seed (LRD, Denil et al. 2013)."""
+    """A dense layer of low rank: inputs are projected at random, drawn from the seed, and the rest is learned (LRD).
+
+    Denil et al. (2013) fix the factor on the side of the inputs; on the other side a head of ten outputs would have rank 1.
+    """
 
     def __init__(self, layer: nn.Linear, values: int, seed: int) -> None:
         super().__init__()
-        rank = max(1, round(values / layer.in_features))
+        rank = max(1, round(values / layer.out_features))
         generator = torch.Generator().manual_seed(seed)
-        self.register_buffer("fixed", torch.randn(layer.out_features, rank, generator=generator) / rank**0.5)
-        self.learned = nn.Parameter(
-            torch.randn(rank, layer.in_features, generator=generator) * (2 / layer.in_features) ** 0.5
+        self.register_buffer(
+            "fixed", torch.randn(rank, layer.in_features, generator=generator) / layer.in_features**0.5
         )
+        self.learned = nn.Parameter(torch.randn(layer.out_features, rank, generator=generator) * (2 / rank) ** 0.5)
         self.bias = nn.Parameter(torch.zeros(layer.out_features))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return (N, O)."""
-        return features @ self.learned.T @ self.fixed.T + self.bias
+        return features @ self.fixed.T @ self.learned.T + self.bias
 
 
 def replaced(net: nn.Module, kind: type[nn.Module], share: float, seed: int) -> nn.Module:

@@ -118,18 +118,19 @@ def latency() -> None:
 
 
 def finish() -> None:
-    """Write the result file once all cells are there."""
-    if not BOOK.ready("tune", "latency", *(f"score-{score}" for score in SCORES)):
-        return
+    """Write the result file with the cells that are there."""
     cells = BOOK.found()
-    flips = {score: cells[f"score-{score}"]["flips"] for score in SCORES}
-    others = min(value for score, value in flips.items() if score != "code")
-    targets = [
-        Target("narrow, ResNet-20: fewer MACs, times", cells["tune"]["macs_fewer"], ">=", 1 / MACS),
-        Target("narrow 2x, ResNet-20, fine-tuned: mAP drop", cells["tune"]["drop"], "<=", MAX_DROP),
-        Target("narrow 2x, ResNet-20: latency over the full network's", cells["latency"]["ratio"], "<=", 0.9),
-        Target("narrow by code against the best other score, flips", flips["code"] - others, "<=", 0.0),
-    ]
+    flips = {score: cells[f"score-{score}"]["flips"] for score in SCORES if f"score-{score}" in cells}
+    targets = []
+    if "tune" in cells:
+        targets.append(Target("narrow, ResNet-20: fewer MACs, times", cells["tune"]["macs_fewer"], ">=", 1 / MACS))
+        targets.append(Target("narrow 2x, ResNet-20, fine-tuned: mAP drop", cells["tune"]["drop"], "<=", MAX_DROP))
+    if "latency" in cells:
+        ratio = cells["latency"]["ratio"]
+        targets.append(Target("narrow 2x, ResNet-20: latency over the full network's", ratio, "<=", 0.9))
+    if len(flips) == len(SCORES):
+        others = min(value for score, value in flips.items() if score != "code")
+        targets.append(Target("narrow by code against the best other score, flips", flips["code"] - others, "<=", 0.0))
     BOOK.publish({"note": "no paper: the asked-for figures are ours"}, targets)
 
 

@@ -24,6 +24,7 @@ from .calibrate import patch_moments
 
 COMPENSATIONS = ("none", "obs", "exact")
 MOST = 4096  # inputs of a row up to which its Hessian is inverted
+ROWS = 256  # of a weight looked at together: nothing as large as the largest layer stands beside it
 BLOCK = 32  # columns among which weights compete; 128 lost 1.6 times as many bits (LeNet-300-100, a tenth left)
 
 Remaining = Callable[[float], tuple[Tensor, Tensor | None]]  # density -> weight and bias of a layer
@@ -49,7 +50,8 @@ def zeroed(model: HashModel, thresholds: Mapping[str, float]) -> nn.Module:
     net = model.copied_net()
     for path, least in thresholds.items():
         layer: Any = get_layer(net, path)
-        layer.weight.masked_fill_(layer.weight.abs() < least, 0.0)
+        for rows in layer.weight.split(ROWS):
+            rows.masked_fill_(rows.abs() < least, 0.0)
     return net
 
 

@@ -21,7 +21,7 @@ from ...core.model import HashModel, Json
 from ..calibrate import choose
 from ..densities import allocated, amounts, measured, predicted
 from ..edits import Pruned
-from ..pruning import COMPENSATIONS, compensated, threshold, uncompensated, zeroed
+from ..pruning import COMPENSATIONS, ROWS, compensated, threshold, uncompensated, zeroed
 from .finetune import Finetune
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -195,9 +195,9 @@ def _table(setting: float | Mapping[str, float] | None) -> Mapping[str, float]:
 
 
 def _kept(weight: torch.Tensor, least: float) -> float:
-    magnitude = weight.abs()
-    kept = torch.count_nonzero(magnitude >= least) if least > 0 else torch.count_nonzero(weight)
-    return int(kept) / max(weight.numel(), 1)
+    rows = weight.split(ROWS)
+    kept = sum(int(torch.count_nonzero(part.abs() >= least if least > 0 else part)) for part in rows)
+    return kept / max(weight.numel(), 1)
 
 
 def _number(setting: float | Mapping[str, float] | None) -> float:

@@ -37,7 +37,7 @@ SCORES = ("l1", "l2", "bn", "taylor", "code")
 MACS = 0.5
 CUT = Narrow(macs=MACS, score="code", multiple=8, images=1024)
 SHIFTED = Finetune(
-    epochs=12, optimizer="sgd", lr=0.03, weight_decay=5e-4, clip=1.0, augment="flip-crop", precision="bfloat16",
+    epochs=7, optimizer="sgd", lr=0.03, weight_decay=5e-4, clip=1.0, augment="flip-crop", precision="bfloat16",
     system="dlbhc",
 )  # fmt: skip
 STILL = Finetune(

@@ -12,6 +12,7 @@ import numpy as np
 
 MAX_ROUNDS = 100
 EXACT_LIMIT = 200_000  # values; beyond it kmeans1d takes minutes
+FIT = 1 << 20  # values of one weight that a codebook is fitted to; all are assigned
 UNUSED = 40.0  # bits charged for an entry that nothing uses
 
 
@@ -31,6 +32,14 @@ def forgy(values: np.ndarray, entries: int, seed: int) -> np.ndarray:
 
 
 STARTS = {"linear": linear, "density": density, "forgy": forgy}
+
+
+def sample(weight: np.ndarray) -> np.ndarray:
+    """Return the flat places that a codebook is fitted to: all, or as many of a large weight with its extremes."""
+    if weight.size <= FIT:
+        return np.arange(weight.size)
+    even = np.linspace(0, weight.size - 1, FIT).astype(np.int64)
+    return np.union1d(even, [weight.argmin(), weight.argmax()])
 
 
 def kmeans(values: np.ndarray, entries: int, start: str, seed: int) -> np.ndarray:
@@ -68,6 +77,11 @@ def nearest(values: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return np.searchsorted((centres[1:] + centres[:-1]) / 2, values)
 
 
+def around_zero(values: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return 0 for zeros and the index of the nearest of ``centres[1:]``, sorted, for others."""
+    return np.where(values == 0, 0, nearest(values, centres[1:]) + 1)
+
+
 def grid(values: np.ndarray, weights: np.ndarray, entries: int, price: float) -> np.ndarray:
     """Return zero and equidistant centres around it, as far apart as ``price`` makes it pay at high rates.
 
@@ -95,7 +109,7 @@ def priced(
     bits = np.full(len(centres), np.log2(len(centres)))
     indices = np.zeros(len(values), dtype=np.int64)
     for _ in range(rounds):
-        new = _cheapest(values, weights, centres, price * bits)
+        new = cheapest(values, weights, centres, price * bits)
         if np.array_equal(new, indices):
             break
         indices = new
@@ -114,7 +128,8 @@ def priced(
     return centres[order], places[indices]
 
 
-def _cheapest(values: np.ndarray, weights: np.ndarray, centres: np.ndarray, prices: np.ndarray) -> np.ndarray:
+def cheapest(values: np.ndarray, weights: np.ndarray, centres: np.ndarray, prices: np.ndarray) -> np.ndarray:
+    """Return the index of the centre whose weighted squared error and price together are the least for each value."""
     best = weights * np.square(values - centres[0]) + prices[0]
     indices = np.zeros(len(values), dtype=np.int64)
     for place in range(1, len(centres)):

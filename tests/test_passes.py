@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import modelfile
+from hashpress.compress import clusters, modelfile
 from hashpress.compress.layers.decoded import Decoded
 from hashpress.compress.passes import PASSES, Finetune, Fold, Prune, Share
 from hashpress.compress.passes.select import spread
@@ -221,6 +221,26 @@ def test_share_keeps_to_its_bytes_while_it_trains(nets: dict[str, HashModel], sp
         assert bits / 8 == pytest.approx(asked, rel=0.1)
     with pytest.raises(RecipeError, match="bytes needs finetune"):
         Share(lam=0.1, bytes=100)
+
+
+@pytest.mark.parametrize("settings", [{}, {"scaled": True}, {"lam": 0.05, "scaled": True}])
+def test_a_large_weight_is_fitted_in_part_and_assigned_whole(
+    settings: dict[str, object], nets: dict[str, HashModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, item = nets["wide"], Share(bits=3, start="density", **settings)
+    whole = item.codebooks(model, None)
+    monkeypatch.setattr(clusters, "FIT", 700)
+    books = item.codebooks(model, None)
+    for path, book in books.items():
+        weight = model.net.get_submodule(path).weight.detach().double().numpy()
+        factors = np.ones((len(weight), 1)) if book.scale is None else book.scale[:, None]
+        assert book.indices.shape == weight.shape
+        errors = [float(np.mean((b.centres[b.indices] * factors - weight) ** 2)) for b in (book, whole[path])]
+        assert errors[0] < 1.1 * errors[1], path
+        assert book.bits == pytest.approx(whole[path].bits, rel=0.1)
+        if "lam" not in settings:
+            nearest = np.abs(weight[..., None] / factors[..., None] - book.centres[1:]).argmin(-1) + 1
+            assert np.mean(book.indices == nearest) > 0.99, "halves of centres move the borders a little"
 
 
 def test_finetune_learns_a_system_too(nets: dict[str, HashModel], split: Split) -> None:

@@ -34,6 +34,7 @@ from .step import step_of
 STARTS = (*clusters.STARTS, "optimal")
 IMPORTANCES = ("equal", "outputs")
 CODEBOOKS = ("float16", "float32")
+ROWS = 256  # of a weight looked at together
 MOVING = 0.5  # share of the epochs after which borders are drawn anew; then weights settle between them
 
 
@@ -48,7 +49,7 @@ class Codebook:
     @property
     def bits(self) -> float:
         """Bits of an ideal order-0 coder of the indices."""
-        counts = np.bincount(self.indices.reshape(-1))
+        counts = np.array([np.count_nonzero(self.indices == entry) for entry in range(len(self.centres))])
         counts = counts[counts > 0]
         return float(-(counts * np.log2(counts / counts.sum())).sum())
 
@@ -129,7 +130,7 @@ class Share:
         errors = self._errors(model, split, list(sizes), seed)
         layers = weighted(model.net)
         return {
-            path: self._codebook(layers[path].weight.detach().double().numpy(), errors(path), bits, seed)
+            path: self._codebook(layers[path].weight.detach().numpy(), errors(path), bits, seed)
             for path, bits in track(sizes.items(), "codebooks", len(sizes))
         }
 
@@ -152,26 +153,37 @@ class Share:
 
     def _codebook(self, weight: np.ndarray, moved: np.ndarray, bits: int, seed: int) -> Codebook:
         scale = self._scale(weight)
-        if scale is not None:
-            shape = (-1, *[1] * (weight.ndim - 1))
-            weight, moved = weight / scale.reshape(shape), moved * scale.reshape(shape) ** 2
-        values = weight.reshape(-1)
-        alive = values[values != 0]
-        if not alive.size:
-            return Codebook(np.zeros(1), np.zeros(weight.shape, dtype=np.int64), scale)
+        chosen = clusters.sample(weight)
+        values, costs = scaled(weight, moved, scale, chosen)
+        if not values.any():
+            return Codebook(np.zeros(1), np.zeros(weight.shape, dtype=np.uint8), scale)
+        lengths = None
         if self.lam > 0:
-            centres, indices = clusters.priced(values, moved.reshape(-1), 1 << bits, self.lam)
+            centres, found = clusters.priced(values, costs, 1 << bits, self.lam)
+            lengths = -np.log2(np.maximum(np.bincount(found, minlength=len(centres)), 0.5) / len(found))
         else:
-            centres = clusters.kmeans(alive, 1 << bits, self.start, seed)
-            indices = np.where(values == 0, 0, clusters.nearest(values, centres) + 1)
-            centres = np.concatenate([[0.0], centres])
-        return Codebook(centres.astype(self.codebook).astype(np.float64), indices.reshape(weight.shape), scale)
+            centres = np.concatenate([[0.0], clusters.kmeans(values[values != 0], 1 << bits, self.start, seed)])
+            found = clusters.around_zero(values, centres)
+        rounded = centres.astype(self.codebook).astype(np.float64)
+        kind = np.uint8 if len(centres) <= 1 << 8 else np.int32
+        if len(chosen) == weight.size:
+            return Codebook(rounded, found.reshape(weight.shape).astype(kind), scale)
+        indices = np.empty(weight.size, dtype=kind)
+        for start in range(0, weight.size, clusters.FIT):
+            block = np.arange(start, min(start + clusters.FIT, weight.size))
+            values, costs = scaled(weight, moved, scale, block)
+            if lengths is None:
+                indices[block] = clusters.around_zero(values, centres)
+            else:
+                indices[block] = clusters.cheapest(values, costs, centres, self.lam * lengths)
+        return Codebook(rounded, indices.reshape(weight.shape), scale)
 
     def _scale(self, weight: np.ndarray) -> np.ndarray | None:
         """Return the root mean square of each output channel, as the file keeps it."""
         if not self.scaled:
             return None
-        scale = np.sqrt(np.mean(weight.reshape(len(weight), -1) ** 2, axis=1))
+        rows = weight.reshape(len(weight), -1)
+        scale = np.array([np.sqrt(np.mean(row.astype(np.float64) ** 2)) for row in rows])
         return np.where(scale > 0, scale, 1.0).astype(self.codebook).astype(np.float64)
 
     def __call__(
@@ -213,7 +225,7 @@ class Share:
         for path, bits in sizes.items():
             layer: Any = get_layer(net, path)
             weight, cost = layer.weight.detach(), errors(path)
-            scale = self._scale(weight.double().numpy())
+            scale = self._scale(weight.numpy())
             if scale is not None:
                 cost = cost * scale.reshape(-1, *[1] * (weight.ndim - 1)) ** 2
             attach(layer, Latent(weight, scale, 1 << bits, float(cost.mean()), self.lam))
@@ -245,9 +257,20 @@ class Share:
         return net, books
 
 
+def scaled(
+    weight: np.ndarray, moved: np.ndarray, scale: np.ndarray | None, chosen: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ``chosen`` weights over their channels' factors, and what their squared errors cost then."""
+    values, costs = weight.reshape(-1)[chosen].astype(np.float64), np.empty(len(chosen))
+    rows, columns = np.divmod(chosen, weight[0].size)
+    costs[:] = moved.reshape(len(weight), -1)[rows, columns] if moved.strides[-1] else moved.flat[0]
+    return (values, costs) if scale is None else (values / scale[rows], costs * scale[rows] ** 2)
+
+
 def relative(weight: torch.Tensor) -> float:
     """Return the factor that turns squared errors of a weight into shares of its mean square."""
-    return 1 / max(float(weight.detach().double().square().mean()), 1e-30)
+    total = sum(float(rows.double().square().sum()) for rows in weight.detach().split(ROWS))
+    return 1 / max(total / max(weight.numel(), 1), 1e-30)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from typing import Any
 import hashpress.compress.run as running
 import pytest
 from hashpress.compress import modelfile, reader
-from hashpress.compress.passes import Finetune, Prune, Share
+from hashpress.compress.passes import Finetune, Fold, Prune, Share
 from hashpress.compress.recipe import Recipe, compress, load_recipe, named_recipes, parse
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -118,6 +118,12 @@ def test_all_problems_are_reported_together() -> None:
 def test_files_that_are_no_recipes(content: bytes, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse(content, "x.toml").check()
+
+
+def test_norms_may_be_folded_into_shared_weights_and_into_nothing_else_late() -> None:
+    assert not Recipe.of(Share(scaled=True), Fold()).problems()
+    for late in (Prune(density=0.5), Prune(q=1.0)):
+        assert "must come before prune" in Recipe.of(late, Fold()).problems()[0]
 
 
 def test_recipes_by_name_or_file(tmp_path: Path) -> None:

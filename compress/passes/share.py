@@ -199,7 +199,8 @@ class Share:
         if isinstance(self.finetune, Finetune):
             net, books = self._trained(self.finetune, model, split, seed, reference, work)
         else:
-            net, books = model.copied_net(), self.codebooks(model, split, seed=seed)
+            books = self.codebooks(model, split, seed=seed)
+            net = model.copied_net()  # only now: the codebooks need room of their own
         made = []
         for path, book in books.items():
             edit = edits.Shared(path, len(book.centres), self.scaled, self.codebook == "float16")

@@ -12,7 +12,7 @@ import numpy as np
 
 MAX_ROUNDS = 100
 EXACT_LIMIT = 200_000  # values; beyond it kmeans1d takes minutes
-FIT = 1 << 20  # values of one weight that a codebook is fitted to; all are assigned
+FIT = 1 << 19  # values of one weight that a codebook is fitted to; all are assigned
 UNUSED = 40.0  # bits charged for an entry that nothing uses
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import clusters, modelfile
+from hashpress.compress import modelfile
 from hashpress.compress.layers.decoded import Decoded
 from hashpress.compress.passes import PASSES, Finetune, Fold, Prune, Share
 from hashpress.compress.passes.select import spread
@@ -208,45 +208,6 @@ def test_finetune_moves_codebooks_and_keeps_zeros_and_assignments(nets: dict[str
     pixels, wanted = split.train.pixels, outputs(nets["wide"], split.train.pixels)
     errors = [float(np.mean((outputs(model, pixels) - wanted) ** 2)) for model in (shared, tuned)]
     assert errors[1] < 0.8 * errors[0]
-
-
-def test_share_keeps_to_its_bytes_while_it_trains(nets: dict[str, HashModel], split: Split) -> None:
-    tuning = {"epochs": 4, "batch": 16, "lr": 0.003}
-    for asked in (700, 1300):
-        result = Share(bits=4, scaled=True, lam=0.05, bytes=asked, finetune=tuning)(nets["wide"], split)
-        bits = 0.0
-        for path in ("encoder.fc1", "encoder.fc2", "head"):
-            counts = np.bincount(result.net.get_submodule(path).form.indices.numpy().reshape(-1))
-            bits -= sum(n * np.log2(n / counts.sum()) for n in counts if n)
-        assert bits / 8 == pytest.approx(asked, rel=0.1)
-    with pytest.raises(RecipeError, match="bytes needs finetune"):
-        Share(lam=0.1, bytes=100)
-
-
-@pytest.mark.parametrize("settings", [{}, {"scaled": True}, {"lam": 0.5, "scaled": True}])
-def test_a_large_weight_is_fitted_in_part_and_assigned_whole(
-    settings: dict[str, object], nets: dict[str, HashModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    net, item = nets["wide"].copied_net(), Share(bits=3, start="density", **settings)
-    for place, value in enumerate(net.parameters()):
-        nn.init.normal_(value, generator=torch.Generator().manual_seed(place))
-    model = HashModel(net, nets["wide"].arch)
-    whole = item.codebooks(model, None)
-    monkeypatch.setattr(clusters, "FIT", 700)
-    books = item.codebooks(model, None)
-    for path, book in books.items():
-        weight = model.net.get_submodule(path).weight.detach().double().numpy()
-        factors = np.ones((len(weight), 1)) if book.scale is None else book.scale[:, None]
-        assert book.indices.shape == weight.shape
-        costs = [
-            np.mean((b.centres[b.indices] * factors - weight) ** 2) / np.mean(weight**2)
-            + item.lam * b.bits / weight.size
-            for b in (book, whole[path])
-        ]
-        assert costs[0] < 1.08 * costs[1], path
-        if "lam" not in settings:
-            nearest = np.abs(weight[..., None] / factors[..., None] - book.centres[1:]).argmin(-1) + 1
-            assert np.mean(book.indices == nearest) > 0.99, "halves of centres move the borders a little"
 
 
 def test_finetune_learns_a_system_too(nets: dict[str, HashModel], split: Split) -> None:

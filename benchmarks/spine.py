@@ -46,7 +46,7 @@ SEED = 0
 MARGIN = 1e-4  # bits whose outputs are nearer to zero may differ between two correct float programs
 
 RECIPE = "resnet-20"
-RESNET = (  # what the network learns from shifted images it keeps for unseen ones; the database is seen as it is
+RESNET = (  # shifted images teach what unseen ones need; then the database, seen as it is, gets pure codes
     Schedule(epochs=40, lr=0.05, head_lr=2.0, augment="flip-crop", precision="bfloat16"),
     Schedule(epochs=4, lr=0.01, augment="flip", precision="bfloat16"),
     Schedule(epochs=8, lr=0.01, augment="none", precision="bfloat16"),

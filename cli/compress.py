@@ -15,6 +15,7 @@ EXAMPLES = options.examples(
     "compress base.safetensors --recipe deep-compression --data digits -o small.safetensors",
     "compress base.safetensors --recipe my.toml --data cifar10:cifar.tar.xz -o small.safetensors --resume",
     "compress base.safetensors --recipe my.toml --data digits -o small.safetensors --dry-run",
+    "compress base.safetensors --recipe data-free -o small.safetensors",
 )
 
 
@@ -25,7 +26,7 @@ def verb(
     recipe: Annotated[
         str, typer.Option("--recipe", metavar="FILE|NAME", help="A TOML file, or a name from: hashpress ls recipes.")
     ],
-    data: options.Data = "digits",
+    data: options.MaybeData = None,
     protocol: options.Protocol = None,
     dry_run: options.DryRun = False,
     resume: options.Resume = False,
@@ -46,7 +47,7 @@ def verb(
     plan.check()
     start = load(model, trust_code=trust_code)
     with progress():
-        split = load_data(data, protocol=protocol, seed=seed)
+        split = None if data is None else load_data(data, protocol=protocol, seed=seed)
         if dry_run:
             ledger = plan.preview(start, split, seed=seed)
         else:

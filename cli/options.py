@@ -9,15 +9,14 @@ import typer
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A hashpress model file (.safetensors).")]
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder written by hashpress compile.")]
-Data = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        metavar="SPEC",
-        help="digits (embedded), mnist:DIR, fashion-mnist:DIR, cifar10:PATH or imagefolder:DIR; options as in "
-        "imagefolder:DIR?size=64&limit=1000.",
-    ),
-]
+_DATA = typer.Option(
+    "--data",
+    metavar="SPEC",
+    help="digits (embedded), mnist:DIR, fashion-mnist:DIR, cifar10:PATH or imagefolder:DIR; options as in "
+    "imagefolder:DIR?size=64&limit=1000.",
+)
+Data = Annotated[str, _DATA]
+MaybeData = Annotated[str | None, _DATA]  # for verbs that can do without images
 Protocol = Annotated[
     str | None,
     typer.Option("--protocol", metavar="NAME", help="Retrieval protocol: A, A-excl or B (queries = test images)."),

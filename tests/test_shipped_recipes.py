@@ -9,7 +9,7 @@ import pytest
 from hashpress.cli.main import run
 from hashpress.compress.ledger import measured
 from hashpress.compress.macs import count
-from hashpress.compress.modelfile import file_size, load
+from hashpress.compress.modelfile import file_size, load, save
 from hashpress.compress.recipe import compress, load_recipe
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -65,3 +65,13 @@ def test_show_prints_a_recipe_that_can_be_started_from(name, capsys, tmp_path):
     assert "refit = " in text  # every setting is written out, also those that the recipe leaves alone
     assert run(["show", f"recipe:{name}", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pass"][0]["name"] == "fold"
+
+
+def test_a_recipe_without_images_runs_without_data_and_others_ask_for_it(base, tmp_path, capsys):
+    save(base, tmp_path / "base.st")
+    words = ["compress", str(tmp_path / "base.st"), "-o", str(tmp_path / "small.st"), "--recipe"]
+    assert run([*words, "data-free"]) == 0
+    assert (tmp_path / "small.st").stat().st_size < (tmp_path / "base.st").stat().st_size / 4
+    capsys.readouterr()
+    assert run([*words, "deep-compression"]) == 2
+    assert "--data" in capsys.readouterr().err

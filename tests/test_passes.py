@@ -210,6 +210,19 @@ def test_finetune_moves_codebooks_and_keeps_zeros_and_assignments(nets: dict[str
     assert errors[1] < 0.8 * errors[0]
 
 
+def test_finetune_asks_the_reference_in_the_precision_it_was_given(nets: dict[str, HashModel], split: Split) -> None:
+    pruned, pixels = Prune(density=0.3)(nets["wide"]), split.train.pixels
+    single, half = (
+        Finetune(epochs=2, lr=0.01, reference_precision=precision)(pruned, split, reference=nets["wide"])
+        for precision in ("float32", "bfloat16")
+    )
+    wanted = outputs(nets["wide"], pixels)
+    errors = [float(np.mean((outputs(model, pixels) - wanted) ** 2)) for model in (pruned, single, half)]
+    assert errors[2] < 0.8 * errors[0]
+    assert errors[2] == pytest.approx(errors[1], rel=0.1)
+    assert errors[2] != errors[1]
+
+
 def test_finetune_learns_a_system_too(nets: dict[str, HashModel], split: Split) -> None:
     tuned = Finetune(epochs=6, batch=16, lr=0.01, system="onehot", distill=0.0)(nets["wide"], split)
     before, after = (
@@ -239,6 +252,7 @@ BAD = [
     (lambda: Finetune(distill=0), "nothing to learn from"),
     (lambda: Finetune(system="dpshh"), "did you mean 'dpsh'"),
     (lambda: Finetune(match="output"), "did you mean 'outputs'"),
+    (lambda: Finetune(reference_precision="float23"), "did you mean 'float32'"),
 ]
 
 

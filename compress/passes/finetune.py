@@ -21,7 +21,7 @@ from ...core.errors import HashpressError, InputError, RecipeError, lookup
 from ...core.model import HashModel, Json
 from ...core.surgery import get_layer
 from ...hashnets.objective import Batch, Objective
-from ...hashnets.schedule import Schedule
+from ...hashnets.schedule import PRECISIONS, Schedule
 from ...hashnets.systems import SYSTEMS
 from ...hashnets.train import fit
 from ..edits import Pruned
@@ -54,7 +54,8 @@ class Finetune:
 
     ``system`` adds the loss of a published system with weight ``task``; ``distill`` weighs the imitation of the
     reference network: of its real ``outputs`` (relative square), of its ``codes`` (cross entropy of soft signs), or of
-    its ``classes`` (cross entropy of softmax).
+    its ``classes`` (cross entropy of softmax). ``reference_precision`` is that of the reference network's outputs: a large
+    one teaches as well in bfloat16.
 
     Raises:
         RecipeError: a setting is out of range.
@@ -78,11 +79,13 @@ class Finetune:
     task: float = 1.0
     distill: float = 1.0
     match: str = "outputs"
+    reference_precision: str = "float32"
 
     def __post_init__(self) -> None:
         try:
             self.schedule()
             lookup(MATCHES, self.match, "match")
+            lookup(PRECISIONS, self.reference_precision, "precision")
             if self.system is not None:
                 lookup(SYSTEMS, self.system, "system")
         except HashpressError as fault:
@@ -125,6 +128,11 @@ class Finetune:
         loss = {"loss": round(log[-1]["loss"], 6)} if log else {}
         return model.edited(net, (), step_of("finetune", self, seed, **loss))
 
+    def teacher(self, reference: HashModel) -> nn.Module:
+        """Return the network that is imitated."""
+        net = reference.copied_net()
+        return Halved(net) if self.reference_precision == "bfloat16" else net
+
     def train(
         self,
         net: nn.Module,
@@ -148,7 +156,7 @@ class Finetune:
             task = lookup(SYSTEMS, self.system, "system")(
                 model.arch, len(split.classes), len(split.train), seed, **self.settings
             )
-        teacher = (reference or model).copied_net() if self.distill else None
+        teacher = self.teacher(reference or model) if self.distill else None
         objective = Imitation(teacher, MATCHES[self.match], self.distill, task, self.task, end_epoch)
         hold = _holder(net, pruned_masks(model))
         checkpoint = None if work is None else work / "finetune.checkpoint"
@@ -158,6 +166,19 @@ class Finetune:
         )  # fmt: skip
         hold()
         return log
+
+
+class Halved(nn.Module):
+    """A network whose convolutions and products run in bfloat16."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the outputs in single precision."""
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.net(images).float()
 
 
 class Imitation:

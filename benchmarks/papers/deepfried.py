@@ -9,6 +9,7 @@ the paper the networks train from scratch with Fastfood in place; the last layer
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,15 @@ def fried(outputs: int) -> None:
     name = str(outputs)
     model = Fastfood(precision="float32")(empty("lenet5", widths=(20, 50, outputs)), seed=SEED)
     make = partial(classifier, model, SCHEDULE)
+    BOOK.cell(name, lambda: figures(name, BOOK.model(name, make)))
+
+
+def dropped(outputs: int) -> None:
+    """Train the same with half of the layer's features dropped and twice the rate."""
+    name = f"{outputs}-dropout"
+    net = empty("nets:lenet5_dropout", widths=(20, 50, outputs), dropout=0.5)
+    model = Fastfood(precision="float32")(net, seed=SEED)
+    make = partial(classifier, model, replace(SCHEDULE, lr=2 * SCHEDULE.lr))
     BOOK.cell(name, lambda: figures(name, BOOK.model(name, make)))
 
 
@@ -105,7 +115,14 @@ def publish() -> None:
     BOOK.publish({key: {**row, "source": RECALLED} for key, row in PAPER.items()}, targets, rows)
 
 
-STAGES = {"lenet": reference, "1024": partial(fried, 1024), "2048": partial(fried, 2048), "alexnet": alexnet}
+STAGES = {
+    "lenet": reference,
+    "1024": partial(fried, 1024),
+    "1024-dropout": partial(dropped, 1024),
+    "2048": partial(fried, 2048),
+    "2048-dropout": partial(dropped, 2048),
+    "alexnet": alexnet,
+}
 
 if __name__ == "__main__":
     run(STAGES, publish)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from hashpress.core.surgery import set_layer
+from hashpress.hashnets.encoders.lenet import LeNet5
 from hashpress.hashnets.encoders.spec import he_normal
 from torch import nn
 
@@ -21,6 +22,13 @@ def mlp(shape: Sequence[int], widths: Sequence[int] = (1000,), dropout: float = 
         net.add_module(f"drop{index + 1}", nn.Dropout(dropout))
     he_normal(net)
     net.width = widths[-1]
+    return net
+
+
+def lenet5_dropout(shape: Sequence[int], widths: Sequence[int] = (20, 50, 500), dropout: float = 0.5) -> nn.Module:
+    """Return LeNet-5 with dropout of the dense layer's features."""
+    net = nn.Sequential(LeNet5((shape[0], shape[1], shape[2]), widths), nn.Dropout(dropout))
+    net.width = widths[2]
     return net
 
 

@@ -13,6 +13,7 @@ from hashpress.compress.edits import rebuild
 from hashpress.compress.merging import Neurons
 from hashpress.compress.modelfile import load, save
 from hashpress.compress.narrowing import cut
+from hashpress.compress.noise import noise
 from hashpress.compress.passes.fold import Fold
 from hashpress.compress.passes.merge import Merge, neurons_of
 from hashpress.compress.passes.narrow import thinner
@@ -199,6 +200,35 @@ def test_wrong_settings_are_named():
         Merge(share={"encoder.fc9": 0.5})(a_model())
     with pytest.raises(InputError, match="training images"):
         Merge(refit=10)(a_model())
+    with pytest.raises(RecipeError, match="how many are drawn"):
+        Merge(images="noise")
+    with pytest.raises(RecipeError, match="unknown images 'test'"):
+        Merge(images="test", refit=10)
+
+
+def test_noise_is_as_smooth_as_natural_images():
+    """Amplitude 1/f is power 1/f^2: the slope of the periodogram, under a window because images have borders."""
+    images = noise(InputSpec((2, 64, 48), (0.5, 0.4), (0.1, 0.05)), 300, seed=3)
+    assert images.shape == (300, 2, 64, 48)
+    for channel, (mean, deviation) in enumerate([(0.5, 0.1), (0.4, 0.05)]):
+        values = images[:, channel] / 255
+        assert values.mean() == pytest.approx(mean, abs=0.02)
+        assert values.std() == pytest.approx(deviation, rel=0.1)
+        power = np.square(np.abs(np.fft.fft(values * np.hanning(48), axis=2))).mean(axis=(0, 1))  # over rows: 1/f
+        flat = np.square(np.abs(np.fft.fft2(values * np.hanning(64)[:, None] * np.hanning(48)))).mean(axis=0)
+        assert np.polyfit(np.log(np.arange(3, 12)), np.log(np.diag(flat)[3:12]), 1)[0] == pytest.approx(-2, abs=0.25)
+        assert np.polyfit(np.log(np.arange(3, 12)), np.log(power[3:12]), 1)[0] == pytest.approx(-1, abs=0.25)
+    assert np.array_equal(images, noise(InputSpec((2, 64, 48), (0.5, 0.4), (0.1, 0.05)), 300, seed=3))
+    assert abs(np.corrcoef(images[:, 0].ravel(), images[:, 1].ravel())[0, 1]) < 0.1
+
+
+def test_refit_and_choice_on_noise_need_no_data_and_help_on_real_images():
+    pixels = load_data("digits?size=16&limit=600").queries.pixels
+    model = a_model("lenet5", widths=[6, 10, 40])
+    before = outputs(model, pixels)
+    settings = ({}, {"refit": 600, "images": "noise"}, {"refit": 600, "images": "noise", "by": "outputs"})
+    errors = [np.square(outputs(Merge(share=0.5, **some)(model, seed=3), pixels) - before).mean() for some in settings]
+    assert errors[2] < 0.9 * errors[1] < 0.5 * errors[0]
 
 
 def test_refit_moves_a_constant_into_the_bias():

@@ -25,6 +25,7 @@ from ..calibrate import choose, patch_moments
 from ..channels import Channels, channels
 from ..merging import DISTANCES, Neurons, cutoff, merges, outgoing_after, saliencies
 from ..narrowing import cut
+from ..noise import noise
 from ..obs import damped, remove_blocks
 from ..refit import refit
 from .narrow import thinner
@@ -32,6 +33,7 @@ from .select import check_keys, spread
 from .step import step_of
 
 CHOICES = ("weights", "outputs")
+IMAGES = ("training", "noise")
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,9 @@ class Merge:
     ``share`` is the share of neurons that goes, one for all or a table by layer (names, ``re:`` patterns, ``first``,
     ``conv``, ``dense``, ``*``); without it the mode of the histogram of saliencies says how many, of which ``caution``
     are merged (the paper takes 0.25 to 0.75 in large networks). ``kinds`` are the layers treated. With ``refit`` > 0
-    the layers behind are fitted to their old outputs by least squares on that many training images. ``by = "outputs"``
-    chooses on these images too: the neuron goes whose loss the others make up for best (needs ``share``).
+    the layers behind are fitted to their old outputs by least squares on that many images. ``by = "outputs"`` chooses on
+    these images too: the neuron goes whose loss the others make up for best (needs ``share``). ``images`` are those of the
+    training set, or ``noise`` as smooth as natural images are (:mod:`..noise`), for which no data is needed.
 
     Raises:
         RecipeError: a setting is out of range.
@@ -56,6 +59,7 @@ class Merge:
     kinds: tuple[str, ...] = ("dense",)
     skip: tuple[str, ...] = ()
     refit: int = 0
+    images: str = "training"
 
     def __post_init__(self) -> None:
         table = self.share if isinstance(self.share, Mapping) else {} if self.share is None else {"*": self.share}
@@ -77,13 +81,17 @@ class Merge:
             problems.append("merge: a choice by outputs needs share, and refit images to look at")
         if self.refit < 0:
             problems.append(f"merge: refit must be a number of images, got {self.refit}")
+        if self.images not in IMAGES:
+            problems.append(f"merge: unknown images {self.images!r} (there are: {', '.join(IMAGES)})")
+        elif self.images == "noise" and not self.refit:
+            problems.append("merge: images = 'noise' needs refit: how many are drawn")
         if problems:
             raise RecipeError(problems)
 
     def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
         """Return ``layers``: neurons, how many go, the last saliency and the cut-off; and ``left``: layer -> reason."""
         found = channels(model)
-        return {"layers": self._merged(model, found, self._pixels(split, seed))[2], "left": self._left(found)}
+        return {"layers": self._merged(model, found, self._pixels(model, split, seed))[2], "left": self._left(found)}
 
     def __call__(
         self,
@@ -95,7 +103,7 @@ class Merge:
         work: Path | None = None,  # noqa: ARG002  # as all passes
     ) -> HashModel:
         """Return the model with fewer neurons."""
-        pixels = self._pixels(split, seed)
+        pixels = self._pixels(model, split, seed)
         found = channels(model)
         net, removed, figures = self._merged(model, found, pixels)
         edits = cut(net, found, removed)
@@ -103,11 +111,13 @@ class Merge:
             refit(net, model.net, thinner(found, removed), pixels, model.arch.input, seed=seed)
         return model.edited(net, edits, step_of("merge", self, seed, layers=figures))
 
-    def _pixels(self, split: Split | None, seed: int) -> np.ndarray | None:
+    def _pixels(self, model: HashModel, split: Split | None, seed: int) -> np.ndarray | None:
         if not self.refit:
             return None
+        if self.images == "noise":
+            return noise(model.arch.input, self.refit, seed)
         if split is None:
-            raise InputError("merge with refit needs training images; name a data set with --data")
+            raise InputError("merge with refit needs training images; name a data set with --data, or images = 'noise'")
         return choose(split, self.refit, seed)
 
     def _merged(

@@ -2,7 +2,7 @@
 
 Block coordinate descent over the subspaces. With the others fixed, every output takes the codeword that leaves the
 smallest response error at one kernel position after the other; then all codewords of the subspace move together to
-their least-squares optimum. No step raises the error. Subspaces are worked on in blocks: inside a block all that is
+their least-squares optimum. No step raises the error, or with a price on bits the error and the price together. Subspaces are worked on in blocks: inside a block all that is
 needed of the samples are the products of its inputs with each other and with the residuals.
 """
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from . import pqprice
 from .responses import Responses
 
 TOLERANCE = 1e-3  # relative gain of a sweep below which it is the last
@@ -29,17 +30,22 @@ class Fit:
     errors: list[float]
 
 
-def correct(responses: Responses, codebook: Tensor, indices: Tensor, *, sweeps: int, damping: float = 1e-3) -> Fit:
+def correct(
+    responses: Responses, codebook: Tensor, indices: Tensor, *, sweeps: int, damping: float = 1e-3, lam: float = 0.0
+) -> Fit:
     """Return better codewords and indices for ``responses``, starting from (M, K, C) and (M, O, P).
 
     ``damping`` holds the weight near the original one where few inputs ever point, in shares of the mean input energy.
+    ``lam`` is the price of one bit of an index, in shares of the responses' energy per weight.
     """
-    state = _State(responses, codebook.float().clone(), indices.long().clone(), damping)
+    state = _State(responses, codebook.float().clone(), indices.long().clone(), damping, lam)
     errors = [state.error()]
+    costs = [errors[0] + state.price()]
     for _ in range(sweeps):
         state.sweep()
         errors.append(state.error())
-        if errors[-2] - errors[-1] <= TOLERANCE * errors[-2]:
+        costs.append(errors[-1] + state.price())
+        if costs[-2] - costs[-1] <= TOLERANCE * costs[-2]:
             break
     return Fit(state.codebook, state.indices, errors)
 
@@ -47,8 +53,8 @@ def correct(responses: Responses, codebook: Tensor, indices: Tensor, *, sweeps: 
 class _State:
     """Inputs (R, P, M C), original weights (O, P, M C) and residuals (R, O), group by group."""
 
-    def __init__(self, responses: Responses, codebook: Tensor, indices: Tensor, damping: float) -> None:
-        self.codebook, self.indices = codebook, indices
+    def __init__(self, responses: Responses, codebook: Tensor, indices: Tensor, damping: float, lam: float) -> None:
+        self.codebook, self.indices, self.lam = codebook, indices, lam
         subspaces, _, self.width = codebook.shape
         self.groups = responses.groups
         self.outputs = indices.shape[1] // len(self.groups)
@@ -59,6 +65,17 @@ class _State:
         self.damping = damping * max(energy, 1e-30)
         self.scale = sum(float(group.targets.double().square().sum()) for group in self.groups)
         self.residuals: list[Tensor] = []
+        self.weights = sum(group.weight.numel() for group in responses.groups)
+        self.bits = torch.zeros(codebook.shape[:2])  # (M, K), what an index costs
+
+    def price(self) -> float:
+        """Count the bits of every codeword anew; return what all indices cost, as a share of the responses' energy."""
+        if not self.lam:
+            return 0.0
+        counts = pqprice.uses(self.indices, self.codebook.shape[1])
+        ordered, ranks = counts.sort(dim=1, descending=True, stable=True)
+        self.bits = torch.empty_like(self.bits).scatter_(1, ranks, pqprice.lengths(ordered).expand_as(ordered))
+        return self.lam * float((counts * self.bits).sum(dtype=torch.float64)) / self.weights
 
     def rows(self, group: int) -> slice:
         """Return the outputs of a group."""
@@ -97,10 +114,11 @@ class _State:
                 away = (self.originals[index][:, :, columns] - before[index]).flatten(1)
                 pull = x.T @ self.residuals[index] + self.damping * away.T
                 parts.append(_Part(gram, pull, self.indices[subspaces, self.rows(index)]))
+            prices = self.lam * self.scale / self.weights * self.bits[subspaces]
             for at in range(subspaces.stop - subspaces.start):
                 words = self.codebook[start + at]
                 for part in parts:
-                    part.assign(at, words)
+                    part.assign(at, words, prices[at])
                 _move(parts, at, words)
             for index in range(len(parts)):
                 change = self.weight(index, subspaces) - before[index]
@@ -119,13 +137,14 @@ class _Part:
         starts = torch.arange(self.positions)[:, None] * (len(self.gram) // self.positions)
         return starts + subspace * width + torch.arange(width)
 
-    def assign(self, subspace: int, words: Tensor) -> None:
-        """Give every output its best codeword, one kernel position after the other."""
+    def assign(self, subspace: int, words: Tensor, prices: Tensor) -> None:
+        """Give every output its best codeword at ``prices`` (K,), one kernel position after the other."""
         for position, columns in enumerate(self.columns(subspace, words.shape[1])):
             own = self.indices[subspace, :, position]
             gram = self.gram[columns[:, None], columns]
             wanted = self.pull[columns] + gram @ words[own].T  # (C, O)
-            cost = ((words @ gram) * words).sum(1, keepdim=True) - 2 * words @ wanted  # (K, O)
+            fixed = ((words @ gram) * words).sum(1) + prices
+            cost = fixed[:, None] - 2 * words @ wanted  # (K, O)
             lowest, best = cost.min(0)
             best = torch.where(lowest < cost.gather(0, own[None])[0], best, own)
             self.change(columns, (words[best] - words[own]).T)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -129,9 +129,13 @@ class HashModel:
     edits: tuple[Edit, ...] = ()
     history: tuple[Step, ...] = ()
 
-    def copied_net(self) -> nn.Module:
-        """Return a deep copy of the network, in evaluation mode, for a pass to change."""
-        return copy.deepcopy(self.net).eval()
+    def copied_net(self, sharing: Iterable[str] = ()) -> nn.Module:
+        """Return a deep copy of the network, in evaluation mode, for a pass to change.
+
+        Weights of the layers at ``sharing`` are not copied: the pass replaces them and writes into none.
+        """
+        weights = [self.net.get_submodule(path).get_parameter("weight") for path in sharing]
+        return copy.deepcopy(self.net, {id(weight): weight for weight in weights}).eval()
 
     def edited(self, net: nn.Module, edits: Sequence[Edit], step: Step) -> HashModel:
         """Return a model around ``net`` with ``edits`` and ``step`` appended; this one stays as it is."""

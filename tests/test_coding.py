@@ -106,6 +106,24 @@ def test_forms_of_floats() -> None:
     assert len(payload) < 1.1 * floor
 
 
+def test_halves_on_a_grid_take_the_bits_of_their_steps() -> None:
+    steps = np.rint(np.random.default_rng(0).normal(size=(40, 50)) * 8)
+    for power in (-24, -3, 10):
+        values = np.ldexp(steps, power).astype(np.float32) + np.float32(0)  # no minus zero
+        coded = floats.encode(values)
+        assert coded.payload[0] == floats.GRID
+        assert len(coded.payload) - coded.table_bytes < 1.02 * entropy_bits(steps) / 8 + 8
+        assert floats.decode(coded.payload, values.shape).tobytes() == values.tobytes()
+    for spoiler in (-0.0, 1000.1, np.inf):
+        values.flat[3] = np.float16(spoiler)
+        coded = floats.encode(values)
+        assert coded.payload[0] == floats.HALF
+        assert floats.decode(coded.payload, values.shape).tobytes() == values.tobytes()
+    payload = floats.encode(np.ldexp(steps, -3).astype(np.float32) + np.float32(0)).payload
+    with pytest.raises(ModelFileError, match="steps that no half has"):
+        floats.decode(bytes([payload[0], 41]) + payload[2:], steps.shape)
+
+
 def test_order0_is_at_the_entropy() -> None:
     values = skewed((400, 500)).reshape(-1)  # one axis: no context
     coded = integers.encode(values)

@@ -3,16 +3,19 @@
     HASHPRESS_DATA=DIR python benchmarks/papers/qcnn.py [STAGE ...]
 
 Stages ``3`` and ``5`` (layers on MNIST), ``decay`` (why k-means alone loses more here than in the paper: other seeds, and
-a network trained with weight decay) and ``alexnet``. The paper's ratios follow from sub-vectors of 4, 32 codewords in
+a network trained with weight decay), ``alexnet`` (the released layout, and files at a price on bits whose weights are no
+farther from the original in any layer) and ``trained`` (the same on a trained dense layer). The paper's ratios follow from sub-vectors of 4, 32 codewords in
 single precision, indices of 5 bits and an untouched last layer, biases not counted: 12.1 and 13.4. They are computed so;
 beside them stand the bytes of our whole file.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +23,10 @@ from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, r
 from hashpress.compress.layers.dense import densified
 from hashpress.compress.modelfile import save
 from hashpress.compress.passes.pq import ProductQuantize, layout
+from hashpress.compress.reader import sections
+from hashpress.core.data import load_data
 from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.surgery import get_layer
 from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.schedule import Schedule
 
@@ -49,6 +55,8 @@ ALEXNET = [  # weight, width, entries; conv1's three channels stand in eight in 
     ((4096, 4096), 4, 32),
     ((1000, 4096), 1, 16),
 ]
+ENTRIES = {"first": 144, "conv": 160, "dense": 48, "head": 18}
+LAM = {"first": 0.05, "conv": 0.5, "dense": 0.345, "head": 0.0165}
 
 
 def papers_ratio(model: HashModel) -> float:
@@ -117,7 +125,10 @@ def decay() -> None:
 
 
 def alexnet() -> None:
-    """Count the released layout, and write the same layers (He's random values: no ImageNet here) as our file."""
+    """Count the released layout, write it as our file, and write the same network at a price on bits.
+
+    There is no ImageNet here: weights are He's random values, of which no code gains less.
+    """
 
     def compute() -> dict[str, Any]:
         parts = [layout(shape, width, entries, block=4096) for shape, width, entries in ALEXNET]
@@ -126,23 +137,103 @@ def alexnet() -> None:
             "nets:caffe_alexnet", 1000, InputSpec((3, 227, 227), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
         )
         model = HashModel(build(arch, seed=SEED, trust_code=True).eval(), arch)
-        width = {"conv": 8, "dense": 4, "head": 1}
-        entries = {"conv": 128, "dense": 32, "head": 16}
-        began = time.perf_counter()
-        small = ProductQuantize(width=width, entries=entries, sweeps=0)(model, seed=SEED)
-        seconds = time.perf_counter() - began
-        path = BOOK.folder / "alexnet.safetensors"
-        save(small, path)
+        wanted = answers(model)
+        made = {}
+        for name, settings in {
+            "kmeans": {"entries": {"conv": 128, "dense": 32, "head": 16}, "precision": "float32"},
+            "priced": {"entries": ENTRIES, "lam": LAM},
+        }.items():
+            began = time.perf_counter(), time.process_time()
+            small = ProductQuantize(width={"conv": 8, "dense": 4, "head": 1}, sweeps=0, **settings)(model, seed=SEED)
+            took = time.perf_counter() - began[0], time.process_time() - began[1]
+            path = BOOK.folder / f"alexnet-{name}.safetensors"
+            save(small, path)
+            made[name] = {
+                "file_bytes": path.stat().st_size,
+                "smaller_by": round(1 - path.stat().st_size / released, 4),
+                "output_error": round(float((answers(small) - wanted).norm() / wanted.norm()), 4),
+                "weight_error": weight_errors(model, small),
+                "layer_bytes": layer_bytes(path),
+                "seconds": round(took[0], 1),
+                "processor_seconds": round(took[1], 1),
+            }
+        pairs = zip(made["priced"]["weight_error"].values(), made["kmeans"]["weight_error"].values(), strict=True)
         return {
             "released_layout_bytes": released,
             "released_layout_mib": round(released / 2**20, 3),
-            "file_bytes": path.stat().st_size,
-            "smaller_by": round(1 - path.stat().st_size / released, 4),
-            "values": "random; trained weights have more uneven indices",
-            "seconds": round(seconds, 1),
+            "released_layer_bytes": [
+                part.total + 4 * shape[0] for part, (shape, _, _) in zip(parts, ALEXNET, strict=True)
+            ],
+            **{f"{name}_{key}": value for name, row in made.items() for key, value in row.items()},
+            "settings": {"entries": ENTRIES, "lam": LAM},
+            "largest_error_ratio": round(max(ours / theirs for ours, theirs in pairs), 4),
         }
 
     BOOK.cell("alexnet", compute)
+
+
+def answers(model: HashModel) -> torch.Tensor:
+    """Return what the network answers to photographs, (16, 1000)."""
+    data = load_data(f"cifar10:{os.environ['HASHPRESS_DATA']}/cifar10-jpeg.tar.xz?limit=16", protocol="B")
+    pixels = data.train.pixels.repeat(8, axis=2).repeat(8, axis=3)[:, :, :227, :227]
+    with torch.no_grad():
+        return model.net(model.arch.input.normalise(pixels))
+
+
+def weight_errors(model: HashModel, small: HashModel) -> dict[str, float]:
+    """Return the distance of every quantized weight from the original, over the original's norm."""
+    found = {}
+    for edit in small.edits:
+        weight = get_layer(model.net, edit.layer).get_parameter("weight").detach()
+        quantized: Any = get_layer(small.net, edit.layer)
+        found[edit.layer] = round(float((weight - quantized.form().detach()).norm() / weight.norm()), 5)
+    return found
+
+
+def layer_bytes(path: Path) -> dict[str, int]:
+    """Return the bytes of each quantized layer in a file, biases included."""
+    found: dict[str, int] = {}
+    for section in sections(path):
+        layer, mark, _ = section.name.partition(".form.")
+        layer = layer if mark else layer.removesuffix(".bias")
+        found[layer] = found.get(layer, 0) + section.bytes
+    return {layer: size for layer, size in found.items() if layer not in ("header", "manifest", "check")}
+
+
+def dense() -> None:
+    """Put a price on the bits of trained dense layers: the most that is saved at no larger distance from the weights."""
+    for name, schedule in (("full-3", SCHEDULE), ("decayed-3", replace(SCHEDULE, weight_decay=0.3))):
+
+        def compute(name: str = name, schedule: Schedule = schedule) -> dict[str, Any]:
+            model = trained(name, 3, schedule)
+            path, layer = BOOK.folder / "trial.safetensors", "encoder.fc1"
+
+            def tried(**settings: Any) -> dict[str, Any]:
+                small = ProductQuantize(width=4, sweeps=0, skip=("head",), **settings)(model, seed=SEED)
+                save(small, path)
+                return {**settings, "error": weight_errors(model, small)[layer], "bytes": layer_bytes(path)[layer]}
+
+            shape = tuple(model.net.get_parameter(f"{layer}.weight").shape)
+            fixed = layout(shape, 4, 32).total + 4 * shape[0]
+            plain = tried(entries=32, precision="float32")
+            best = plain
+            for entries in (40, 48, 64, 96):
+                low, high = 0.0, 2.0
+                for _ in range(7):
+                    lam = (low + high) / 2
+                    found = tried(entries=entries, lam=lam)
+                    low, high = (lam, high) if found["error"] <= plain["error"] else (low, lam)
+                    if found["error"] <= plain["error"] and found["bytes"] < best["bytes"]:
+                        best = found
+            path.unlink()
+            return {
+                "layout_bytes": fixed,
+                "kmeans": plain,
+                "priced": best,
+                "smaller_by": round(1 - best["bytes"] / fixed, 4),
+            }
+
+        BOOK.cell(f"{name}-priced", compute)
 
 
 def rows() -> list[Row]:
@@ -172,14 +263,19 @@ def publish() -> None:
     if "alexnet" in found:
         away = abs(found["alexnet"]["released_layout_mib"] - RELEASED_MIB)
         targets.append(Target("Q-CNN AlexNet: released layout off 12.60 MiB by, MiB", round(away, 3), "<=", 0.005))
-        targets.append(Target("Q-CNN AlexNet: our file smaller by", found["alexnet"]["smaller_by"], ">=", 0.15))
+        targets.append(Target("Q-CNN AlexNet: our file smaller by", found["alexnet"]["priced_smaller_by"], ">=", 0.15))
+        worst = max(
+            found["alexnet"]["largest_error_ratio"],
+            round(found["alexnet"]["priced_output_error"] / found["alexnet"]["kmeans_output_error"], 4),
+        )
+        targets.append(Target("Q-CNN AlexNet: its largest error over the released layout's", worst, "<=", 1.0))
     size = BOOK.value("alexnet", "released_layout_mib")
     released = Row("AlexNet, the released files", "MiB", RELEASED_MIB, size, source="sizes of the released files")
     paper = {key: {**row, "source": RECALLED} for key, row in PAPER.items()}
     BOOK.publish(paper, targets, [*rows(), released])
 
 
-STAGES = {"3": partial(stage, 3), "5": partial(stage, 5), "decay": decay, "alexnet": alexnet}
+STAGES = {"3": partial(stage, 3), "5": partial(stage, 5), "decay": decay, "alexnet": alexnet, "trained": dense}
 
 if __name__ == "__main__":
     run(STAGES, publish)

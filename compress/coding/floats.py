@@ -1,4 +1,4 @@
-"""Float tensors as byte streams, bit for bit: halves where nothing is lost, zeros as symbols, exponents coded.
+"""Float tensors as byte streams, bit for bit: halves where nothing is lost, zeros as symbols, exponents coded, grids.
 
 A payload starts with the form's number.
 """
@@ -14,9 +14,12 @@ from . import integers
 from .bits import ByteReader, varint
 from .integers import Coded
 
-RAW, HALF, SPARSE, PLANES = range(4)
+RAW, HALF, SPARSE, PLANES, GRID = range(5)
 MANTISSA = 23  # bits of a binary32
 SPARSE_FROM = 0.1  # share of zeros from which the sparse form is tried
+GRID_FROM = 256  # values from which halves are tried as whole numbers
+GRID_STEPS = 1 << 11  # whole numbers above that save nothing
+SMALLEST, MOST_SHIFT = -24, 40  # powers of two: of the smallest half, from there to the largest
 
 
 def encode(values: np.ndarray) -> Coded:
@@ -38,13 +41,27 @@ def dense(flat: np.ndarray) -> Coded:
     with np.errstate(over="ignore"):
         half = flat.astype("<f2")
     if (half.astype("<f4").view("<u4") == flat.view("<u4")).all():
-        return Coded(bytes([HALF]) + half.tobytes(), 1)
+        halves = Coded(bytes([HALF]) + half.tobytes(), 1)
+        return min(halves, _grid(half) or halves, key=lambda coded: len(coded.payload))
     raw = Coded(bytes([RAW]) + flat.tobytes(), 1)
     high = integers.encode((flat.view("<u4") >> np.uint32(MANTISSA)).astype(np.int64))
     head = bytes([PLANES]) + varint(len(high.payload))
     low = integers.pack_bits((flat.view("<u4") & np.uint32((1 << MANTISSA) - 1)).astype(np.uint64), MANTISSA)
     planes = Coded(head + high.payload + low, len(head) + high.table_bytes)
     return min(raw, planes, key=lambda coded: len(coded.payload))
+
+
+def _grid(half: np.ndarray) -> Coded | None:
+    """Return halves (N,) as whole multiples of a power of two; None where they are not, or too few for a table."""
+    if half.size < GRID_FROM or not np.isfinite(half).all() or (half.view("<u2") == 1 << 15).any():  # minus zero
+        return None
+    whole = np.ldexp(half.astype(np.float64), -SMALLEST).astype(np.int64)
+    bits = int(np.bitwise_or.reduce(np.abs(whole)))
+    shift = (bits & -bits).bit_length() - 1
+    if shift < 0 or bits >> shift >= GRID_STEPS:
+        return None
+    steps = integers.encode(whole >> shift)
+    return Coded(bytes([GRID, shift]) + steps.payload, 2 + steps.table_bytes)
 
 
 def decode(payload: bytes, shape: tuple[int, ...]) -> np.ndarray:
@@ -68,6 +85,8 @@ def decode(payload: bytes, shape: tuple[int, ...]) -> np.ndarray:
 
 def _dense(reader: ByteReader, count: int) -> np.ndarray:
     kind = reader.byte()
+    if kind == GRID:
+        return _steps(reader, count)
     if kind in (RAW, HALF):
         size = 4 if kind == RAW else 2
         body = reader.rest()
@@ -81,3 +100,11 @@ def _dense(reader: ByteReader, count: int) -> np.ndarray:
         raise ModelFileError("a float stream holds an exponent beyond nine bits")
     low = integers.unpack_bits(reader.rest(), MANTISSA, count)
     return ((high.astype(np.uint32) << np.uint32(MANTISSA)) | low.astype(np.uint32)).view(np.float32)
+
+
+def _steps(reader: ByteReader, count: int) -> np.ndarray:
+    shift = reader.byte()
+    steps = integers.decode(reader.rest(), (count,))
+    if shift > MOST_SHIFT or (np.abs(steps) >= GRID_STEPS).any():
+        raise ModelFileError("a float stream holds steps that no half has")
+    return np.ldexp(steps.astype(np.float32), shift + SMALLEST)

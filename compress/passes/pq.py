@@ -3,7 +3,8 @@
 A pass on values, after folding, structure and their fine-tuning. Layers are quantized in the order they run. Each starts
 from k-means on its weight; with images, ``sweeps`` of error correction then fit the responses of the original network to
 the inputs that the layer gets from those already quantized, and set the bias. ``finetune`` behind it moves the
-codewords. Layers that would not become smaller are left alone.
+codewords. Layers that would not become smaller are left alone. With ``lam`` > 0 indices also pay for the bits that they
+take in the file (Chou, Lookabaugh & Gray 1989), which is what makes more entries than the layout has bits for worth it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ...core.errors import InputError, RecipeError
 from ...core.model import HashModel, Json
 from ...core.progress import track
 from ...core.surgery import get_layer
-from .. import pqfit
+from .. import pqfit, pqprice
 from ..form_edits import MAX_ENTRIES, ProductQuantized
 from ..pqcorrect import correct
 from ..responses import Responses, collect, running_order
@@ -40,7 +41,9 @@ class ProductQuantize:
     """Quantize sub-vectors of ``width`` channels with ``entries`` codewords, one number each or tables by layer.
 
     ``sweeps`` of error correction use ``samples`` training images; 0 keeps what k-means found. ``permute`` looks for a
-    better order of the channels first.
+    better order of the channels first. ``lam`` is the price of one bit, in shares of the layer's mean energy per weight
+    (in error correction: of its responses' energy per weight), one number or a table by layer; codewords then lie on
+    the grid that the price makes pay.
 
     Raises:
         RecipeError: a setting is out of range.
@@ -54,6 +57,7 @@ class ProductQuantize:
     damping: float = 0.001
     permute: bool = False
     precision: str = "float16"
+    lam: float | Mapping[str, float] = 0.0
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -66,6 +70,12 @@ class ProductQuantize:
                 for key, value in table.items()
                 if not least <= value <= most
             ]
+        problems += check_keys("pq: lam", list(self.prices))
+        problems += [
+            f"pq: lam of {key!r} must be at least 0, got {value}"
+            for key, value in self.prices.items()
+            if not 0 <= value < float("inf")
+        ]
         for name, least in (("sweeps", 0), ("samples", 1), ("damping", 0)):
             if not least <= getattr(self, name) < float("inf"):
                 problems.append(f"pq: {name} must be at least {least}, got {getattr(self, name)}")
@@ -81,10 +91,16 @@ class ProductQuantize:
             return value
         return {"*": value} if value else {"width": WIDTH, "entries": ENTRIES}[name]
 
+    @property
+    def prices(self) -> Mapping[str, float]:
+        """``lam`` by layer."""
+        return self.lam if isinstance(self.lam, Mapping) else {"*": self.lam}
+
     def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
         """Return subspaces, width, entries and bytes without entropy coding of each layer, and ``left``: layer -> reason."""
         widths: dict[str, int] = spread(self.table("width"), model.net, self.skip)
         entries: dict[str, int] = spread(self.table("entries"), model.net, self.skip)
+        prices = spread(self.prices, model.net, self.skip)
         layers, left = {}, skipped(model.net)
         plain = weighted(model.net)
         for path in widths.keys() & entries.keys():
@@ -105,6 +121,7 @@ class ProductQuantize:
                 "entries": entries[path],
                 "bytes": size.total,
                 "seed": layer_seed(seed, path),
+                **({"lam": prices[path]} if prices.get(path) else {}),
             }
         return {"layers": {path: layers[path] for path in plain if path in layers}, "left": left}
 
@@ -125,17 +142,18 @@ class ProductQuantize:
         decision = self.decide(model, split, seed=seed)
         if self.sweeps and split is None:
             raise InputError("pq corrects errors on training images; name a data set with --data or set sweeps = 0")
-        net, made, errors = model.copied_net(), [], {}
-        original = model.copied_net()
-        pixels = self._pixels(split, seed)
         plans = decision["layers"]
+        net, made, errors = model.copied_net(sharing=plans), [], {}
+        original = model.net.eval()
+        pixels = self._pixels(split, seed)
         ran = running_order(net, list(plans), model.arch.input)
         for path in track([*ran, *(path for path in plans if path not in ran)], "product quantization", len(plans)):
             plan = plans[path]
             weight: Any = get_layer(net, path).get_parameter("weight").detach()
             weight = weight if weight.ndim == 4 else weight[:, :, None, None]
             order = pqfit.channel_order(weight, plan["width"], seed=plan["seed"]) if self.permute else None
-            codebook, indices = self._codewords(weight, order, plan)
+            price = plan.get("lam", 0.0) * float(weight.norm()) ** 2 / weight.numel()
+            codebook, indices = self._codewords(weight, order, plan, price)
             edit = ProductQuantized(
                 path, weight.shape[1], plan["width"], codebook.shape[1], self.permute, self.precision == "float16"
             )
@@ -145,11 +163,16 @@ class ProductQuantize:
                     original, net, path, pixels, model.arch.input, order=order, seed=plan["seed"]
                 )  # fmt: skip
                 found = correct(
-                    responses, codebook, indices.flatten(2), sweeps=self.sweeps, damping=self.damping
+                    responses, codebook, indices.flatten(2),
+                    sweeps=self.sweeps, damping=self.damping, lam=plan.get("lam", 0.0),
                 )  # fmt: skip
                 codebook, indices = found.codebook, found.indices.view_as(indices)
                 errors[path] = [round(found.errors[0], 6), round(found.errors[-1], 6)]
                 bias = responses
+                if price:
+                    codebook = pqprice.on_grid(
+                        codebook, pqprice.grid_step(price, codebook.shape[1] / indices[0].numel())
+                    )  # fmt: skip
             edit.apply(net)
             made.append(edit)
             fill(get_layer(net, path), codebook, indices, order, bias)
@@ -163,12 +186,17 @@ class ProductQuantize:
         chosen = np.random.default_rng(seed).choice(len(split.train), count, replace=False)
         return split.train.take(np.sort(chosen)).pixels
 
-    def _codewords(self, weight: Tensor, order: Tensor | None, plan: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Return codewords (M, K, C) and indices (M, O, kH, kW) of k-means."""
+    def _codewords(
+        self, weight: Tensor, order: Tensor | None, plan: Mapping[str, Any], price: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return codewords (M, K, C) and indices (M, O, kH, kW) of k-means, or at a price on bits."""
         arranged = weight if order is None else weight[:, order]
         points = pqfit.subvectors(arranged, plan["width"])
         entries, iterations = min(plan["entries"], points.shape[1]), 12 if self.sweeps else 40
-        codebook, labels = pqfit.kmeans(points, entries, seed=plan["seed"], iterations=iterations)
+        if price:
+            codebook, labels = pqprice.priced(points, entries, price, seed=plan["seed"])
+        else:
+            codebook, labels = pqfit.kmeans(points, entries, seed=plan["seed"], iterations=iterations)
         return codebook, labels.view(len(points), weight.shape[0], *weight.shape[2:])
 
 

@@ -22,6 +22,8 @@ from ..core.progress import track
 from ..core.surgery import get_layer
 from .listening import HeardAllError, Hearing, Responses, Watcher, drawn
 
+ROWS = 256  # of a matrix worked on together
+
 
 def choose(split: Split, count: int, seed: int = 0) -> np.ndarray:
     """Return pixels (n, C, H, W) of at most ``count`` training images, drawn from ``seed``."""
@@ -100,7 +102,10 @@ class Moments:
     def covariance(self) -> np.ndarray:
         """The covariance around the mean."""
         mean = self.total / max(self.count, 1)
-        return self.square / max(self.count, 1) - np.outer(mean, mean)
+        result = self.square / max(self.count, 1)
+        for start in range(0, self.size, ROWS):
+            result[start : start + ROWS] -= np.outer(mean[start : start + ROWS], mean)
+        return result
 
 
 def response_moments(

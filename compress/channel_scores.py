@@ -22,6 +22,7 @@ from ..hashnets.losses.pair import pair_likelihood
 from .channels import Channels
 
 BATCH = 64
+ROWS = 256  # of a weight looked at together
 PROBES = 16  # random sums of outputs, instead of one gradient for every bit
 
 
@@ -31,7 +32,8 @@ def by_weights(model: HashModel, found: Channels, images: Images | None, seed: i
     for path, layer in found.layers.items():
         if layer.produces:
             weight: Any = get_layer(model.net, path).weight
-            norms[path] = weight.detach().flatten(1).double().norm(order, dim=1).numpy()
+            rows = weight.detach().flatten(1).split(ROWS)
+            norms[path] = torch.cat([part.double().norm(order, dim=1) for part in rows]).numpy()
     return _averaged(found, norms)
 
 

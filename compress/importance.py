@@ -13,6 +13,7 @@ from ..core.model import HashModel
 from ..core.progress import track
 from ..core.surgery import get_layer
 
+ROWS = 256  # of a gradient that are squared together
 FLOOR = 0.05  # share of a layer's mean that every weight gets at least: rare inputs are not worthless
 
 
@@ -29,7 +30,7 @@ def output_energy(
     """
     if not len(pixels):
         raise InputError("measuring importance needs images; name a data set with --data")
-    net = model.copied_net()
+    net = model.copied_net(sharing=layers)
     found: list[Any] = [get_layer(net, path) for path in layers]
     net.requires_grad_(requires_grad=False)
     weights = [layer.weight.requires_grad_() for layer in found]
@@ -42,10 +43,11 @@ def output_energy(
         signs = torch.randint(0, 2, outputs.shape, generator=generator).float() * 2 - 1
         gradients = torch.autograd.grad((outputs * signs).sum(), weights)
         for total, gradient in zip(sums, gradients, strict=True):
-            total.add_(gradient.double().square())
+            for rows, part in zip(total.split(ROWS), gradient.split(ROWS), strict=True):
+                rows.add_(part.double().square_())
         energy += float(outputs.detach().square().sum())
     floored = []
     for total in sums:
-        scaled = total / max(energy, 1e-30)
-        floored.append(scaled.clamp_min(FLOOR * float(scaled.mean())).numpy())
+        total.div_(max(energy, 1e-30))
+        floored.append(total.clamp_min_(FLOOR * float(total.mean())).numpy())
     return dict(zip(layers, floored, strict=True))

@@ -20,6 +20,7 @@ from ..core.surgery import get_layer
 
 RANGES = ("minmax", "percentile", "mse")
 BATCH = 32
+CHUNK = 1 << 17  # weights looked at together, which stay in the cache
 SAMPLES = 1 << 13  # values kept of each batch
 PERCENTILE = 0.9999
 SHRINKS = np.linspace(1.0, 0.3, 57)  # ranges tried, as shares of the whole
@@ -84,7 +85,12 @@ def affine(low: float, high: float, bits: int) -> tuple[float, int]:
 
 def weight_scales(weight: Tensor, how: str, bits: int) -> Tensor:
     """Return one scale per output channel (O,) for whole numbers up to 2^(bits-1) - 1 on both sides."""
-    rows = weight.detach().flatten(1).double()
+    rows = weight.detach().flatten(1)
+    step = max(1, CHUNK // rows.shape[1])
+    return torch.cat([_row_scales(part.double(), how, bits) for part in rows.split(step)])
+
+
+def _row_scales(rows: Tensor, how: str, bits: int) -> Tensor:
     top = (1 << (bits - 1)) - 1
     whole = rows.abs().amax(1).clamp_min(1e-12) / top
     if how != "mse":
@@ -92,7 +98,8 @@ def weight_scales(weight: Tensor, how: str, bits: int) -> Tensor:
     best, least = whole.clone(), torch.full_like(whole, torch.inf)
     for share in SHRINKS:
         scale = whole * float(share)
-        error = (torch.clamp(torch.round(rows / scale[:, None]), -top, top) * scale[:, None] - rows).square().sum(1)
+        rounded = (rows / scale[:, None]).round_().clamp_(-top, top).mul_(scale[:, None])
+        error = rounded.sub_(rows).square_().sum(1)
         best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
     return best.float()
 

@@ -46,7 +46,7 @@ class Grid:
 
 def nearest(weight: Tensor, grid: Grid) -> Tensor:
     """Return whole numbers (as float32) nearest to the weights."""
-    return torch.clamp(torch.round(weight / _rows(grid.steps, weight)), -grid.top, grid.top)
+    return (weight / _rows(grid.steps, weight)).round_().clamp_(-grid.top, grid.top)
 
 
 def code_loss(given: Tensor, wanted: Tensor, margins: Tensor) -> Tensor:

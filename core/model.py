@@ -132,10 +132,11 @@ class HashModel:
     def copied_net(self, sharing: Iterable[str] = ()) -> nn.Module:
         """Return a deep copy of the network, in evaluation mode, for a pass to change.
 
-        Weights of the layers at ``sharing`` are not copied: the pass replaces them and writes into none.
+        Weights of the layers at ``sharing`` keep their memory in common: the pass replaces them and writes into none.
         """
         weights = [self.net.get_submodule(path).get_parameter("weight") for path in sharing]
-        return copy.deepcopy(self.net, {id(weight): weight for weight in weights}).eval()
+        memo = {id(weight): nn.Parameter(weight.detach(), weight.requires_grad) for weight in weights}
+        return copy.deepcopy(self.net, memo).eval()  # type: ignore[arg-type]  # ids are what the memo is keyed by
 
     def edited(self, net: nn.Module, edits: Sequence[Edit], step: Step) -> HashModel:
         """Return a model around ``net`` with ``edits`` and ``step`` appended; this one stays as it is."""

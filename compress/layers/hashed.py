@@ -39,11 +39,7 @@ def _(values: Tensor, shape: Sequence[int], *_: Any) -> Tensor:
 @torch.library.custom_op("hashpress::hashed_weight_backward", mutates_args=())
 def hashed_weight_backward(gradient: Tensor, sizes: Sequence[int], seed: int) -> Tensor:
     """Return the signed sums of ``gradient``, of the weight's shape, over the buckets, (sum of sizes,)."""
-    sums = gradient.new_zeros(2 * sum(sizes), dtype=torch.float64)
-    flat = gradient.reshape(gradient.shape[0], -1)
-    for rows, places in hashed_places(tuple(gradient.shape), tuple(sizes), seed):
-        sums += torch.bincount(_flat(places), flat[rows].reshape(-1).double(), minlength=len(sums))
-    return _folded(sums).to(gradient.dtype)
+    return _sums(gradient, sizes, seed).to(gradient.dtype)
 
 
 @hashed_weight_backward.register_fake
@@ -134,8 +130,7 @@ class Hashed(Form):
         """Take the values nearest to ``weight`` in least squares: the signed mean of every bucket."""
         if is_spectral(self.shape, self.sizes):
             weight = to_frequencies(weight, torch.cat)
-        sums = hashed_weight_backward(weight.double().contiguous(), self.sizes, self.seed)
-        self.values.copy_(sums / self.counts().clamp_min(1))
+        self.values.copy_(_sums(weight, self.sizes, self.seed) / self.counts().clamp_min(1))
 
     @torch.no_grad()
     def draw(self, seed: int) -> None:
@@ -177,6 +172,15 @@ class HashedLinear(DecodedLinear):
 
 def _flat(places: Any) -> Tensor:
     return torch.from_numpy(places).view(-1)
+
+
+def _sums(weight: Tensor, sizes: Sequence[int], seed: int) -> Tensor:
+    """Return the signed sums of a weight over the buckets, (sum of sizes,) float64."""
+    sums = weight.new_zeros(2 * sum(sizes), dtype=torch.float64)
+    flat = weight.reshape(weight.shape[0], -1)
+    for rows, places in hashed_places(tuple(weight.shape), tuple(sizes), seed):
+        sums += torch.bincount(_flat(places), flat[rows].reshape(-1).double(), minlength=len(sums))
+    return _folded(sums)
 
 
 def _folded(sums: Tensor) -> Tensor:

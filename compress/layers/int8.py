@@ -28,6 +28,7 @@ from .decoded import DecodedConv2d, DecodedLinear
 from .forms import Form
 
 EXACT = 1 << 24  # whole numbers up to here are exact in float32
+ROWS = 512  # of a dense layer that are in a float type at once
 
 
 def quantise(x: Tensor, scale: float, zero: float, high: float) -> Tensor:
@@ -44,7 +45,8 @@ def rescale(acc: Tensor, multiplier: Tensor, step: float) -> Tensor:
 
 def wide(integers: Tensor, bias: Tensor, high: float) -> torch.dtype:
     """Return a float type in which every partial sum is exact: double unless a bound says that single is enough."""
-    reach = integers.flatten(1).abs().double().sum(1) * high + bias.abs()
+    sums = [rows.abs().double().sum(1) for rows in integers.flatten(1).split(ROWS)]
+    reach = torch.cat(sums) * high + bias.abs()
     return torch.float32 if float(reach.max()) < EXACT else torch.float64
 
 
@@ -77,7 +79,9 @@ def int8_linear(x: Tensor, integers: Tensor, bias: Tensor, multiplier: Tensor, n
     scale, zero, high, step = numbers
     kind = wide(integers, bias, high)
     q = quantise(x, scale, zero, high).to(kind)
-    return rescale(functional.linear(q, integers.to(kind), bias.to(kind)).float(), multiplier, step)
+    parts = zip(integers.split(ROWS), bias.split(ROWS), strict=True)
+    acc = torch.cat([functional.linear(q, rows.to(kind), add.to(kind)).float() for rows, add in parts], 1)
+    return rescale(acc, multiplier, step)
 
 
 @int8_linear.register_fake

@@ -134,7 +134,7 @@ class Cp:
         plan = self.decide(model, split, seed=seed)
         pixels = self._pixels(split, seed) if self.data else None
         method = Method(self.fit, self.epc, self.slack, sweeps=self.sweeps)
-        net, edits, errors, swollen = model.copied_net(), [], {}, {}
+        net, edits, errors, swollen = model.copied_net(sharing=plan["layers"]), [], {}, {}
         for path, decision in track(plan["layers"].items(), "decomposing", len(plan["layers"])):
             edit = Factored(path, decision["form"], tuple(decision["ranks"]))
             found = replace_layer(net, edit, method, model, pixels, seed)
@@ -158,7 +158,7 @@ class Cp:
         before = outputs(model, pixels) >= 0
 
         def damage(path: str, form: str, found: Ranks) -> float:
-            net, edit = model.copied_net(), Factored(path, form, found)
+            net, edit = model.copied_net(sharing=weighted(model.net)), Factored(path, form, found)
             replace_layer(net, edit, QUICK, model, pixels if self.data else None, seed)
             return float(np.mean((outputs(model.edited(net, (), step_of("trial", self)), pixels) >= 0) != before))
 

@@ -75,8 +75,8 @@ class Fastfood:
         work: Path | None = None,  # noqa: ARG002  # as all passes
     ) -> HashModel:
         """Return the model with Fastfood layers at their random start and biases at zero."""
-        net, made = model.copied_net(), []
         decision = self.decide(model, split, seed=seed)
+        net, made = model.copied_net(sharing=decision["layers"]), []
         for path, plan in track(decision["layers"].items(), "Fastfood layers", len(decision["layers"])):
             edit = Fastfooded(path, plan["seed"], self.precision == "float16")
             edit.apply(net)

@@ -106,8 +106,8 @@ class HashWeights:
         work: Path | None = None,  # noqa: ARG002  # as all passes
     ) -> HashModel:
         """Return the model with hashed weights."""
-        net, made = model.copied_net(), []
         decision = self.decide(model, split, seed=seed)
+        net, made = model.copied_net(sharing=decision["layers"]), []
         for path, plan in track(decision["layers"].items(), "hashing weights", len(decision["layers"])):
             weight = get_layer(net, path).get_parameter("weight").detach()
             edit = Hashed(path, tuple(plan["shape"]), tuple(plan["sizes"]), plan["seed"], self.precision == "float16")

@@ -7,7 +7,7 @@ and batch norms that were not folded, are left alone. What a layer computes is d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -92,15 +92,14 @@ class Int8:
         """Return the model in integers."""
         pixels = self._pixels(split, seed)
         edits, grids = self._grids(model, pixels, seed)
-        chosen = {
-            path: self._chosen(model, path, grid, pixels, seed) for path, grid in track(grids.items(), "rounding")
-        }
-        net = self._made(model, edits, grids, chosen, pixels)
+        net = self._made(
+            model, edits, grids, lambda path: self._chosen(model, path, grids[path], pixels, seed), pixels
+        )  # fmt: skip
         if self.rounding == "learned" and split is not None:
             start = {path: rounded_of(get_layer(net, path), grid, edits[path]) for path, grid in grids.items()}
             pool = calibrate.choose(split, max(POOL, self.images), seed)
             chosen = learned(model, grids, start, pool, steps=self.steps, batch=self.batch, lr=self.lr, seed=seed)
-            net = self._made(model, edits, grids, chosen, None)
+            net = self._made(model, edits, grids, chosen.__getitem__, None)
         return model.edited(net, list(edits.values()), step_of("int8", self, seed))
 
     def _made(
@@ -108,14 +107,14 @@ class Int8:
         model: HashModel,
         edits: Mapping[str, Quantized],
         grids: Mapping[str, Grid],
-        chosen: Mapping[str, Rounded],
+        chosen: Callable[[str], Rounded],
         pixels: np.ndarray | None,
     ) -> nn.Module:
         """Return a copy in integers, its biases corrected one layer after the other when there are ``pixels``."""
-        net = model.copied_net()
+        net = model.copied_net(sharing=edits)
         for path, edit in track(edits.items(), "integers", len(edits)):
             edit.apply(net)
-            fill(get_layer(net, path), *chosen[path], grids[path], edit)
+            fill(get_layer(net, path), *chosen(path), grids[path], edit)
             if self.correct and pixels is not None:
                 correct(net, model, path, pixels, grids[path], edit)
         return net

@@ -148,7 +148,7 @@ class LowRank:
         if self.solver != "filter":
             sample = Sample(self._pixels(split, seed), self.places, seed, self.asymmetric)
             follow = followers(model, sample.pixels)
-        current, edits, lost = replace(model, net=model.copied_net()), [], {}
+        current, edits, lost = replace(model, net=model.copied_net(sharing=plan["layers"])), [], {}
         for path, decision in track(plan["layers"].items(), "rebuilding", len(plan["layers"])):
             edit = Factored(
                 path, decision["form"], tuple(decision["ranks"]), bias=weighted(model.net)[path].bias is None
@@ -178,7 +178,7 @@ class LowRank:
         moments = response_moments(model, self._pixels(split, seed), list(layers), places=self.places, seed=seed)
         energies = {}
         for path, layer in layers.items():
-            groups, covariance = getattr(layer, "groups", 1), moments[path].covariance
+            groups, covariance = getattr(layer, "groups", 1), moments.pop(path).covariance
             size = len(covariance) // groups
             blocks = [covariance[at : at + size, at : at + size] for at in range(0, len(covariance), size)]
             energies[path] = np.sum([spectrum(block) for block in blocks], axis=0)

@@ -93,7 +93,7 @@ class Narrow:
         if self.refit and split is None:
             raise InputError("narrow with refit needs training images; name a data set with --data")
         found, removed = self.choose(model, split, seed=seed)
-        net = model.copied_net()
+        net = model.copied_net(sharing=thinner(found, removed))
         edits = cut(net, found, removed)
         if self.refit and split is not None:
             pixels = few(split.train, self.images, seed).pixels

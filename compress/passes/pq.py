@@ -100,7 +100,7 @@ class ProductQuantize:
         """Return subspaces, width, entries and bytes without entropy coding of each layer, and ``left``: layer -> reason."""
         widths: dict[str, int] = spread(self.table("width"), model.net, self.skip)
         entries: dict[str, int] = spread(self.table("entries"), model.net, self.skip)
-        prices = spread(self.prices, model.net, self.skip)
+        prices: dict[str, float] = spread(self.prices, model.net, self.skip)
         layers, left = {}, skipped(model.net)
         plain = weighted(model.net)
         for path in widths.keys() & entries.keys():

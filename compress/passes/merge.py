@@ -29,7 +29,7 @@ from ..noise import noise
 from ..obs import damped, remove_blocks
 from ..refit import refit
 from .narrow import thinner
-from .select import check_keys, spread
+from .select import check_keys, spread, weighted
 from .step import step_of
 
 CHOICES = ("weights", "outputs")
@@ -107,6 +107,9 @@ class Merge:
         found = channels(model)
         net, removed, figures = self._merged(model, found, pixels)
         edits = cut(net, found, removed)
+        for path, layer in weighted(net).items():  # what was not replaced is not to be the input's own
+            if layer.weight.data_ptr() == weighted(model.net)[path].weight.data_ptr():
+                layer.weight = nn.Parameter(layer.weight.detach().clone(), layer.weight.requires_grad)
         if pixels is not None:
             refit(net, model.net, thinner(found, removed), pixels, model.arch.input, seed=seed)
         return model.edited(net, edits, step_of("merge", self, seed, layers=figures))
@@ -124,7 +127,7 @@ class Merge:
         self, model: HashModel, found: Channels, pixels: np.ndarray | None
     ) -> tuple[nn.Module, np.ndarray, dict[str, Json]]:
         """Return a copy with the outgoing weights added up, the labels that can go, and the figures of each layer."""
-        net = model.copied_net()
+        net = model.copied_net(sharing=weighted(model.net))
         shares = spread(-1.0 if self.share is None else self.share, model.net, self.skip)
         refused = self._left(found)
         paths = [path for path, layer in found.layers.items() if layer.produces and path not in refused]
@@ -192,19 +195,21 @@ def by_outputs(model: HashModel, found: Channels, path: str, pixels: np.ndarray,
 
 
 def neurons_of(net: nn.Module, found: Channels, path: str) -> Neurons:
-    """Return the weights into and out of the layer at ``path`` in double precision."""
+    """Return the weights into and out of the layer at ``path``."""
     layer: Any = get_layer(net, path)
-    weight = layer.weight.detach().double().flatten(1).numpy()
+    weight = layer.weight.detach().flatten(1).numpy()
     bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().double().numpy()
     labels = found.layers[path].outputs
     parts = []
     for reader, places in readers(found, labels):
         values: Any = get_layer(net, reader)
         outgoing = (
-            values.weight.detach().double().reshape(*values.weight.shape[:2], -1).numpy()[:, places]
+            values.weight.detach().reshape(*values.weight.shape[:2], -1).numpy()[:, places]
         )  # (O, n, count, area)
         parts.append(np.moveaxis(outgoing, 1, 0).reshape(len(labels), -1))
-    return Neurons(weight, bias, np.concatenate(parts, axis=1), not found.crooked & set(labels.tolist()))
+        del outgoing  # a copy as large as the layer
+    joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    return Neurons(weight, bias, joined, not found.crooked & set(labels.tolist()))
 
 
 @torch.no_grad()
@@ -213,7 +218,9 @@ def put_outgoing(net: nn.Module, found: Channels, path: str, outgoing: np.ndarra
     labels = found.layers[path].outputs
     at = 0
     for reader, places in readers(found, labels):
-        weight: Any = get_layer(net, reader).weight
+        layer: Any = get_layer(net, reader)
+        layer.weight = nn.Parameter(layer.weight.detach().clone(), layer.weight.requires_grad)
+        weight: Any = layer.weight
         area = weight[0, 0].numel()
         size = len(weight) * places.shape[1] * area
         values = outgoing[:, at : at + size].reshape(len(labels), len(weight), places.shape[1], area)

@@ -59,10 +59,10 @@ def fried(outputs: int) -> None:
     BOOK.cell(name, lambda: figures(name, BOOK.model(name, make)))
 
 
-def dropped(outputs: int) -> None:
-    """Train the same with half of the layer's features dropped and twice the rate."""
-    name = f"{outputs}-dropout"
-    net = empty("nets:lenet5_dropout", widths=(20, 50, outputs), dropout=0.5)
+def dropped(outputs: int, *, early: bool) -> None:
+    """Train the same with half of the layer's features dropped and twice the rate; ``early`` drops inputs as well."""
+    name = f"{outputs}-dropouts" if early else f"{outputs}-dropout"
+    net = empty("nets:lenet5_dropout", widths=(20, 50, outputs), dropout=0.5, early=early)
     model = Fastfood(precision="float32")(net, seed=SEED)
     make = partial(classifier, model, replace(SCHEDULE, lr=2 * SCHEDULE.lr))
     BOOK.cell(name, lambda: figures(name, BOOK.model(name, make)))
@@ -118,9 +118,9 @@ def publish() -> None:
 STAGES = {
     "lenet": reference,
     "1024": partial(fried, 1024),
-    "1024-dropout": partial(dropped, 1024),
+    "1024-dropout": partial(dropped, 1024, early=False),
+    "1024-dropouts": partial(dropped, 1024, early=True),
     "2048": partial(fried, 2048),
-    "2048-dropout": partial(dropped, 2048),
     "alexnet": alexnet,
 }
 

@@ -10,6 +10,7 @@ from hashpress.core.surgery import set_layer
 from hashpress.hashnets.encoders.lenet import LeNet5
 from hashpress.hashnets.encoders.spec import he_normal
 from torch import nn
+from torch.nn.functional import dropout, max_pool2d, relu
 
 
 def mlp(shape: Sequence[int], widths: Sequence[int] = (1000,), dropout: float = 0.5, noise: float = 0.2) -> nn.Module:
@@ -25,9 +26,22 @@ def mlp(shape: Sequence[int], widths: Sequence[int] = (1000,), dropout: float = 
     return net
 
 
-def lenet5_dropout(shape: Sequence[int], widths: Sequence[int] = (20, 50, 500), dropout: float = 0.5) -> nn.Module:
-    """Return LeNet-5 with dropout of the dense layer's features."""
-    net = nn.Sequential(LeNet5((shape[0], shape[1], shape[2]), widths), nn.Dropout(dropout))
+class EarlyDropLeNet5(LeNet5):
+    """LeNet-5 with dropout of a quarter of the dense layer's inputs."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return features (N, widths[2])."""
+        hidden = max_pool2d(self.conv1(images), 2)
+        hidden = max_pool2d(self.conv2(hidden), 2)
+        return relu(self.fc1(dropout(hidden.flatten(1), 0.25, self.training)))
+
+
+def lenet5_dropout(
+    shape: Sequence[int], widths: Sequence[int] = (20, 50, 500), dropout: float = 0.5, early: bool = False
+) -> nn.Module:
+    """Return LeNet-5 with dropout of the dense layer's features and, ``early``, of its inputs."""
+    kind = EarlyDropLeNet5 if early else LeNet5
+    net = nn.Sequential(kind((shape[0], shape[1], shape[2]), widths), nn.Dropout(dropout))
     net.width = widths[2]
     return net
 

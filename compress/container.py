@@ -39,7 +39,7 @@ class Container:
     manifest_bytes: int
 
 
-def write(path: str | os.PathLike[str], parts: Iterable[bytes]) -> None:
+def write(path: str | os.PathLike[str], parts: Iterable[bytes | memoryview]) -> None:
     """Write the ``parts`` of a model file, whole or not at all.
 
     Raises:
@@ -50,15 +50,20 @@ def write(path: str | os.PathLike[str], parts: Iterable[bytes]) -> None:
             handle.write(part)
 
 
-def content(manifest: Mapping[str, Any], plain: Mapping[str, np.ndarray], streams: bytes) -> list[bytes]:
+def content(manifest: Mapping[str, Any], plain: Mapping[str, np.ndarray], streams: bytes) -> list[bytes | memoryview]:
     """Return the bytes of a model file, in parts."""
     packed = zlib.compress(dump(manifest).encode("ascii"), 9)
     header = _header({name: (code_of(array), array.shape) for name, array in plain.items()}, len(packed), len(streams))
-    parts = [header, *(np.ascontiguousarray(array).tobytes() for array in plain.values()), packed, streams]
+    parts = [header, *(_bytes(array) for array in plain.values()), packed, streams]
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
     return [*parts, digest.digest()[:CHECK_BYTES]]
+
+
+def _bytes(array: np.ndarray) -> bytes | memoryview:
+    """Return the bytes of an array, not copied where they are in order."""
+    return np.ascontiguousarray(array).reshape(-1).data.cast("B") if array.size else b""
 
 
 def read(path: str | os.PathLike[str]) -> Container:

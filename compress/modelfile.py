@@ -36,7 +36,7 @@ def file_size(model: HashModel) -> int:
     return sum(len(part) for part in content(model))
 
 
-def content(model: HashModel) -> list[bytes]:
+def content(model: HashModel) -> list[bytes | memoryview]:
     """Return the bytes of the model's file, in parts.
 
     Raises:
@@ -99,7 +99,7 @@ def _owned(array: np.ndarray) -> np.ndarray:
 def _coded(array: np.ndarray) -> integers.Coded | None:
     if array.dtype == np.float32:
         return floats.encode(array)
-    return integers.encode(array.astype(np.int64)) if array.dtype.kind in "iub" else None
+    return integers.encode(array) if array.dtype.kind in "iub" else None
 
 
 def _described(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -19,6 +19,7 @@ from .responses import Responses
 
 TOLERANCE = 1e-3  # relative gain of a sweep below which it is the last
 COLUMNS = 64  # inputs of a block
+DECODED = 1 << 22  # weights decoded at once
 
 
 @dataclass
@@ -59,8 +60,8 @@ class _State:
         self.groups = responses.groups
         self.outputs = indices.shape[1] // len(self.groups)
         padding = (0, subspaces * self.width - responses.groups[0].inputs.shape[2])
-        self.inputs = [pad(group.inputs, padding) for group in self.groups]
-        self.originals = [pad(group.weight, padding) for group in self.groups]
+        self.inputs = [_padded(group.inputs, padding) for group in self.groups]
+        self.originals = [_padded(group.weight, padding) for group in self.groups]
         energy = sum(float(x.square().sum()) / x[0].numel() for x in self.inputs) / len(self.inputs)
         self.damping = damping * max(energy, 1e-30)
         self.scale = sum(float(group.targets.double().square().sum()) for group in self.groups)
@@ -81,9 +82,9 @@ class _State:
         """Return the outputs of a group."""
         return slice(group * self.outputs, (group + 1) * self.outputs)
 
-    def weight(self, group: int, subspaces: slice) -> Tensor:
-        """Return the weight (O, P, B C) of some subspaces of a group."""
-        own = self.indices[subspaces, self.rows(group)]
+    def weight(self, group: int, subspaces: slice, outputs: slice = slice(None)) -> Tensor:
+        """Return the weight (O, P, B C) of some subspaces and outputs of a group."""
+        own = self.indices[subspaces, self.rows(group)][:, outputs]
         starts = torch.arange(len(own)).view(-1, 1, 1) * self.codebook.shape[1]
         parts = self.codebook[subspaces].reshape(-1, self.width)[own + starts]  # (B, O, P, C)
         return parts.permute(1, 2, 0, 3).flatten(2)
@@ -92,10 +93,15 @@ class _State:
         """Compute the residuals anew, so that rounding does not add up; return what the descent lowers, as a share."""
         total, self.residuals = 0.0, []
         for index, group in enumerate(self.groups):
-            weight = self.weight(index, slice(None))
-            self.residuals.append(group.targets - self.inputs[index].flatten(1) @ weight.flatten(1).T)
-            total += float(self.residuals[-1].double().square().sum())
-            total += self.damping * float((self.originals[index] - weight).double().square().sum())
+            residuals, inputs = torch.empty_like(group.targets), self.inputs[index].flatten(1)
+            step = max(1, DECODED // inputs.shape[1])
+            for start in range(0, self.outputs, step):
+                rows = slice(start, start + step)
+                weight = self.weight(index, slice(None), rows)
+                residuals[:, rows] = group.targets[:, rows] - inputs @ weight.flatten(1).T
+                total += self.damping * float((self.originals[index][rows] - weight).double().square().sum())
+            self.residuals.append(residuals)
+            total += float(residuals.double().square().sum())
         return total / max(self.scale, 1e-30)
 
     def sweep(self) -> None:
@@ -123,6 +129,10 @@ class _State:
             for index in range(len(parts)):
                 change = self.weight(index, subspaces) - before[index]
                 self.residuals[index] -= inputs[index] @ change.flatten(1).T
+
+
+def _padded(values: Tensor, padding: tuple[int, int]) -> Tensor:
+    return pad(values, padding) if padding[1] else values
 
 
 class _Part:

@@ -28,8 +28,11 @@ def kmeans(points: Tensor, entries: int, *, seed: int = 0, iterations: int = 30)
     when no label changes.
     """
     step = max(1, BATCH // max(1, points.shape[1] * entries))
-    done = [_kmeans(part, entries, seed * 1_000_003 + at, iterations) for at, part in enumerate(points.split(step))]
-    return torch.cat([centres for centres, _ in done]), torch.cat([labels for _, labels in done])
+    done, labels = [], torch.empty(points.shape[:2], dtype=torch.int64)
+    for at, part in enumerate(points.split(step)):
+        centres, labels[at * step : at * step + len(part)] = _kmeans(part, entries, seed * 1_000_003 + at, iterations)
+        done.append(centres)
+    return torch.cat(done), labels
 
 
 def _kmeans(points: Tensor, entries: int, seed: int, iterations: int) -> tuple[Tensor, Tensor]:
@@ -102,13 +105,12 @@ def canonical(codebook: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     Names of codewords are free; sorted by use they are all drawn from one skewed distribution, which the file's entropy
     coder feeds on.
     """
-    subspaces, entries, _ = codebook.shape
-    flat = indices.reshape(subspaces, -1)
-    places = (flat + torch.arange(subspaces)[:, None] * entries).reshape(-1)
-    counts = torch.bincount(places, minlength=subspaces * entries).view(subspaces, entries)
-    ranked = torch.argsort(counts, dim=1, descending=True, stable=True)
-    names = torch.argsort(ranked, dim=1)
-    return codebook.gather(1, ranked[..., None].expand_as(codebook)), names.gather(1, flat).view_as(indices)
+    named, renamed = torch.empty_like(codebook), torch.empty_like(indices)
+    for at, (words, own) in enumerate(zip(codebook, indices, strict=True)):
+        counts = torch.bincount(own.reshape(-1), minlength=len(words))
+        ranked = torch.argsort(counts, descending=True, stable=True)
+        named[at], renamed[at] = words[ranked], torch.argsort(ranked)[own]
+    return named, renamed
 
 
 def channel_order(weight: Tensor, width: int, *, seed: int = 0) -> Tensor:

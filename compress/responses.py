@@ -40,9 +40,10 @@ class Responses:
     input_means: Tensor
     target_means: Tensor
 
-    def bias(self, weights: Tensor) -> Tensor:
-        """Return the bias (G O,) that makes the mean responses of ``weights`` (G, O, P, I) right."""
-        return (self.target_means - torch.einsum("gopi,gpi->go", weights, self.input_means)).reshape(-1)
+    def bias(self, weight: Tensor, rows: slice) -> Tensor:
+        """Return the bias (R,) that makes the mean responses of some ``rows`` of outputs, of ``weight`` (R, P, I), right."""
+        groups = torch.arange(self.target_means.numel())[rows] // self.target_means.shape[1]
+        return self.target_means.reshape(-1)[rows] - torch.einsum("opi,opi->o", weight, self.input_means[groups])
 
 
 class _Reached(Exception):  # noqa: N818  # no error: the rest of the network need not run
@@ -83,19 +84,19 @@ def collect(
     weight = layer.weight.detach()[..., None, None] if isinstance(layer, nn.Linear) else layer.weight.detach()
     groups = getattr(layer, "groups", 1)
     outputs, inputs, kernel = weight.shape[0] // groups, weight.shape[1], weight[0, 0].numel()
-    order = torch.arange(inputs) if order is None else order.long()
+    places = slice(None) if order is None else order.long()
     totals = [_Total(inputs * kernel, outputs, centred=layer.bias is not None) for _ in range(groups)]
     generator = torch.Generator().manual_seed(seed)
     for given, wanted in _runs(reference, net, path, pixels, spec):
         points = -(-max(PER_INPUT * inputs * kernel, CONDENSED) // len(pixels))
         x, y = _samples(layer, given, wanted, points, generator)  # (R, I, kH, kW), (R, O)
         for group, total in enumerate(totals):
-            part = x[:, group * inputs : (group + 1) * inputs].flatten(2)[:, order].transpose(1, 2)  # (R, P, I)
+            part = x[:, group * inputs : (group + 1) * inputs].flatten(2)[:, places].transpose(1, 2)  # (R, P, I)
             total.add(part.flatten(1), y[:, group * outputs : (group + 1) * outputs])
     made, means = [], []
     for group, total in enumerate(totals):
         rows, targets, *mean = total.finish()
-        own = weight[group * outputs : (group + 1) * outputs].flatten(2)[:, order].transpose(1, 2)
+        own = weight[group * outputs : (group + 1) * outputs].flatten(2)[:, places].transpose(1, 2)
         made.append(Group(rows.view(-1, kernel, inputs), targets, own.contiguous()))
         means.append(mean)
     return Responses(

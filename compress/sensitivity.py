@@ -200,7 +200,7 @@ def tensor_bytes(net: torch.nn.Module, known: torch.nn.Module | None = None, siz
         if array.dtype == np.float32:
             coded = floats.encode(array)
         else:
-            coded = integers.encode(array.astype(np.int64)) if array.dtype.kind in "iub" else None
+            coded = integers.encode(array) if array.dtype.kind in "iub" else None
         large = array.nbytes >= PLAIN_FROM and coded is not None and len(coded.payload) > PLAIN_GAIN * array.nbytes
         found[name] = array.nbytes if coded is None or large else len(coded.payload)
     return found

@@ -17,7 +17,6 @@ from .context import Shares, Weights
 
 MAX_PARTS = 4096
 FIT_SAMPLES = 200_000
-CHUNK = 1 << 20  # symbols pushed at once
 FULL = (1 << ans.MODEL_BITS) - 1
 FLAG_BITS = 14
 
@@ -37,12 +36,11 @@ def encode(values: np.ndarray) -> tuple[bytes, int] | None:
         return None
     width = context.parts(columns, kernel, rows, MAX_PARTS)
     flat = values.reshape(rows, columns)
-    flags = (flat != 0).astype(np.int8)
+    flags = (flat != 0).view(np.int8)
     density = min(max(round(float(flags.mean()) * (1 << 16)), 16), (1 << 16) - 16)
     features = _features(flags, kernel, width, density)
     weights = fit(features, flags.reshape(-1), density)
-    nonzero = flat[flat != 0]
-    table = alphabet.encode(nonzero)
+    table = alphabet.encode(flat[flags.view(np.bool_)])
     if table is None:
         return None
     head = b"".join(
@@ -51,8 +49,8 @@ def encode(values: np.ndarray) -> tuple[bytes, int] | None:
     encoder = ans.Encoder()
     encoder.push(table.ranks, table.model)
     flat_flags = flags.reshape(-1)
-    for begin in reversed(range(0, flat_flags.size, CHUNK)):
-        chunk = slice(begin, begin + CHUNK)
+    for begin in reversed(range(0, flat_flags.size, ans.CHUNK)):
+        chunk = slice(begin, begin + ans.CHUNK)
         encoder.push_flags(flat_flags[chunk], context.probability(features[chunk], weights), FLAG_BITS)
     return head + table.head + encoder.to_bytes(), len(head) + len(table.head)
 

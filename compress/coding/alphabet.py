@@ -11,6 +11,7 @@ from . import ans, tables
 from .bits import ByteReader, signed, varint
 
 NARROW = 1 << 16  # range of values up to which counting beats sorting
+CHUNK = 1 << 20  # values counted at once
 
 
 class Alphabet(NamedTuple):
@@ -41,10 +42,15 @@ def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     low = int(values.min())
     if int(values.max()) - low > NARROW:
         return np.unique(values, return_inverse=True, return_counts=True)
-    shifted = values - low
-    counts = np.bincount(shifted)
-    places = np.cumsum(counts > 0) - 1
-    return np.flatnonzero(counts) + low, places.astype(np.int32)[shifted], counts[counts > 0]
+    chunks = [slice(begin, begin + CHUNK) for begin in range(0, len(values), CHUNK)]
+    counts = np.zeros(int(values.max()) - low + 1, dtype=np.int64)
+    for chunk in chunks:
+        counts += np.bincount(values[chunk].astype(np.int64) - low, minlength=len(counts))
+    places = (np.cumsum(counts > 0) - 1).astype(np.uint16)  # at most NARROW + 1 of them; more than 65,536 are refused
+    ranks = np.empty(len(values), dtype=np.uint16)
+    for chunk in chunks:
+        ranks[chunk] = places[values[chunk].astype(np.int64) - low]
+    return np.flatnonzero(counts) + low, ranks, counts[counts > 0]
 
 
 def decode(reader: ByteReader) -> tuple[np.ndarray, ans.Model]:

@@ -21,6 +21,7 @@ import numpy as np
 from ...core.errors import ModelFileError
 
 MODEL_BITS = 24
+CHUNK = 1 << 20  # symbols pushed at once
 
 Model = Any  # a constriction.stream.model.Categorical (untyped), or None where only one symbol exists
 
@@ -50,8 +51,9 @@ class Encoder:
 
     def push(self, symbols: np.ndarray, entropy_model: Model) -> None:
         """Put ``symbols`` on the stack so that they pop in their order."""
-        if len(symbols) and entropy_model is not None:
-            self._coder.encode_reverse(np.ascontiguousarray(symbols, dtype=np.int32), entropy_model)
+        for begin in reversed(range(0, len(symbols) if entropy_model is not None else 0, CHUNK)):
+            chunk = np.ascontiguousarray(symbols[begin : begin + CHUNK], dtype=np.int32)
+            self._coder.encode_reverse(chunk, entropy_model)
 
     def push_flags(self, flags: np.ndarray, chances: np.ndarray, precision: int) -> None:
         """Put ``flags`` (N,) on the stack, each with its own chance of being 1 in ``1 / 2**precision``."""

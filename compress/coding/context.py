@@ -91,14 +91,17 @@ class Shares:
 
 def odds(numerator: np.ndarray, denominator: int) -> np.ndarray:
     """Return ``log2(p / (1 - p))`` in sixteenths for ``p = numerator / denominator`` in 1 / 65536."""
-    share = np.clip(numerator // denominator, 16, (1 << 16) - 16)
-    return logarithm(share) - logarithm((1 << 16) - share)
+    return LOGIT[np.clip(numerator // denominator, 16, (1 << 16) - 16)]
 
 
 def logarithm(value: np.ndarray) -> np.ndarray:
     """Return ``16 log2(value)`` of positive integers below 2**31, from the leading bits."""
     exponent = np.frexp(value.astype(np.float64))[1].astype(np.int64) - 1  # exact: position of the highest bit
     return ODDS * exponent + MANTISSA[((value << 4) >> exponent) & 15]
+
+
+_SHARES = np.clip(np.arange(1 << 16), 16, (1 << 16) - 16)
+LOGIT = (logarithm(_SHARES) - logarithm((1 << 16) - _SHARES)).astype(np.int16)  # of every share in 1 / 65536
 
 
 def parts(columns: int, kernel: int, rows: int, most: int) -> int:
@@ -117,8 +120,7 @@ def cells(rows: int, columns: int, width: int) -> Iterator[tuple[int, int, int]]
 
 def probability(features: np.ndarray, weights: Weights) -> np.ndarray:
     """Return how likely a non-zero is, in 1 / 2**14, for odds (N, 3)."""
-    score = (
-        features.astype(np.int64) @ np.array([weights.column, weights.beside, weights.row], dtype=np.int64)
-        + weights.bias
-    )
+    score = np.full(len(features), weights.bias, dtype=np.int32)  # odds of at most 2^8, factors of at most 2^10
+    for place, weight in enumerate((weights.column, weights.beside, weights.row)):
+        score += features[:, place].astype(np.int32) * np.int32(weight)
     return SQUASH[np.clip(((score + (1 << SHIFT >> 1)) >> SHIFT) + 32, 0, 63)]

@@ -25,30 +25,47 @@ SMALLEST, MOST_SHIFT = -24, 40  # powers of two: of the smallest half, from ther
 def encode(values: np.ndarray) -> Coded:
     """Return the shortest lossless stream of a float32 tensor; minus zero and NaN keep their bits."""
     flat = np.ascontiguousarray(values, dtype="<f4").reshape(-1)
-    candidates = [dense(flat)]
-    zeros = flat.view("<u4") == 0
-    if zeros.mean() > SPARSE_FROM if flat.size else False:
-        mask = integers.encode((~zeros).astype(np.int64).reshape(values.shape))
-        head = bytes([SPARSE]) + varint(len(mask.payload))
-        survivors = dense(flat[~zeros])
-        payload = head + mask.payload + survivors.payload
-        candidates.append(Coded(payload, len(head) + mask.table_bytes + survivors.table_bytes))
-    return min(candidates, key=lambda coded: len(coded.payload))
+    stays = flat.view("<u4") != 0
+    if not flat.size or (flat.size - np.count_nonzero(stays)) / flat.size <= SPARSE_FROM:
+        return dense(flat)
+    mask = integers.encode(stays.reshape(values.shape))
+    head = bytes([SPARSE]) + varint(len(mask.payload))
+    survivors = dense(flat[stays])
+    size = len(head) + len(mask.payload) + len(survivors.payload)
+    whole = None if size < MANTISSA * flat.size // 8 and _halves(flat) is None else dense(flat)  # which has mantissas
+    if whole is not None and len(whole.payload) <= size:
+        return whole
+    payload = b"".join([head, mask.payload, survivors.payload])
+    return Coded(payload, len(head) + mask.table_bytes + survivors.table_bytes)
 
 
 def dense(flat: np.ndarray) -> Coded:
     """Return the shortest form that codes every value."""
-    with np.errstate(over="ignore"):
-        half = flat.astype("<f2")
-    if (half.astype("<f4").view("<u4") == flat.view("<u4")).all():
+    half = _halves(flat)
+    if half is not None:
         halves = Coded(bytes([HALF]) + half.tobytes(), 1)
         return min(halves, _grid(half) or halves, key=lambda coded: len(coded.payload))
-    raw = Coded(bytes([RAW]) + flat.tobytes(), 1)
-    high = integers.encode((flat.view("<u4") >> np.uint32(MANTISSA)).astype(np.int64))
+    bits = flat.view("<u4")
+    blocks = [bits[begin : begin + integers.BLOCK] for begin in range(0, len(bits), integers.BLOCK)]
+    high = integers.encode(np.concatenate([(block >> np.uint32(MANTISSA)).astype(np.uint16) for block in blocks]))
     head = bytes([PLANES]) + varint(len(high.payload))
-    low = integers.pack_bits((flat.view("<u4") & np.uint32((1 << MANTISSA) - 1)).astype(np.uint64), MANTISSA)
-    planes = Coded(head + high.payload + low, len(head) + high.table_bytes)
-    return min(raw, planes, key=lambda coded: len(coded.payload))
+    if 1 + flat.nbytes <= len(head) + len(high.payload) + (MANTISSA * flat.size + 7) // 8:
+        return Coded(bytes([RAW]) + flat.tobytes(), 1)
+    rest = np.uint32((1 << MANTISSA) - 1)
+    low = (integers.pack_bits((block & rest).astype(np.uint64), MANTISSA) for block in blocks)
+    return Coded(b"".join([head, high.payload, *low]), len(head) + high.table_bytes)
+
+
+def _halves(flat: np.ndarray) -> np.ndarray | None:
+    """Return the values as binary16; None where that loses some."""
+    half = np.empty(len(flat), dtype="<f2")
+    for begin in range(0, len(flat), integers.BLOCK):
+        block = slice(begin, begin + integers.BLOCK)
+        with np.errstate(over="ignore"):
+            half[block] = flat[block]
+        if (half[block].astype("<f4").view("<u4") != flat[block].view("<u4")).any():
+            return None
+    return half
 
 
 def _grid(half: np.ndarray) -> Coded | None:

@@ -15,7 +15,7 @@ from . import adaptive, alphabet, ans
 from .bits import ByteReader, signed
 
 CONSTANT, PACKED, ORDER0, ADAPTIVE = range(4)
-BLOCK = 1 << 16  # values that are packed at once
+BLOCK = 1 << 16  # values that are packed at once, whole bytes of any width
 
 
 class Coded(NamedTuple):
@@ -37,6 +37,7 @@ def encode(values: np.ndarray) -> Coded:
         encoder = ans.Encoder()
         encoder.push(table.ranks, table.model)
         candidates.append(Coded(bytes([ORDER0]) + table.head + encoder.to_bytes(), 1 + len(table.head)))
+    table = None  # its ranks are as large as the tensor
     contextual = adaptive.encode(values)
     if contextual is not None:
         candidates.append(Coded(bytes([ADAPTIVE]) + contextual[0], 1 + contextual[1]))
@@ -64,7 +65,8 @@ def packed(flat: np.ndarray) -> Coded:
     low = int(flat.min())
     width = (int(flat.max()) - low).bit_length()
     head = bytes([PACKED]) + signed(low) + bytes([width])
-    return Coded(head + pack_bits((flat.astype(np.int64) - low).astype(np.uint64), width), len(head))
+    blocks = (flat[begin : begin + BLOCK].astype(np.int64) - low for begin in range(0, len(flat), BLOCK))
+    return Coded(b"".join([head, *(pack_bits(block.astype(np.uint64), width) for block in blocks)]), len(head))
 
 
 def pack_bits(values: np.ndarray, width: int) -> bytes:

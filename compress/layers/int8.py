@@ -28,6 +28,7 @@ from .decoded import DecodedConv2d, DecodedLinear
 from .forms import Form
 
 EXACT = 1 << 24  # whole numbers up to here are exact in float32
+DOUBLES = 8  # images convolved at once in double, where torch unfolds them all
 ROWS = 512  # of a dense layer that are in a float type at once
 
 
@@ -60,11 +61,12 @@ def int8_conv2d(
     """
     scale, zero, high, step = numbers
     kind = wide(integers, bias, high)
-    q = quantise(x, scale, zero, high).to(kind)
-    acc = functional.conv2d(
-        q, integers.to(kind), bias.to(kind), window[0:2], window[2:4], window[4:6], window[6]
-    )  # fmt: skip
-    return rescale(acc.float(), multiplier, step)
+    weight = integers.to(kind), bias.to(kind)
+    parts = []
+    for images in x.split(max(1, len(x)) if kind == torch.float32 else DOUBLES):
+        q = quantise(images, scale, zero, high).to(kind)
+        parts.append(functional.conv2d(q, *weight, window[0:2], window[2:4], window[4:6], window[6]).float())
+    return rescale(torch.cat(parts), multiplier, step)
 
 
 @int8_conv2d.register_fake

@@ -25,7 +25,8 @@ from ...core.progress import track
 from ...core.surgery import get_layer
 from .. import pqfit, pqprice
 from ..form_edits import MAX_ENTRIES, ProductQuantized
-from ..pqcorrect import correct
+from ..layers.pq import dense_weight
+from ..pqcorrect import DECODED, correct
 from ..responses import Responses, collect, running_order
 from ..xxhash32 import layer_seed
 from .select import check_keys, skipped, spread, weighted
@@ -213,10 +214,12 @@ def fill(layer: Any, codebook: Tensor, indices: Tensor, order: Tensor | None, re
     if layer.bias is None:
         return
     if responses is not None:
-        weight = form().flatten(2) if len(form.shape) == 4 else form()[..., None]  # (O, I, P)
-        weight = weight if order is None else weight[:, order]
-        groups = len(responses.groups)
-        layer.bias.copy_(responses.bias(weight.transpose(1, 2).unflatten(0, (groups, -1))))
+        step = max(1, DECODED // (form.codebook.shape[0] * form.codebook.shape[2] * form.indices[0, 0].numel()))
+        for start in range(0, form.shape[0], step):
+            rows = slice(start, start + step)
+            weight = dense_weight(form.codebook, form.indices[:, rows], form.shape[1])  # in the form's order
+            weight = weight.flatten(2) if len(form.shape) == 4 else weight[..., None]  # (R, I, P)
+            layer.bias[rows] = responses.bias(weight.transpose(1, 2), rows)
     if form.rounded:
         layer.bias.copy_(layer.bias.half().float())
 

@@ -4,8 +4,9 @@
 
 A pass may take three times the bytes of the model's float32 parameters, the model it is given and its result included,
 beside what the process held before the model was loaded (libraries and 400 images), and ten minutes on two cores. Loading
-the model and writing the result are measured by themselves. The network is untrained: neither time nor memory depends on
-the values much, except for ``merge``.
+the model and writing the result are measured by themselves. What is held against the ten minutes is processor time of all
+threads together, which other work on the machine does not change; the clock's seconds stand beside it. The network is
+untrained: neither time nor memory depends on the values much, except for ``merge``.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "share-priced": {"bits": 5, "lam": 0.1, "scaled": True},
     "share-outputs": {"bits": 5, "lam": 0.1, "scaled": True, "importance": "outputs"},
     "cp": {"order": 3, "energy": 0.8},
-    "cp-tucker": {"order": 2, "energy": 0.9},
+    "cp-tucker": {"order": "tucker", "energy": 0.9},
     "lowrank": {"speedup": 2.0, "images": 200},
     "merge": {"share": 0.3},
     "narrow": {"ratio": 0.3},
@@ -59,12 +60,12 @@ def held() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def peak_of(call: Callable[[], Any]) -> tuple[Any, int, float]:
-    """Return what ``call`` gives, the most bytes the process held meanwhile, and the seconds it took."""
+def peak_of(call: Callable[[], Any]) -> tuple[Any, int, dict[str, float]]:
+    """Return what ``call`` gives, the most bytes the process held meanwhile, and the seconds it took, also of processors."""
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts anew
-    began = time.perf_counter()
+    began = time.perf_counter(), time.process_time()
     value = call()
-    seconds = time.perf_counter() - began
+    seconds = {"clock": round(time.perf_counter() - began[0], 1), "processor": round(time.process_time() - began[1], 1)}
     mark = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return value, 1024 * int(mark[1]) if mark else 0, seconds
 
@@ -94,8 +95,9 @@ def one(name: str) -> dict[str, Any]:
     peaks = {"load": loading, "pass": working, "save": writing}
     return {
         "settings": SETTINGS[name],
-        "seconds": round(seconds, 1),
-        "seconds_to_write": round(more, 1),
+        "threads": torch.get_num_threads(),
+        "seconds": seconds,
+        "seconds_to_write": more,
         "model_bytes": size,
         "file_bytes": written,
         "times_the_model": {what: round((peak - before) / size, 3) for what, peak in peaks.items()},
@@ -111,7 +113,7 @@ def start() -> None:
 
 
 def main(chosen: list[str]) -> None:
-    """Run every pass that was asked for in a process of its own; write the result file once all are there."""
+    """Run every pass that was asked for in a process of its own; write the result file, which says when some are missing."""
     WORK.mkdir(parents=True, exist_ok=True)
     start()
     for name in chosen or SETTINGS:
@@ -121,14 +123,12 @@ def main(chosen: list[str]) -> None:
             path.write_bytes(done.stdout.splitlines()[-1])
             print(name, path.read_text(), flush=True)
     found = {name: json.loads(path.read_text()) for name in SETTINGS if (path := WORK / f"{name}.json").exists()}
-    if len(found) < len(SETTINGS):
-        return
-    targets = []
+    targets = [Target("passes measured on AlexNet", len(found), ">=", len(SETTINGS))]
     for name, cell in found.items():
         targets.append(
             Target(f"{name} on AlexNet, memory over the model's size", cell["times_the_model"]["pass"], "<=", MEMORY)
         )
-        targets.append(Target(f"{name} on AlexNet, seconds", cell["seconds"], "<=", SECONDS))
+        targets.append(Target(f"{name} on AlexNet, processor seconds", cell["seconds"]["processor"], "<=", SECONDS))
     threads = int(os.environ["OMP_NUM_THREADS"])
     print(write_result("alexnet_passes", found, targets, kind="measured", seed=SEED, threads=threads))
 

@@ -146,7 +146,10 @@ def merges(
         energy[i] = np.mean(np.square(outgoing[i]))
         far[j] = np.inf
         again = np.flatnonzero((near == j) & alive)
-        near[again], best[again] = np.argmin(far[:, again], axis=0), np.min(far[:, again], axis=0)
+        for start in range(0, len(again), ROWS):
+            some = again[start : start + ROWS]
+            columns = far[:, some]
+            near[some], best[some] = np.argmin(columns, axis=0), np.min(columns, axis=0)
     return done
 
 

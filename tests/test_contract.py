@@ -91,6 +91,8 @@ def test_the_contract(net: str, name: str, models: dict[str, HashModel], splits:
     result = item(model, split, seed=5)
     after = model.net.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items()), "the input was changed"
+    places = [{value.data_ptr() for value in one.values() if value.numel()} for one in (after, result.net.state_dict())]
+    assert not places[0] & places[1], "the result stands in the input's memory"
     assert (model.edits, model.history) == (edits, history)
     assert result.arch == model.arch
     pixels = split.queries.pixels[:8]

@@ -30,6 +30,7 @@ from .step import step_of
 
 ROUNDINGS = ("nearest", "obs", "learned")
 POOL = 4096  # images that rounding is learned on
+BATCH = 16  # images whose errors are looked at together
 MOST = 2048  # inputs of a layer up to which rounding is compensated
 
 
@@ -193,8 +194,8 @@ def rounded_of(layer: Any, grid: Grid, edit: Quantized) -> Rounded:
 def correct(net: nn.Module, model: HashModel, path: str, pixels: np.ndarray, grid: Grid, edit: Quantized) -> None:
     """Move the mean error of every output channel into the bias (Nagel et al. 2019, arXiv:1906.04721)."""
     total, count = torch.zeros(len(grid.steps), dtype=torch.float64), 0
-    for start in range(0, len(pixels), 64):
-        inputs = model.arch.input.normalise(pixels[start : start + 64])
+    for start in range(0, len(pixels), BATCH):
+        inputs = model.arch.input.normalise(pixels[start : start + BATCH])
         error = (watched(model.net, path, inputs)[1] - watched(net, path, inputs)[1]).double()
         axes = [axis for axis in range(error.ndim) if axis != 1]
         total, count = total + error.sum(axes), count + error.numel() // error.shape[1]

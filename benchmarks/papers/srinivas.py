@@ -51,7 +51,7 @@ TRAINED = {
 }
 WHY = {
     "lenet5": "its neurons still are 3/4 of their random initial values, hence nearly orthogonal",
-    "caffe": "random and smallest weights are nearer to the paper, so its network was of this kind; merging is not",
+    "caffe": "initial values are still 2/3 of the neurons; removal at random or by size comes nearer to the paper than elsewhere",
     "decayed": "decay wiped the initial values out; what was learned lies in few directions, which random removal may miss",
 }
 WEIGHTS = ("paper", "joint")  # ways without data

@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))  # the other scripts of this folder
 
 from hashpress.compress.modelfile import load, save
+from hashpress.compress.passes import Finetune
 from hashpress.compress.recipe import compress, load_recipe
 from hashpress.core.data import load_data
 from hashpress.core.files import atomic_write
 from hashpress.core.model import HashModel
+from hashpress.hashnets.averaging import averaged
 from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.codes import outputs, pack
 from hashpress.hashnets.evaluate import quality
@@ -46,11 +49,20 @@ SEED = 0
 MARGIN = 1e-4  # bits whose outputs are nearer to zero may differ between two correct float programs
 
 RECIPE = "resnet-20"
-RESNET = (  # shifted images teach what unseen ones need; then the database, seen as it is, gets pure codes
-    Schedule(epochs=40, lr=0.05, head_lr=2.0, augment="flip-crop", precision="bfloat16"),
-    Schedule(epochs=4, lr=0.01, augment="flip", precision="bfloat16"),
-    Schedule(epochs=8, lr=0.01, augment="none", precision="bfloat16"),
+CHECKPOINTS = {"teacher": "resnet56-4bfd9763.th", "resnet20": "resnet20-12fca82f.th"}
+TEACHER = Schedule(epochs=7, lr=0.02, head_lr=2.0, augment="flip-crop", precision="bfloat16")
+ALONE = Schedule(epochs=40, lr=0.05, head_lr=2.0, augment="flip-crop", precision="bfloat16")
+LEARN = partial(
+    Finetune, optimizer="sgd", weight_decay=5e-4, clip=1.0, head_lr=2.0, precision="bfloat16", system="dlbhc",
+    reference_precision="bfloat16",
+)  # fmt: skip
+TAUGHT = (  # shifted images teach what unseen ones need; then the database, seen as it is, gets pure codes
+    LEARN(epochs=12, lr=0.03, augment="flip-crop", distill=5.0),
+    LEARN(epochs=5, lr=0.01, augment="flip", distill=5.0),
+    LEARN(epochs=5, lr=0.01, augment="none", distill=1.0),
+    LEARN(epochs=4, lr=0.005, augment="none", distill=0.0),
 )
+MIXED = {2: 0.25, 4: 0.75}  # the second phase knows unseen images best, the fourth gives the purest codes
 LENETS = {
     "lenet300": (Schedule(epochs=20, lr=0.05), "lenet-300", 40.0),
     "lenet5": (Schedule(epochs=20, lr=0.03, augment="shift", precision="bfloat16"), "lenet-5", 39.0),
@@ -79,13 +91,22 @@ def kept(name: str, make: Any) -> HashModel:
 
 
 def resnet20() -> HashModel:
-    """Return the imported checkpoint with a 48-bit head, fine-tuned on the training images."""
-    model = import_checkpoint(data_dir().parent / "checkpoints" / "resnet20-12fca82f.th", bits=48)
-    for number, schedule in enumerate(RESNET, start=1):
-        model = kept(f"resnet20-48-{number}", lambda checkpoint: train(
-            model, cifar10(), "dlbhc", schedule, seed=SEED, checkpoint=checkpoint  # noqa: B023  # called at once
-        ))  # fmt: skip
-    return model
+    """Return the imported checkpoint with a 48-bit head, fine-tuned on the training images, at last beside a ResNet-56."""
+    models = {}
+    for name, schedule in (("resnet20", ALONE), ("teacher", TEACHER)):
+        start = import_checkpoint(data_dir().parent / "checkpoints" / CHECKPOINTS[name], bits=48)
+        learn = partial(train, start, cifar10(), "dlbhc", schedule, seed=SEED)
+        models[name] = kept(f"{name}-48", lambda checkpoint, learn=learn: learn(checkpoint=checkpoint))
+    model, teacher = models["resnet20"], models["teacher"]
+    for number, learn in enumerate(TAUGHT, start=1):
+
+        def taught(checkpoint: Path, model: HashModel = model, learn: Finetune = learn) -> HashModel:
+            checkpoint.mkdir(exist_ok=True)
+            return learn(model, cifar10(), seed=SEED, reference=teacher, work=checkpoint)
+
+        model = models[f"{number}"] = kept(f"resnet20-48-{number}", taught)
+    ends = [models[f"{number}"] for number in MIXED]
+    return kept("resnet20-48-mixed", lambda _: averaged(ends, list(MIXED.values()), cifar10().train, seed=SEED))
 
 
 def cifar10() -> Any:

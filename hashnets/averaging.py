@@ -40,7 +40,8 @@ def averaged(
     rows = [dict(model.net.named_parameters()) for model in models]
     with torch.no_grad():
         for name, value in net.named_parameters():
-            value.copy_(sum(share * row[name].double() for share, row in zip(shares, rows, strict=True)))
+            parts = [share * row[name].double() for share, row in zip(shares, rows, strict=True)]
+            value.copy_(torch.stack(parts).sum(0))
     _measure_norms(net, last, images, count, seed)
     return last.edited(net, (), Step("average", {"shares": list(shares)}, seed))
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-
 from hashpress.compress.passes import Fold
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError

@@ -71,15 +71,16 @@ def responses(
 
 @dataclass
 class Moments:
-    """Mean (D,) and covariance (D, D) of rows that come in portions; float64."""
+    """Mean (D,) and covariance (D, D) of rows that come in portions; float64. Rows are kept as long as they are few."""
 
     size: int
     count: int = 0
     total: np.ndarray = field(init=False)
-    square: np.ndarray = field(init=False)
+    rows: list[np.ndarray] = field(default_factory=list)
+    square: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        self.total, self.square = np.zeros(self.size), np.zeros((self.size, self.size))
+        self.total = np.zeros(self.size)
         self.shift: np.ndarray | None = None
 
     def add(self, rows: np.ndarray) -> None:
@@ -90,7 +91,16 @@ class Moments:
         rows = rows - self.shift
         self.count += len(rows)
         self.total += rows.sum(axis=0)
-        self.square += rows.T @ rows
+        self.rows.append(rows)
+        if sum(len(rows) for rows in self.rows) > self.size // 2:
+            self._squared()
+
+    def _squared(self) -> np.ndarray:
+        square = np.zeros((self.size, self.size)) if self.square is None else self.square
+        for rows in self.rows:
+            square += rows.T @ rows
+        self.rows, self.square = [], square
+        return square
 
     @property
     def mean(self) -> np.ndarray:
@@ -102,10 +112,18 @@ class Moments:
     def covariance(self) -> np.ndarray:
         """The covariance around the mean."""
         mean = self.total / max(self.count, 1)
-        result = self.square / max(self.count, 1)
+        result = self._squared() / max(self.count, 1)
         for start in range(0, self.size, ROWS):
             result[start : start + ROWS] -= np.outer(mean[start : start + ROWS], mean)
         return result
+
+    @property
+    def products(self) -> np.ndarray | None:
+        """Products (N, N) of all rows with each other over N, of the same variances as the covariance; None of many rows."""
+        if self.square is not None or not self.rows:
+            return None
+        rows = np.concatenate(self.rows) - self.total / self.count
+        return rows @ rows.T / self.count
 
 
 def response_moments(

@@ -73,6 +73,19 @@ def test_responses_are_what_layers_give_at_one_set_of_places(small, digits):
         calibrate.responses(small, pixels, [], sums=["encoder.conv2"])
 
 
+def test_few_rows_have_the_variances_of_their_covariance():
+    rows = np.random.default_rng(0).normal(2, 1, (5, 12)) @ np.diag(np.arange(12))
+    moments = calibrate.Moments(12)
+    moments.add(rows[:2])
+    moments.add(rows[2:])
+    wanted = np.linalg.eigvalsh(np.cov(rows.T, bias=True))[::-1]
+    np.testing.assert_allclose(np.linalg.eigvalsh(moments.products)[::-1], wanted[:5], atol=1e-9)
+    np.testing.assert_allclose(moments.covariance, np.cov(rows.T, bias=True), atol=1e-9)
+    assert moments.products is None  # they were added up
+    moments.add(rows)
+    np.testing.assert_allclose(moments.covariance, np.cov(rows.T, bias=True), atol=1e-9)
+
+
 def test_moments_in_portions_are_those_of_all_rows():
     rows = np.random.default_rng(0).standard_normal((500, 6)) * 0.01 + 1000  # cancels unless centred
     moments = calibrate.Moments(6)

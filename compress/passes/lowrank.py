@@ -178,7 +178,11 @@ class LowRank:
         moments = response_moments(model, self._pixels(split, seed), list(layers), places=self.places, seed=seed)
         energies = {}
         for path, layer in layers.items():
-            groups, covariance = getattr(layer, "groups", 1), moments.pop(path).covariance
+            groups, found = getattr(layer, "groups", 1), moments.pop(path)
+            if groups == 1 and (products := found.products) is not None:
+                energies[path] = np.pad(spectrum(products), (0, found.size - len(products)))
+                continue
+            covariance = found.covariance
             size = len(covariance) // groups
             blocks = [covariance[at : at + size, at : at + size] for at in range(0, len(covariance), size)]
             energies[path] = np.sum([spectrum(block) for block in blocks], axis=0)

@@ -4,7 +4,8 @@
 
 The network is the one of ``spine.py`` (48 bits, CIFAR-10, protocol B). Stages: ``scores`` (one cut by every score, bits
 flipped before any training, on training images), ``tune`` (the cut by code-aware scores, widths in multiples of the
-vector length, fine-tuned), ``latency`` (both networks side by side through bundles). Cells are kept in ``runs/papers``.
+vector length, fine-tuned beside a ResNet-56), ``latency`` (both networks side by side through bundles). Cells are kept in
+``runs/papers``, networks in ``runs/spine``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import numpy as np
 import torch
 from cells import SEED, Book, Target, run
 from hashpress.compress.macs import count
-from hashpress.compress.passes.finetune import Finetune
 from hashpress.compress.passes.narrow import Narrow, few
 from hashpress.core.model import HashModel
 from hashpress.hashnets.codes import outputs
@@ -30,25 +30,17 @@ from hashpress.hashnets.flips import bit_flips
 from hashpress.targets.build import compile_model
 from hashpress.targets.runtime import Runtime
 from latency import in_turn
-from spine import cifar10, resnet20
+from spine import LEARN, cifar10, kept, resnet20, taught
 
 BOOK = Book("narrow")
 SCORES = ("l1", "l2", "bn", "taylor", "code")
 MACS = 0.5
 CUT = Narrow(macs=MACS, score="code", multiple=8, images=1024)
-SHIFTED = Finetune(
-    epochs=7, optimizer="sgd", lr=0.03, weight_decay=5e-4, clip=1.0, augment="flip-crop", precision="bfloat16",
-    system="dlbhc",
-)  # fmt: skip
-STILL = Finetune(
-    epochs=6,
-    optimizer="sgd",
-    lr=0.01,
-    weight_decay=5e-4,
-    clip=1.0,
-    augment="none",
-    precision="bfloat16",
-    system="dlbhc",
+TAUGHT = (  # as the whole network learned, in fewer epochs
+    LEARN(epochs=9, lr=0.03, augment="flip-crop", distill=5.0),
+    LEARN(epochs=4, lr=0.01, augment="flip", distill=5.0),
+    LEARN(epochs=3, lr=0.01, augment="none", distill=1.0),
+    LEARN(epochs=4, lr=0.005, augment="none", distill=0.0),
 )
 MAX_DROP = 0.01
 
@@ -68,20 +60,9 @@ def scores() -> None:
 
 
 def tuned() -> HashModel:
-    """Return the cut network after training, kept."""
-    model, split = resnet20(), cifar10()
-
-    def shifted(checkpoint: Path) -> HashModel:
-        work = checkpoint.with_suffix("")
-        work.mkdir(exist_ok=True)
-        return SHIFTED(CUT(model, split, seed=SEED), split, seed=SEED, reference=model, work=work)
-
-    def still(checkpoint: Path) -> HashModel:
-        work = checkpoint.with_suffix("")
-        work.mkdir(exist_ok=True)
-        return STILL(BOOK.model("shifted", shifted), split, seed=SEED, reference=model, work=work)
-
-    return BOOK.model("half", still)
+    """Return the cut network after training, kept in ``runs/spine``."""
+    cut = kept("resnet20-48-cut", lambda _: CUT(resnet20(), cifar10(), seed=SEED))
+    return taught("resnet20-48-half", cut, TAUGHT)
 
 
 def tune() -> None:

@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,23 +91,37 @@ def kept(name: str, make: Any) -> HashModel:
     return load(path)
 
 
-def resnet20() -> HashModel:
-    """Return the imported checkpoint with a 48-bit head, fine-tuned on the training images, at last beside a ResNet-56."""
-    models = {}
-    for name, schedule in (("resnet20", ALONE), ("teacher", TEACHER)):
-        start = import_checkpoint(data_dir().parent / "checkpoints" / CHECKPOINTS[name], bits=48)
-        learn = partial(train, start, cifar10(), "dlbhc", schedule, seed=SEED)
-        models[name] = kept(f"{name}-48", lambda checkpoint, learn=learn: learn(checkpoint=checkpoint))
-    model, teacher = models["resnet20"], models["teacher"]
-    for number, learn in enumerate(TAUGHT, start=1):
+def imported(name: str, schedule: Schedule) -> HashModel:
+    """Return a checkpoint with a 48-bit head, fine-tuned on the training images."""
+    start = import_checkpoint(data_dir().parent / "checkpoints" / CHECKPOINTS[name], bits=48)
+    return kept(
+        f"{name}-48",
+        lambda checkpoint: train(start, cifar10(), "dlbhc", schedule, seed=SEED, checkpoint=checkpoint),
+    )
 
-        def taught(checkpoint: Path, model: HashModel = model, learn: Finetune = learn) -> HashModel:
+
+def teacher() -> HashModel:
+    """Return the ResNet-56."""
+    return imported("teacher", TEACHER)
+
+
+def taught(name: str, model: HashModel, phases: Sequence[Finetune]) -> HashModel:
+    """Return ``model`` after the phases beside the ResNet-56: the mean of two of their ends."""
+    ends = {}
+    for number, learn in enumerate(phases, start=1):
+
+        def next_end(checkpoint: Path, model: HashModel = model, learn: Finetune = learn) -> HashModel:
             checkpoint.mkdir(exist_ok=True)
-            return learn(model, cifar10(), seed=SEED, reference=teacher, work=checkpoint)
+            return learn(model, cifar10(), seed=SEED, reference=teacher(), work=checkpoint)
 
-        model = models[f"{number}"] = kept(f"resnet20-48-{number}", taught)
-    ends = [models[f"{number}"] for number in MIXED]
-    return kept("resnet20-48-mixed", lambda _: averaged(ends, list(MIXED.values()), cifar10().train, seed=SEED))
+        model = ends[number] = kept(f"{name}-{number}", next_end)
+    mixed = [ends[number] for number in MIXED]
+    return kept(f"{name}-mixed", lambda _: averaged(mixed, list(MIXED.values()), cifar10().train, seed=SEED))
+
+
+def resnet20() -> HashModel:
+    """Return the imported checkpoint with a 48-bit head, fine-tuned by itself, then beside a ResNet-56."""
+    return taught("resnet20-48", imported("resnet20", ALONE), TAUGHT)
 
 
 def cifar10() -> Any:

@@ -2,8 +2,9 @@
 
     HASHPRESS_DATA=DIR python benchmarks/papers/deepfried.py [STAGE ...]
 
-Stages ``lenet``, ``1024``, ``2048`` (outputs of the Fastfood layer) and ``alexnet`` (CIFAR-10 at 64x64, needs hours). As in
-the paper the networks train from scratch with Fastfood in place; the last layer stays dense.
+Stages ``lenet``, ``1024``, ``2048`` (outputs of the Fastfood layer), ``1024-dropout`` (half of its outputs dropped in training),
+``1024-dropouts`` (a quarter of its inputs too) and ``alexnet`` (CIFAR-10 at 64x64, needs hours). As in the paper the networks
+train from scratch with Fastfood in place; the last layer stays dense.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ PAPER = {
     "1024": {"error": 0.83, "weights": 38_812, "note": "the paper has 0.83 to 0.86"},
     "2048": {"error": 0.90, "weights": 52_124, "note": "the paper has 0.90 to 0.92"},
 }
+LAST = "1024-dropouts"
 MAX_POINTS = 0.1
 MIN_RATIO = 11.0
 
@@ -96,8 +98,11 @@ def alexnet() -> None:
 def publish() -> None:
     """Write the table and the figures that were asked for, as far as their cells are there."""
     found, targets = BOOK.found(), []
-    if {"lenet", "1024"} <= found.keys():
-        lenet, small = found["lenet"], found["1024"]
+    small = found.get(
+        LAST, found.get("1024")
+    )  # the last variant, not the best: each was decided on after the one before
+    if "lenet" in found and small:
+        lenet = found["lenet"]
         points, ratio = round(small["error"] - lenet["error"], 3), lenet["weights"] / small["weights"]
         targets.append(Target("Deep Fried LeNet: error increase, points", points, "<=", MAX_POINTS))
         targets.append(Target("Deep Fried LeNet: fewer weights by", round(ratio, 2), ">=", MIN_RATIO))
@@ -109,6 +114,9 @@ def publish() -> None:
         net = "LeNet" if name == "lenet" else f"LeNet, Fastfood of {name} outputs"
         rows.append(Row(f"MNIST, {net}", "% error", cells["error"], BOOK.value(name, "error"), cells.get("note", "")))
         rows.append(Row(f"MNIST, {net}", "weights", cells["weights"], BOOK.value(name, "weights")))
+    for name, what in (("1024-dropout", "dropout of its features"), ("1024-dropouts", "dropout of its inputs as well")):
+        row = Row(f"MNIST, LeNet, Fastfood of 1024 outputs, {what}", "% error", None, BOOK.value(name, "error"))
+        rows.append(row)
     rows.append(
         Row("AlexNet hash network, CIFAR-10 at 64x64, Fastfood", "mAP", None, BOOK.value("alexnet-fastfood", "map"))
     )

@@ -23,6 +23,7 @@ from ..core.surgery import get_layer
 from .listening import HeardAllError, Hearing, Responses, Watcher, drawn
 
 ROWS = 256  # of a matrix worked on together
+UNFOLDED = 8  # images whose patches are laid out together
 
 
 def choose(split: Split, count: int, seed: int = 0) -> np.ndarray:
@@ -165,8 +166,11 @@ def patch_moments(
             if dense:
                 group.add(part.reshape(-1, size).numpy())
                 continue
-            columns = part.flatten(2) if channels else _patches(part, layer)  # (N, D, L)
-            group.add(drawn(columns, places, random).reshape(-1, size).numpy())
+            rows = []
+            for images in part.split(UNFOLDED):
+                columns = images.flatten(2) if channels else _patches(images, layer)  # (N, D, L)
+                rows.append(drawn(columns, places, random))
+            group.add(torch.cat(rows).reshape(-1, size).numpy())
 
     handle = layer.register_forward_hook(take)
     try:

@@ -189,7 +189,7 @@ class _Total:
             return x - means[0], y - means[1], *means
         if self.rows:
             self.condense()
-        moments = self.moments - self.count * torch.outer(mean[: self.inputs], mean)
+        moments = self.moments.addr_(mean[: self.inputs], mean, alpha=-self.count)
         gram, cross = moments[:, : self.inputs], moments[:, self.inputs :]
         gram.diagonal().add_(1e-6 * gram.diagonal().mean() + 1e-30)
         lower = torch.linalg.cholesky(gram)

@@ -79,8 +79,13 @@ def narrow(layer: Any, inputs: Index, outputs: Index) -> None:
         layer.num_features = len(_range(layer.num_features, outputs))
         return
     depthwise = isinstance(layer, nn.Conv2d) and layer.groups > 1
-    weight = layer.weight[outputs]
-    layer.weight = nn.Parameter((weight if depthwise else weight[:, inputs]).clone(), layer.weight.requires_grad)
+    taken = slice(None) if depthwise else inputs
+    if isinstance(taken, slice) and isinstance(outputs, slice):
+        weight = layer.weight[outputs, taken].clone()
+    else:  # both at once: large layers are not copied twice
+        rows = outputs if isinstance(taken, slice) or isinstance(outputs, slice) else outputs[:, None]
+        weight = layer.weight[rows, taken]
+    layer.weight = nn.Parameter(weight, layer.weight.requires_grad)
     _keep(layer, "bias", outputs)
     if isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = layer.weight.shape

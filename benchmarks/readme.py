@@ -23,7 +23,7 @@ def table(result: dict[str, Any]) -> str:
     """Return the Markdown between the marks."""
     found, codes = result["values"]["retrieval"], result["values"]["fresh_process"]
     lines = [
-        "| CIFAR-10, protocol B, 48 bits, a stranger's ResNet-20 fine-tuned | fp32 | hashpress file |",
+        "| CIFAR-10, protocol B, 48 bits, a stranger's ResNet-20 fine-tuned, at last beside a ResNet-56 | fp32 | hashpress file |",
         "|---|---|---|",
         f"| bytes | {found['fp32_bytes']:,} | {found['file_bytes']:,} (1/{found['ratio']:.1f}) |",
         f"| mAP, symmetric | {found['map']:.4f} | {found['small_map']:.4f} |",

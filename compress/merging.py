@@ -133,7 +133,7 @@ def merges(
     most = len(scale) - 1 if count is None else min(count, len(scale) - 1)
     done = [Merge(int(j), int(j), 0.0, 0.0) for j in nothing[:most]]
     alive[nothing[:most]] = False
-    near, best = np.argmin(far, axis=0), np.min(far, axis=0)
+    near, best = nearest(far, np.arange(len(far)))
     while len(done) < most:
         cost = np.where(alive & np.isfinite(best), energy * np.where(np.isfinite(best), best, 0), np.inf)
         j = int(np.argmin(cost))
@@ -146,11 +146,17 @@ def merges(
         energy[i] = np.mean(np.square(outgoing[i]))
         far[j] = np.inf
         again = np.flatnonzero((near == j) & alive)
-        for start in range(0, len(again), ROWS):
-            some = again[start : start + ROWS]
-            columns = far[:, some]
-            near[some], best[some] = np.argmin(columns, axis=0), np.min(columns, axis=0)
+        near[again], best[again] = nearest(far, again)
     return done
+
+
+def nearest(far: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row (k,) of the smallest value in each of these columns, and that value; few columns at a time."""
+    near, best = np.zeros(len(columns), dtype=np.intp), np.zeros(len(columns))
+    for start in range(0, len(columns), ROWS):
+        some = far[:, columns[start : start + ROWS]]
+        near[start : start + ROWS], best[start : start + ROWS] = np.argmin(some, axis=0), np.min(some, axis=0)
+    return near, best
 
 
 def outgoing_after(outgoing: np.ndarray, done: list[Merge]) -> np.ndarray:

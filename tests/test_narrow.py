@@ -9,6 +9,7 @@ import pytest
 import torch
 from hashpress.compress import narrowing
 from hashpress.compress.channels import channels
+from hashpress.compress.cutting import narrow
 from hashpress.compress.edits import edit_from_json, edit_to_json, rebuild
 from hashpress.compress.macs import count
 from hashpress.compress.modelfile import load, save
@@ -283,3 +284,14 @@ def test_identity_is_the_identity():
     same = Narrow(ratio=0.0)(model)
     assert same.edits == ()
     assert all(torch.equal(value, same.net.state_dict()[name]) for name, value in model.net.state_dict().items())
+
+
+def test_a_layer_that_was_cut_does_not_hold_on_to_what_went() -> None:
+    some = torch.tensor([0, 2])
+    for ins, outs in ((slice(2), slice(3)), (some, slice(3)), (slice(2), some), (some, some)):
+        layer = torch.nn.Linear(8, 8)
+        wanted = layer.weight.detach()[outs][:, ins].clone()
+        narrow(layer, ins, outs)
+        assert torch.equal(layer.weight, wanted)
+        assert layer.weight.is_contiguous()
+        assert layer.weight.untyped_storage().nbytes() == 4 * wanted.numel()

@@ -5,7 +5,7 @@ Memory is bounded by the sample, not by the images or the network: values are ta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,7 @@ from .listening import HeardAllError, Hearing, Responses, Watcher, drawn
 
 ROWS = 256  # of a matrix worked on together
 UNFOLDED = 8  # images whose patches are laid out together
+BATCH, VALUES = 100, 1 << 20  # images that run together: at most so many, with so many values
 
 
 def choose(split: Split, count: int, seed: int = 0) -> np.ndarray:
@@ -53,7 +54,6 @@ def responses(
     sums: Sequence[str] = (),
     places: int = 10,
     seed: int = 0,
-    batch: int = 100,
 ) -> Responses:
     """Return what the layers at ``paths`` give, at ``places`` random places per image (of dense layers: the one there is).
 
@@ -63,10 +63,10 @@ def responses(
     """
     hearing = Hearing(model.net, tuple(paths), tuple(sums), places, seed)
     with hearing.watching(), hearing, torch.no_grad():
-        for start in track(range(0, len(pixels), batch), "responses"):
+        for start, part in batches(pixels, "responses"):
             hearing.begin(start)
             with suppress(HeardAllError):
-                _run(model, pixels[start : start + batch])
+                _run(model, part)
     return hearing.result()
 
 
@@ -128,13 +128,13 @@ class Moments:
 
 
 def response_moments(
-    model: HashModel, pixels: np.ndarray, paths: Sequence[str], *, places: int = 10, seed: int = 0, batch: int = 100
+    model: HashModel, pixels: np.ndarray, paths: Sequence[str], *, places: int = 10, seed: int = 0
 ) -> dict[str, Moments]:
     """Return the moments of the responses of many layers, in one run and without keeping the responses."""
     moments: dict[str, Moments] = {}
-    for start in track(range(0, len(pixels), batch), "statistics"):
-        part = responses(model, pixels[start : start + batch], paths, places=places, seed=seed + start, batch=batch)
-        for path, rows in part.outputs.items():
+    for start, part in batches(pixels, "statistics"):
+        heard = responses(model, part, paths, places=places, seed=seed + start)
+        for path, rows in heard.outputs.items():
             moments.setdefault(path, Moments(rows.shape[1])).add(rows)
     return moments
 
@@ -147,7 +147,6 @@ def patch_moments(
     channels: bool = False,
     places: int = 10,
     seed: int = 0,
-    batch: int = 100,
 ) -> list[Moments]:
     """Return, for every group of a layer, the moments of its input patches (S / groups, kh, kw), flattened.
 
@@ -175,13 +174,25 @@ def patch_moments(
     handle = layer.register_forward_hook(take)
     try:
         with torch.no_grad():
-            for start in track(range(0, len(pixels), batch), "patches"):
-                _run(model, pixels[start : start + batch])
+            for _, part in batches(pixels, "patches"):
+                _run(model, part)
     finally:
         handle.remove()
     if not moments[0].count:
         raise InputError(f"layer {path!r} did not run: nothing is known about its inputs")
     return moments
+
+
+def batches(pixels: np.ndarray, what: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the place of the first image and the pixels of as many images as run together."""
+    size = together(pixels, BATCH)
+    for start in track(range(0, len(pixels), size), what):
+        yield start, pixels[start : start + size]
+
+
+def together(pixels: np.ndarray, most: int) -> int:
+    """Return how many images may run together: at most ``most``, and fewer of large ones."""
+    return max(1, min(most, len(pixels), VALUES // max(int(np.prod(pixels.shape[1:])), 1)))
 
 
 def _patches(images: Tensor, layer: nn.Conv2d) -> Tensor:

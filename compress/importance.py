@@ -12,8 +12,10 @@ from ..core.errors import InputError
 from ..core.model import HashModel
 from ..core.progress import track
 from ..core.surgery import get_layer
+from .calibrate import together
 
 ROWS = 256  # of a gradient that are squared together
+LARGE = 1 << 22  # weights of a layer from which its sums are kept in single precision
 FLOOR = 0.05  # share of a layer's mean that every weight gets at least: rare inputs are not worthless
 
 
@@ -23,7 +25,7 @@ def output_energy(
     """Return E[sum over outputs of (d output / d weight)^2] per image for each weight of ``layers``.
 
     Drawn signs s make ``(d (s . outputs) / dw)^2`` an unbiased estimate (Hutchinson 1990); outputs are divided by their
-    root mean square, so that figures of different networks compare.
+    root mean square, so that figures of different networks compare. Large images come fewer at a time than ``batch``.
 
     Raises:
         InputError: no images.
@@ -33,21 +35,31 @@ def output_energy(
     net = model.copied_net(sharing=layers)
     found: list[Any] = [get_layer(net, path) for path in layers]
     net.requires_grad_(requires_grad=False)
-    weights = [layer.weight.requires_grad_() for layer in found]
-    sums = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights]
+    sums = [squares_of(layer.weight) for layer in found]
     generator = torch.Generator().manual_seed(seed)
-    energy = 0.0
+    energy, batch = 0.0, together(pixels, batch)
     for _ in track(range(batches), "importance of weights"):
-        chosen = torch.randint(len(pixels), (min(batch, len(pixels)),), generator=generator).sort().values
+        chosen = torch.randint(len(pixels), (batch,), generator=generator).sort().values
         outputs = net(model.arch.input.normalise(pixels[chosen.numpy()]))
         signs = torch.randint(0, 2, outputs.shape, generator=generator).float() * 2 - 1
-        gradients = torch.autograd.grad((outputs * signs).sum(), weights)
-        for total, gradient in zip(sums, gradients, strict=True):
-            for rows, part in zip(total.split(ROWS), gradient.split(ROWS), strict=True):
-                rows.add_(part.double().square_())
+        (outputs * signs).sum().backward()  # a gradient is squared and let go before the next one is computed
         energy += float(outputs.detach().square().sum())
     floored = []
     for total in sums:
         total.div_(max(energy, 1e-30))
         floored.append(total.clamp_min_(FLOOR * float(total.mean())).numpy())
     return dict(zip(layers, floored, strict=True))
+
+
+def squares_of(weight: torch.Tensor) -> torch.Tensor:
+    """Return what the squares of a weight's gradients add up to in every backward pass from now on."""
+    sums = torch.zeros_like(weight, dtype=torch.float64 if weight.numel() < LARGE else torch.float32)
+
+    def add(weight: torch.Tensor) -> None:
+        if weight.grad is not None:
+            for rows, part in zip(sums.split(ROWS), weight.grad.split(ROWS), strict=True):
+                rows.add_(part.to(sums.dtype).square_())
+        weight.grad = None
+
+    weight.requires_grad_().register_post_accumulate_grad_hook(add)
+    return sums

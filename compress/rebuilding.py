@@ -18,6 +18,7 @@ from .tensors import whiten
 from .tensors.reconstruct import Subspace, filterwise, nonlinear, principal, reduced_rank
 
 ENOUGH = 2  # rows per response from which a regression can be trusted
+COLUMNS = 1024  # of a weight worked on together
 Solve = Callable[[np.ndarray, np.ndarray, int], Subspace]
 SOLVERS: dict[str, Solve | None] = {"filter": None, "linear": reduced_rank, "nonlinear": nonlinear}
 
@@ -67,23 +68,24 @@ def rebuild_layer(
     The ReLU's objective is taken where a ReLU follows, the linear one elsewhere.
     """
     layer: Any = get_layer(original.net, edit.layer)
-    kernels = group_kernels(layer)
-    biases = np.split(_bias(layer), len(kernels))
+    groups = getattr(layer, "groups", 1)
+    biases = np.split(_bias(layer), groups)
     rank, rows = edit.ranks[-1], None
     if sample is None:
         found = [
-            filterwise(kernel.reshape(len(kernel), -1), b, rank) for kernel, b in zip(kernels, biases, strict=True)
+            filterwise(kernel.reshape(len(kernel), -1), b, rank)
+            for kernel, b in zip(group_kernels(layer), biases, strict=True)
         ]
     else:
         rows = wanted(original, current, edit.layer, follower, sample)
         solve = nonlinear if solver == "nonlinear" and follower == "relu" else reduced_rank
-        if len(rows.given) < ENOUGH * len(kernels[0]):
+        if len(rows.given) < ENOUGH * len(biases[0]):
             solve = principal
-        split = [np.split(part, len(kernels), axis=1) for part in (rows.targets, rows.given)]
+        split = [np.split(part, groups, axis=1) for part in (rows.targets, rows.given)]
         found = [solve(targets, given, rank) for targets, given in zip(*split, strict=True)]
     # M y = M (W x + b0): the layer's own bias moves behind the last layer
     bias = np.concatenate([one.bias + one.outputs @ (one.inputs.T @ b) for one, b in zip(found, biases, strict=True)])
-    filters = [np.tensordot(one.inputs.T, kernel, 1) for one, kernel in zip(found, kernels, strict=True)]
+    filters = _filters(layer, found)
     points = [one.outputs for one in found]
     if edit.form == "lowrank":
         _put(current, edit, [filters, points], bias)
@@ -92,6 +94,18 @@ def rebuild_layer(
         if sample is not None and rows is not None:
             _refit(current, edit, solver, follower, sample, rows)
     return 0.0 if rows is None else _lost(current, edit.layer, follower, sample, rows.targets)
+
+
+def _filters(layer: Any, found: list[Subspace]) -> list[np.ndarray]:
+    """Return, for each group, the filters (r, S / groups, kh, kw) that give what the subspace looks at.
+
+    A large weight is taken to double precision a part at a time.
+    """
+    filters = []
+    for one, weight in zip(found, layer.weight.detach().cpu().chunk(len(found)), strict=True):
+        parts = [one.inputs.T @ part.double().numpy() for part in weight.flatten(1).split(COLUMNS, dim=1)]
+        filters.append(np.concatenate(parts, axis=1).reshape(-1, *weight.shape[1:]))
+    return filters
 
 
 def _put(current: HashModel, edit: Factored, weights: list[list[np.ndarray]], bias: np.ndarray) -> None:

@@ -24,6 +24,13 @@ def swamp(seed=0):
     return sum(np.einsum("i,j,k->ijk", *term) for term in terms)
 
 
+def test_large_kernels_get_fewer_sweeps():
+    assert cpd.affordable((64, 64, 9), 64, 200, "nls") == 200
+    many, few = (cpd.affordable((512, 512, 9), rank, 200, "nls") for rank in (384, 1500))
+    assert 12 <= many < 200
+    assert 1 <= few < many < cpd.affordable((512, 512, 9), 384, 200, "als")
+
+
 def test_products_against_their_definitions():
     tensor, factors = planted((4, 7, 3, 2), 5)
     np.testing.assert_allclose(kruskal.full(factors), tensor, atol=1e-12)

@@ -53,9 +53,16 @@ def residual(digits):
     return Fold()(model)
 
 
-def test_responses_are_what_layers_give_at_one_set_of_places(small, digits):
+def test_large_images_run_fewer_at_a_time():
+    large, small = np.broadcast_to(np.uint8(0), (400, 3, 224, 224)), np.broadcast_to(np.uint8(0), (400, 3, 32, 32))
+    assert [calibrate.together(pixels, 100) for pixels in (large, small, small[:7])] == [6, 100, 7]
+    assert [len(part) for _, part in calibrate.batches(large[:14], "parts")] == [6, 6, 2]
+
+
+def test_responses_are_what_layers_give_at_one_set_of_places(small, digits, monkeypatch):
+    monkeypatch.setattr(calibrate, "BATCH", 5)
     pixels = calibrate.choose(digits, 12, seed=4)
-    found = calibrate.responses(small, pixels, ["encoder.conv2", "encoder.conv3", "encoder.fc1"], places=3, batch=5)
+    found = calibrate.responses(small, pixels, ["encoder.conv2", "encoder.conv3", "encoder.fc1"], places=3)
     with torch.no_grad():
         images = small.arch.input.normalise(pixels)
         encoder = small.net.encoder
@@ -66,7 +73,7 @@ def test_responses_are_what_layers_give_at_one_set_of_places(small, digits):
         for row in rows[image]:
             assert np.isclose(flat[image], row, atol=1e-5).all(axis=1).any()
     assert found.outputs["encoder.fc1"].shape == (12, 40)
-    again = calibrate.responses(small, pixels, ["encoder.conv2"], places=3, batch=5)
+    again = calibrate.responses(small, pixels, ["encoder.conv2"], places=3)
     np.testing.assert_array_equal(again.outputs["encoder.conv2"], found.outputs["encoder.conv2"])
     assert len(np.unique(calibrate.choose(digits, 10_000).reshape(len(digits.train), -1), axis=0)) > 300
     with pytest.raises(InputError, match="no sum was seen"):

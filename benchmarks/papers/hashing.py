@@ -38,15 +38,15 @@ def resnet20() -> HashModel:
 Hasher = Callable[[np.ndarray], np.ndarray]  # pixels (N, C, H, W) -> outputs (N, bits)
 
 
-def judged(hasher: Hasher, reference: Hasher) -> dict[str, Any]:
-    """Return bit flips against ``reference`` and mAP: 2,000 queries, a database of 10,000 training images."""
+def judged(hasher: Hasher, reference: Hasher, asked: int = QUERIES) -> dict[str, Any]:
+    """Return bit flips against ``reference`` and mAP: so many queries, a database of 10,000 training images."""
     split = cifar10()
-    chosen = np.random.default_rng(SEED).permutation(len(split.queries))[:QUERIES]
+    chosen = np.random.default_rng(SEED).permutation(len(split.queries))[:asked]
     stored = np.random.default_rng(SEED).permutation(len(split.database))[:DATABASE]
     queries, database = split.queries.take(np.sort(chosen)), split.database.take(np.sort(stored))
-    asked, kept = hasher(queries.pixels), hasher(database.pixels)
-    found = bit_flips(asked, reference(queries.pixels))
-    counts = count(pack(asked), pack(kept), asked.shape[1], same_label(queries.labels, database.labels))
+    codes, kept = hasher(queries.pixels), hasher(database.pixels)
+    found = bit_flips(codes, reference(queries.pixels))
+    counts = count(pack(codes), pack(kept), codes.shape[1], same_label(queries.labels, database.labels))
     return {
         "flips_percent": round(100 * found.rate, 4),
         "weighted_percent": round(100 * found.weighted_rate, 4),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ METHODS = {
     "percentile": CalibrationMethod.Percentile,
     "entropy": CalibrationMethod.Entropy,
 }
+well_judged = partial(judged, asked=10_000)
 PAPER = {"note": "no paper: the peer is onnxruntime.quantization.quantize_static"}
 
 
@@ -73,12 +75,13 @@ def ours() -> None:
     """Quantize with our pass."""
     model = resnet20()
     reference = hasher(model)
-    BOOK.cell("original", lambda: judged(reference, reference))
+    BOOK.cell("original", lambda: well_judged(reference, reference))
     for how in ("minmax", "percentile", "mse"):
         for rounding in ("nearest", "obs", "learned"):
             settings = Int8(range=how, rounding=rounding, images=IMAGES)
             BOOK.cell(
-                f"ours-{how}-{rounding}", lambda s=settings: judged(hasher(s(model, cifar10(), seed=SEED)), reference)
+                f"ours-{how}-{rounding}",
+                lambda s=settings: well_judged(hasher(s(model, cifar10(), seed=SEED)), reference),
             )
 
 
@@ -86,7 +89,7 @@ def ort() -> None:
     """Quantize with ONNX Runtime."""
     model = resnet20()
     for method in METHODS:
-        BOOK.cell(f"ort-{method}", lambda m=method: judged(theirs(model, m), hasher(model)))
+        BOOK.cell(f"ort-{method}", lambda m=method: well_judged(theirs(model, m), hasher(model)))
 
 
 def low() -> None:
@@ -97,7 +100,7 @@ def low() -> None:
             settings = Int8(bits=bits, rounding=rounding, images=IMAGES)
             BOOK.cell(
                 f"ours-{bits}bit-{rounding}",
-                lambda s=settings: judged(hasher(s(model, cifar10(), seed=SEED)), hasher(model)),
+                lambda s=settings: well_judged(hasher(s(model, cifar10(), seed=SEED)), hasher(model)),
             )
 
 

@@ -143,13 +143,15 @@ class Share:
             return lambda path: np.broadcast_to(relative(layers[path].weight), tuple(layers[path].weight.shape))
         if split is None:
             raise InputError("share with importance 'outputs' needs training images; name a data set with --data")
-        energies = output_energy(model, split.train.pixels, paths, seed=seed)
         # errors of priced weights all point to zero and add up; the geometric mean with the relative error of the
         # layer, which assumes that they do, lost half as many bits at equal size (ResNet-20) as the energy alone
-        costs = {path: np.sqrt(energies[path] * relative(layers[path].weight)) for path in paths}
-        total = sum(float((costs[path] * layers[path].weight.detach().double().numpy() ** 2).sum()) for path in paths)
+        costs = {path: np.sqrt(np.multiply(cost, relative(layers[path].weight), out=cost), out=cost)
+                 for path, cost in output_energy(model, split.train.pixels, paths, seed=seed).items()}  # fmt: skip
+        total = sum(priced_at(layers[path].weight, cost) for path, cost in costs.items())
         unit = max(total / max(sum(cost.size for cost in costs.values()), 1), 1e-30)
-        return lambda path: costs[path] / unit
+        for cost in costs.values():
+            np.divide(cost, unit, out=cost)
+        return lambda path: costs[path]
 
     def _codebook(self, weight: np.ndarray, moved: np.ndarray, bits: int, seed: int) -> Codebook:
         scale = self._scale(weight)
@@ -272,6 +274,12 @@ def relative(weight: torch.Tensor) -> float:
     """Return the factor that turns squared errors of a weight into shares of its mean square."""
     total = sum(float(rows.double().square().sum()) for rows in weight.detach().split(ROWS))
     return 1 / max(total / max(weight.numel(), 1), 1e-30)
+
+
+def priced_at(weight: torch.Tensor, cost: np.ndarray) -> float:
+    """Return what it costs to lose a whole weight."""
+    parts = zip(weight.detach().split(ROWS), range(0, len(cost), ROWS), strict=True)
+    return sum(float((cost[start : start + ROWS] * rows.double().numpy() ** 2).sum()) for rows, start in parts)
 
 
 @torch.no_grad()

@@ -32,6 +32,8 @@ from .kruskal import (
 )
 
 STARTS, BURN_IN = 3, 15
+STEPS = 25  # of conjugate gradients in one iteration of nonlinear least squares
+WORK = 5e11  # multiplications that a fit may take, half a minute or so: large kernels get fewer sweeps
 BOUND = 10.0  # largest term over the tensor from which a fit counts as degenerate
 
 
@@ -50,6 +52,8 @@ def fit(
 ) -> Fit:
     """Return the best of several seeded fits that is not degenerate, the least degenerate when all are.
 
+    ``sweeps`` are fewer when so many would take more than ``WORK`` multiplications.
+
     Raises:
         InputError: an unknown method, a rank below 1, a tensor with a value that is no number.
     """
@@ -63,9 +67,15 @@ def fit(
     turned = np.ascontiguousarray(tensor.transpose(order))
     if not turned.any():
         return Fit(tuple(np.zeros((size, rank)) for size in tensor.shape), 0.0, 0.0, 0)
-    found, used = solver(turned, rank, seed, starts, sweeps)
+    found, used = solver(turned, rank, seed, starts, affordable(turned.shape, rank, sweeps, method))
     factors = balanced([found[place] for place in back])
     return Fit(factors, error(tensor, factors), degeneracy(tensor, factors), used)
+
+
+def affordable(shape: Sequence[int], rank: int, sweeps: int, method: str) -> int:
+    """Return how many of the sweeps may be made."""
+    each = rank * math.prod(shape) * len(shape) + (2 * STEPS * rank**2 * sum(shape) if method == "nls" else 0)
+    return max(1, min(sweeps, int(WORK // each)))
 
 
 def als(tensor: np.ndarray, factors: Factors, sweeps: int, tol: float = 1e-9) -> tuple[Factors, int]:
@@ -176,7 +186,7 @@ def _solve(factors: Factors, gradient: Sequence[np.ndarray], mu: float) -> tuple
     search = precondition(residual)
     product = _dot(residual, search)
     goal = 1e-2 * math.sqrt(product) if product > 0 else 0.0
-    for _ in range(25):
+    for _ in range(STEPS):
         applied = [part + mu * way for part, way in zip(normal(search), search, strict=True)]
         curvature = _dot(search, applied)
         if curvature <= 0:

@@ -16,11 +16,14 @@ from scipy import linalg, optimize
 from ...core.errors import InputError
 from .kruskal import Factors, balanced, gram, projection, term_norms
 
+WORK = 5e11  # multiplications that a correction may take: large kernels get fewer sweeps
+EIGEN = 12  # multiplications of an eigendecomposition over the cube of its size, about
+
 
 def correct(tensor: np.ndarray, factors: Factors, delta: float, *, sweeps: int = 300, tol: float = 1e-4) -> Factors:
     """Return balanced factors with small terms whose distance to ``tensor`` is at most ``delta`` (absolute).
 
-    It stops when a sweep lowers the sum of squared norms by less than ``tol`` of it.
+    It stops when a sweep lowers the sum of squared norms by less than ``tol`` of it, and at ``WORK`` multiplications.
 
     Raises:
         InputError: the factors given are further away than ``delta``.
@@ -32,7 +35,9 @@ def correct(tensor: np.ndarray, factors: Factors, delta: float, *, sweeps: int =
     if distance > delta * (1 + 1e-9) + 1e-12 * math.sqrt(scale):
         raise InputError(f"the correction may not exceed an error of {delta:.6g}, the fit given has {distance:.6g}")
     before = float(np.sum(term_norms(current) ** 2))
-    for _ in range(sweeps):
+    rank = factors[0].shape[1]
+    each = tensor.ndim * (tensor.size * rank + EIGEN * rank**3)
+    for _ in range(max(1, min(sweeps, int(WORK // each)))):
         for mode in range(tensor.ndim):
             _solve(tensor, current, mode, delta, scale)
         after = float(np.sum(term_norms(current) ** 2))

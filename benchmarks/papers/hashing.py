@@ -38,9 +38,11 @@ def resnet20() -> HashModel:
 Hasher = Callable[[np.ndarray], np.ndarray]  # pixels (N, C, H, W) -> outputs (N, bits)
 
 
-def judged(hasher: Hasher, reference: Hasher, asked: int = QUERIES) -> dict[str, Any]:
+def judged(
+    hasher: Hasher, reference: Hasher, asked: int = QUERIES, data: Callable[[], Split] = cifar10
+) -> dict[str, Any]:
     """Return bit flips against ``reference`` and mAP: so many queries, a database of 10,000 training images."""
-    split = cifar10()
+    split = data()
     chosen = np.random.default_rng(SEED).permutation(len(split.queries))[:asked]
     stored = np.random.default_rng(SEED).permutation(len(split.database))[:DATABASE]
     queries, database = split.queries.take(np.sort(chosen)), split.database.take(np.sort(stored))

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from hashpress.core.data import load_data
+from hashpress.core.data import load_data, pixels
 from hashpress.core.data.batches import CLASSES, Array, Dtype, read_batch, read_pickle
 from hashpress.core.errors import DataError
 from PIL import Image
@@ -135,8 +135,17 @@ def test_size_and_gray_apply_to_batches(tmp_path):
     assert split.train.pixels.shape == (30, 1, 16, 16)
     image = batch(0)[0][0].reshape(3, 32, 32).transpose(1, 2, 0)
     small = Image.fromarray(image).convert("L").resize((16, 16), Image.Resampling.BILINEAR)
-    every = load_data(f"cifar10:{tmp_path}?size=16&gray=1")
-    assert np.asarray(small).tobytes() in {picture.tobytes() for picture in every.train.pixels}
+    every = {picture.tobytes() for picture in load_data(f"cifar10:{tmp_path}?size=16&gray=1").train.pixels}
+    assert np.asarray(small).tobytes() in every
+    assert {picture.tobytes() for picture in split.train.pixels} < every
+
+
+def test_only_the_images_that_a_limit_keeps_are_resized(tmp_path, monkeypatch):
+    spec = written(tmp_path, files(binary, ".bin")) + "?size=40&limit=30"
+    resized = []
+    monkeypatch.setattr(pixels, "_sized", lambda image, size: resized.append(size) or image.resize((40, 40)))
+    assert load_data(spec).train.pixels.shape == (30, 3, 40, 40)
+    assert resized == [40] * (30 + 20)  # there are twenty queries
 
 
 class Calls:

@@ -9,6 +9,7 @@ from ..errors import DataError, lookup
 from . import cifar10, digits, idx, imagefolder
 from .images import Images, Split
 from .parts import Parts, stratified
+from .pixels import fitted
 from .protocols import divide
 from .spec import Spec, parse_spec
 
@@ -20,6 +21,7 @@ class Source:
     about: str
     read: Callable[[Spec], Parts]
     takes_path: bool = True
+    one_size: bool = True  # of all its images as they are stored
 
 
 DATASETS = {
@@ -28,7 +30,7 @@ DATASETS = {
     "fashion-mnist": Source("Fashion-MNIST: folder of the four IDX files, plain or gzip", idx.read_fashion),
     "cifar10": Source("CIFAR-10: python or binary batches or class folders, as folder or tar", cifar10.read),
     "imagefolder": Source(
-        "your images: folder or tar of class folders, with or without train/ test/", imagefolder.read
+        "your images: folder or tar of class folders, with or without train/ test/", imagefolder.read, one_size=False
     ),
 }
 
@@ -43,7 +45,10 @@ def load_data(spec: str, *, protocol: str | None = None, seed: int = 0) -> Split
     source = lookup(DATASETS, parsed.kind, "data set", DataError)
     if parsed.path is not None and not source.takes_path:
         raise DataError(f"{parsed.kind} is embedded and takes no path, got {parsed.path}")
-    parts = _limited(source.read(parsed), parsed.limit)
+    late = source.one_size and parsed.limit is not None  # then only the images that are kept are resized
+    parts = _limited(source.read(replace(parsed, size=None) if late else parsed), parsed.limit)
+    if late:
+        parts = replace(parts, train=_sized(parts.train, parsed), test=parts.test and _sized(parts.test, parsed))
     return divide(parts, spec, protocol or "B", seed)
 
 
@@ -55,6 +60,10 @@ def _limited(parts: Parts, limit: int | None) -> Parts:
 
 def _few(images: Images, limit: int) -> Images:
     return images if limit >= len(images) else images.take(stratified(images.labels, limit, seed=0))
+
+
+def _sized(images: Images, spec: Spec) -> Images:
+    return replace(images, pixels=fitted(images.pixels, spec))
 
 
 __all__ = ["DATASETS", "Images", "Parts", "Source", "Spec", "Split", "load_data", "parse_spec"]

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import pqfit
+from .coding.floats import GRID_STEPS, MOST_SHIFT, SMALLEST
+from .layers.pq import Product
 
 START = 8  # sweeps of k-means before bits cost anything
 MOST = 40
@@ -74,6 +76,26 @@ def grid_step(price: float, share: float) -> float:
 def on_grid(codebook: Tensor, step: float) -> Tensor:
     """Return the codewords at the nearest multiples of ``step``."""
     return torch.round(codebook / step) * step + 0.0  # no minus zero
+
+
+def steps_of(net: nn.Module) -> dict[str, float]:
+    """Return the step of every product form whose codewords lie on a grid that the file codes as whole numbers."""
+    found = {}
+    for path, form in net.named_modules():
+        if isinstance(form, Product):
+            whole = torch.ldexp(form.codebook.detach().double(), torch.tensor(-SMALLEST)).abs()
+            powers = [2.0**power for power in range(MOST_SHIFT + 1) if not (whole % 2.0**power).any()]
+            if powers and 0 < float(whole.max()) < GRID_STEPS * powers[-1]:
+                found[path] = 2.0**SMALLEST * powers[-1]
+    return found
+
+
+@torch.no_grad()
+def put_back(net: nn.Module, steps: dict[str, float]) -> None:
+    """Move codewords that training took off their grid to its nearest points, in place."""
+    for path, step in steps.items():
+        codebook = net.get_submodule(path).get_parameter("codebook")
+        codebook.copy_(on_grid(codebook, step))
 
 
 def _assigned(points: Tensor, codebook: Tensor, prices: Tensor) -> tuple[Tensor, float]:

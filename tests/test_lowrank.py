@@ -53,12 +53,6 @@ def residual(digits):
     return Fold()(model)
 
 
-def test_large_images_run_fewer_at_a_time():
-    large, small = np.broadcast_to(np.uint8(0), (400, 3, 224, 224)), np.broadcast_to(np.uint8(0), (400, 3, 32, 32))
-    assert [calibrate.together(pixels, 100) for pixels in (large, small, small[:7])] == [6, 100, 7]
-    assert [len(part) for _, part in calibrate.batches(large[:14], "parts")] == [6, 6, 2]
-
-
 def test_responses_are_what_layers_give_at_one_set_of_places(small, digits, monkeypatch):
     monkeypatch.setattr(calibrate, "BATCH", 5)
     pixels = calibrate.choose(digits, 12, seed=4)

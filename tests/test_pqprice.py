@@ -9,6 +9,7 @@ import torch
 from hashpress.compress import pqfit, pqprice
 from hashpress.compress.layers.dense import densified
 from hashpress.compress.modelfile import content, file_size, load, save
+from hashpress.compress.passes.finetune import Finetune
 from hashpress.compress.passes.pq import ProductQuantize
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -146,3 +147,20 @@ def test_error_correction_pays_for_bits_too(model: HashModel, digits: Split) -> 
 def test_prices_out_of_range(lam: object) -> None:
     with pytest.raises(RecipeError, match="lam"):
         ProductQuantize(lam=lam)
+
+
+def test_training_keeps_codewords_on_the_grid_of_the_file(model: HashModel, digits: Split) -> None:
+    priced, plain = (
+        ProductQuantize(**SIZES, sweeps=0, lam=lam, precision=precision)(model)
+        for lam, precision in ((0.3, "float16"), (0.0, "float32"))
+    )
+    steps = pqprice.steps_of(priced.net)
+    assert steps.keys() == {"encoder.fc1.form", "encoder.fc2.form"}
+    assert not pqprice.steps_of(plain.net)
+    tuned = Finetune(epochs=2, lr=0.01, match="outputs")(priced, digits, reference=model)
+    assert pqprice.steps_of(tuned.net) == steps
+    assert file_size(tuned) < 1.05 * file_size(priced)
+    before, after = (one.net.get_parameter("encoder.fc1.form.codebook") for one in (priced, tuned))
+    moved = (after - before) / steps["encoder.fc1.form"]
+    assert torch.equal(moved, moved.round())
+    assert moved.abs().max() >= 1

@@ -24,6 +24,7 @@ from ...hashnets.objective import Batch, Objective
 from ...hashnets.schedule import PRECISIONS, Schedule
 from ...hashnets.systems import SYSTEMS
 from ...hashnets.train import fit
+from .. import pqprice
 from ..edits import Pruned
 from ..latent import original
 from ..layers.decoded import settle
@@ -123,8 +124,10 @@ class Finetune:
             InputError: no data, or data that the network cannot take.
         """
         net = model.copied_net()
+        steps = pqprice.steps_of(net)
         log = self.train(net, model, split, seed=seed, reference=reference, work=work)
         settle(net)
+        pqprice.put_back(net, steps)
         loss = {"loss": round(log[-1]["loss"], 6)} if log else {}
         return model.edited(net, (), step_of("finetune", self, seed, **loss))
 

@@ -1,0 +1,32 @@
+"""What bounds the memory of measuring on images: how many run together, in what precision sums are kept."""
+
+import numpy as np
+import pytest
+import torch
+from hashpress.compress import calibrate, importance
+from hashpress.core.data import load_data
+from hashpress.core.model import HashModel, InputSpec
+from hashpress.hashnets.build import build, default_arch
+
+
+def test_large_images_run_fewer_at_a_time():
+    large, small = np.broadcast_to(np.uint8(0), (400, 3, 224, 224)), np.broadcast_to(np.uint8(0), (400, 3, 32, 32))
+    assert [calibrate.together(pixels, 100) for pixels in (large, small, small[:7])] == [6, 100, 7]
+    assert [len(part) for _, part in calibrate.batches(large[:14], "parts")] == [6, 6, 2]
+    assert [place for place, _ in calibrate.batches(large[:14], "parts")] == [0, 6, 12]
+
+
+def test_large_weights_keep_their_energy_in_single_precision(monkeypatch):
+    digits = load_data("digits?size=16")
+    arch = default_arch("lenet5", 8, InputSpec((1, 16, 16), digits.mean, digits.std), widths=[4, 6, 10])
+    model = HashModel(build(arch, seed=0).eval(), arch)
+    paths = ["encoder.conv2", "encoder.fc1", "head"]
+    exact = importance.output_energy(model, digits.train.pixels, paths, batches=5)
+    monkeypatch.setattr(importance, "LARGE", 60)
+    rough = importance.output_energy(model, digits.train.pixels, paths, batches=5)
+    assert {str(energy.dtype) for energy in exact.values()} == {"float64"}
+    assert {str(energy.dtype) for energy in rough.values()} == {"float32"}
+    for path in paths:
+        assert exact[path] == pytest.approx(rough[path], rel=1e-4)
+    assert all(value.grad is None and not value._post_accumulate_grad_hooks for value in model.net.parameters())
+    assert torch.isfinite(torch.from_numpy(rough["head"])).all()

@@ -10,9 +10,9 @@ train from scratch with Fastfood in place; the last layer stays dense.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
+from functools import cache, partial
 from typing import Any
 
 from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, run, test_error
@@ -70,29 +70,44 @@ def dropped(outputs: int, *, early: bool) -> None:
     BOOK.cell(name, lambda: figures(name, BOOK.model(name, make)))
 
 
+@cache
 def cifar10() -> Split:
     """Return CIFAR-10 at 64x64, protocol B."""
     return load_data(f"cifar10:{os.environ['HASHPRESS_DATA']}/cifar10-jpeg.tar.xz?size=64", protocol="B")
 
 
-def alexnet() -> None:
-    """Train an AlexNet hash network of 48 bits with dense layers and with Fastfood layers, and compare mAP."""
+def untrained() -> HashModel:
+    """Return an AlexNet with 48 bits for images of 64x64."""
     split = cifar10()
     arch = default_arch("alexnet", 48, InputSpec((3, 64, 64), split.mean, split.std))
-    model = HashModel(build(arch, seed=SEED).eval(), arch)
-    for name, start in (("alexnet", model), ("alexnet-fastfood", Fastfood()(model, seed=SEED))):
+    return HashModel(build(arch, seed=SEED).eval(), arch)
 
-        def learn(checkpoint: Path, start: HashModel = start) -> HashModel:
-            return train(start, split, "dlbhc", ALEXNET, seed=SEED, checkpoint=checkpoint)
 
-        def compute(name: str = name, learn: Any = learn) -> dict[str, Any]:
-            trained = BOOK.model(name, learn)
-            dense = sum(
-                v.numel() for k, v in trained.net.named_parameters() if "classifier" in k and not k.endswith("bias")
-            )
-            return {"map": evaluate(trained, split).map, "dense_values": dense, "file_bytes": BOOK.bytes(name)}
+def learned(name: str, make: Callable[[], HashModel]) -> HashModel:
+    """Return a network trained on CIFAR-10, kept."""
+    return BOOK.model(name, lambda path: train(make(), cifar10(), "dlbhc", ALEXNET, seed=SEED, checkpoint=path))
 
-        BOOK.cell(name, compute)
+
+def dense() -> HashModel:
+    """Return the trained AlexNet hash network with dense layers."""
+    return learned("alexnet", untrained)
+
+
+def alexnet() -> None:
+    """Train an AlexNet hash network with dense layers and with Fastfood layers, and compare mAP."""
+
+    def measured(name: str, trained: HashModel) -> dict[str, Any]:
+        values = sum(
+            v.numel() for k, v in trained.net.named_parameters() if "classifier" in k and not k.endswith("bias")
+        )
+        return {"map": evaluate(trained, cifar10()).map, "dense_values": values, "file_bytes": BOOK.bytes(name)}
+
+    BOOK.cell("alexnet", lambda: measured("alexnet", dense()))
+    fastfood = partial(Fastfood(), seed=SEED)
+    BOOK.cell(
+        "alexnet-fastfood",
+        lambda: measured("alexnet-fastfood", learned("alexnet-fastfood", lambda: fastfood(untrained()))),
+    )
 
 
 def publish() -> None:

@@ -36,11 +36,11 @@ BOOK = Book("narrow")
 SCORES = ("l1", "l2", "bn", "taylor", "code")
 MACS = 0.5
 CUT = Narrow(macs=MACS, score="code", multiple=8, images=1024)
-TAUGHT = (  # as the whole network learned, in fewer epochs
+TAUGHT = (  # as the whole network learned; a small one needs longer to know the database by heart
     LEARN(epochs=14, lr=0.05, augment="flip-crop", distill=5.0),
     LEARN(epochs=5, lr=0.01, augment="flip", distill=5.0),
     LEARN(epochs=4, lr=0.01, augment="none", distill=1.0),
-    LEARN(epochs=4, lr=0.005, augment="none", distill=0.0),
+    LEARN(epochs=12, lr=0.01, augment="none", distill=0.0),
 )
 MAX_DROP = 0.01
 

@@ -7,12 +7,14 @@ the mean square of ``y - (M v + b)`` small, or that of ``relu(y) - relu(M v + b)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
 
 SCHEDULE = ((0.01, 25), (1.0, 25))  # (lambda, iterations) of the paper
+ROWS = 1024  # of responses worked on together
 RIDGE = 1e-8  # of the mean variance: responses that do not fill their space are normal
 
 
@@ -79,14 +81,21 @@ def nonlinear(
     regression = _Regression(given)
     goal = np.maximum(wanted, 0.0)
     best = current = regression.solve(wanted, rank)
-    least = _activated_error(goal, current(given))
-    for weight, iterations in schedule:
-        for _ in range(iterations):
-            guess = current(given)
-            current = regression.solve(auxiliary(goal, guess, weight), rank)
-            error = _activated_error(goal, current(given))
-            if error < least:
-                best, least = current, error
+    least = math.inf
+    for weight in (*(weight for weight, iterations in schedule for _ in range(iterations)), 0.0):
+        error, total, products = 0.0, np.zeros(goal.shape[1]), np.zeros((goal.shape[1], given.shape[1]))
+        for start in range(0, len(goal), ROWS):  # few enough to stay in the processor's cache
+            rows = slice(start, start + ROWS)
+            guess = current(given[rows])
+            error += _activated_error(goal[rows], guess)
+            if weight:
+                found = auxiliary(goal[rows], guess, weight)
+                total += found.sum(axis=0)
+                products += found.T @ regression.centred[rows]
+        if error < least:
+            best, least = current, error
+        if weight:
+            current = regression.mapped(products, total / len(goal), rank)
     return best
 
 
@@ -119,7 +128,11 @@ class _Regression:
     def solve(self, wanted: np.ndarray, rank: int) -> Subspace:
         """Return the best map of rank ``rank``."""
         mean = wanted.mean(axis=0)
-        whitened = (wanted - mean).T @ self.centred @ self.inverse_root  # M^ (V V')^(1/2), (d, q)
+        return self.mapped((wanted - mean).T @ self.centred, mean, rank)
+
+    def mapped(self, products: np.ndarray, mean: np.ndarray, rank: int) -> Subspace:
+        """Return the same of the targets' mean (d,) and their products (d, q) with the centred inputs."""
+        whitened = products @ self.inverse_root  # M^ (V V')^(1/2), (d, q)
         left, values, right = linalg.svd(whitened, full_matrices=False)
         side = np.sqrt(np.maximum(values[:rank], 0.0))
         outputs = left[:, :rank] * side

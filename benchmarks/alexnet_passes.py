@@ -114,6 +114,8 @@ def start() -> None:
 
 def main(chosen: list[str]) -> None:
     """Run every pass that was asked for in a process of its own; write the result file, which says when some are missing."""
+    if "HASHPRESS_DATA" not in os.environ:
+        sys.exit("this script needs HASHPRESS_DATA: a folder with cifar10-jpeg.tar.xz")
     WORK.mkdir(parents=True, exist_ok=True)
     start()
     for name in [name for name in chosen if name != "publish"] if chosen else SETTINGS:

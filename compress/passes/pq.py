@@ -177,6 +177,7 @@ class ProductQuantize:
             edit.apply(net)
             made.append(edit)
             fill(get_layer(net, path), codebook, indices, order, bias)
+            get_layer(net, path).train()  # until the network is done: it decodes, which here is faster than looking up
         step = step_of("pq", self, seed, left=decision["left"], response_errors=errors)
         return model.edited(net, made, step)
 

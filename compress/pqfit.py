@@ -16,7 +16,8 @@ BLOCK = 512  # channels ordered together
 def subvectors(weight: Tensor, width: int) -> Tensor:
     """Return the sub-vectors (M, O kH kW, C) of ``weight`` (O, I, kH, kW), padded with zeros."""
     subspaces = -(-weight.shape[1] // width)
-    padded = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, subspaces * width - weight.shape[1]))
+    missing = subspaces * width - weight.shape[1]
+    padded = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, missing)) if missing else weight
     parts = padded.unflatten(1, (subspaces, width))  # (O, M, C, kH, kW)
     return parts.permute(1, 0, 3, 4, 2).reshape(subspaces, -1, width)
 

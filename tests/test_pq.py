@@ -229,3 +229,17 @@ def test_settings_out_of_range(settings: dict, words: str) -> None:
 def test_edits_that_do_not_fit(model: HashModel, edit: ProductQuantized) -> None:
     with pytest.raises(ModelFileError):
         rebuild(model.arch, [edit])
+
+
+def test_a_large_weight_is_decoded_in_parts(monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    codebook = torch.randn(5, 7, 4, generator=generator)
+    for shape in ((5, 6), (5, 6, 3, 2)):
+        indices = torch.randint(7, shape, generator=generator, dtype=torch.uint8)
+        whole = pq.dense_weight(codebook, indices, 18)
+        monkeypatch.setattr(pq, "PART", 2 * indices[0].numel() * 4)
+        assert torch.equal(pq.dense_weight(codebook, indices, 18), whole)
+        learned = codebook.clone().requires_grad_()
+        pq.dense_weight(learned, indices, 18).sum().backward()
+        assert learned.grad is not None
+        monkeypatch.undo()

@@ -20,6 +20,7 @@ from .decoded import DecodedConv2d, DecodedLinear
 from .forms import Form, index_dtype
 
 TABLE = 1 << 24  # products held at once
+PART = 1 << 22  # weights decoded together
 
 
 @torch.library.custom_op("hashpress::pq", mutates_args=())
@@ -131,12 +132,27 @@ pq.register_autograd(_backward, setup_context=_keep)
 
 
 def dense_weight(codebook: Tensor, indices: Tensor, inputs: int) -> Tensor:
-    """Return the weight (O, inputs, ...), channels in the form's own order."""
+    """Return the weight (O, inputs, ...), channels in the form's own order.
+
+    A large one is put together in parts, as long as nothing has to be differentiated.
+    """
+    subspaces, _, width = codebook.shape
+    step = max(1, PART // max(1, indices[0].numel() * width))
+    if step >= subspaces or (torch.is_grad_enabled() and codebook.requires_grad):
+        return _laid_out(codebook, indices)[:, :inputs].contiguous()
+    weight = codebook.new_empty(indices.shape[1], subspaces * width, *indices.shape[2:])
+    for start in range(0, subspaces, step):
+        part = slice(start, start + step)
+        weight[:, start * width : (start + step) * width] = _laid_out(codebook[part], indices[part])
+    return weight[:, :inputs].contiguous()
+
+
+def _laid_out(codebook: Tensor, indices: Tensor) -> Tensor:
+    """Return the weight (O, M C, ...) of some subspaces."""
     subspaces, entries, width = codebook.shape
     parts = functional.embedding(_rows(indices, entries), codebook.reshape(-1, width))  # (M, O, ..., C)
     kernel = range(2, indices.ndim)
-    weight = parts.permute(1, 0, indices.ndim, *kernel).reshape(indices.shape[1], subspaces * width, *indices.shape[2:])
-    return weight[:, :inputs].contiguous()
+    return parts.permute(1, 0, indices.ndim, *kernel).reshape(indices.shape[1], subspaces * width, *indices.shape[2:])
 
 
 def _rows(indices: Tensor, entries: int) -> Tensor:

@@ -270,7 +270,7 @@ def rows() -> list[Row]:
 def publish() -> None:
     """Write the table and the figures that were asked for, as far as their cells are there."""
     found, targets = BOOK.found(), []
-    for cell, ratio in (("3-corrected-half", 12.1), ("5-corrected-half", 13.4)):
+    for cell, ratio in (("3-corrected-half-permuted", 12.1), ("5-corrected-half-permuted", 13.4)):  # all that pq can
         if cell in found:
             targets.append(Target(f"Q-CNN {cell}: error increase, points", found[cell]["points"], "<=", MAX_POINTS))
             targets.append(Target(f"Q-CNN {cell}: fp32 bytes over file bytes", found[cell]["file_ratio"], ">=", ratio))

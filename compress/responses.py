@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 from ..core.model import InputSpec
 from ..core.surgery import get_layer
+from .calibrate import together
 
 CONDENSED = 4096  # inputs of a group up to which many samples are replaced by as many rows as there are inputs
 PER_INPUT = 4  # samples wanted for every input
@@ -110,8 +111,9 @@ def _runs(
     reference: nn.Module, net: nn.Module, path: str, pixels: np.ndarray, spec: InputSpec
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the layer's input in ``net`` and its output in ``reference``, batch by batch."""
-    for start in range(0, len(pixels), BATCH):
-        images = spec.normalise(pixels[start : start + BATCH])
+    step = together(pixels, BATCH)
+    for start in range(0, len(pixels), step):
+        images = spec.normalise(pixels[start : start + step])
         yield _caught(net, path, images, 0), _caught(reference, path, images, 1)
 
 
@@ -174,11 +176,11 @@ class _Total:
     def condense(self) -> None:
         """Add the kept samples to the moments (inputs, inputs + outputs)."""
         x, y = (torch.cat(parts) for parts in zip(*self.rows, strict=True))
-        both = torch.cat([x, y], 1)
-        if self.moments is None:
-            self.moments = torch.zeros(self.inputs, both.shape[1], dtype=torch.float64)
-        self.moments += x.T @ both
         self.rows = []
+        if self.moments is None:
+            self.moments = torch.zeros(self.inputs, self.inputs + y.shape[1], dtype=torch.float64)
+        self.moments[:, : self.inputs] += x.T @ x
+        self.moments[:, self.inputs :] += x.T @ y
 
     def finish(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return inputs, targets and the means that were taken off."""

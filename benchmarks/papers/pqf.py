@@ -2,7 +2,7 @@
 
     HASHPRESS_DATA=DIR python benchmarks/papers/pqf.py [STAGE ...]
 
-Stages ``share`` (codebooks of 3 to 5 bits; then a rising price on bits) and ``pq`` (sub-vectors of 2, 4 and 8 channels with
+Stages ``share`` (codebooks of 3 to 5 bits; then a rising price on bits) and ``pq`` (sub-vectors of 2 and 4 channels with
 error correction, and with a better order of the channels first); nothing is trained. The network is the one of
 ``spine.py``, sizes are those of whole files, first layer and head are treated like the others. The curves are drawn in
 ``results/pqf.svg``.
@@ -32,7 +32,7 @@ SHARED: dict[str, Any] = {
         for lam in (0.2, 0.1, 0.05, 0.02)
     },
 }
-SIZES = ((8, 256), (4, 16), (4, 64), (4, 256), (2, 16), (2, 64))  # channels a sub-vector, codewords
+SIZES = ((4, 16), (2, 16), (4, 64), (2, 64), (4, 256))  # channels a sub-vector, codewords
 QUANTIZED: dict[str, Any] = {
     f"pq-{kind}{width}x{entries}": ProductQuantize(width=width, entries=entries, permute=permute)
     for kind, permute in (("", False), ("permuted-", True))

@@ -219,7 +219,7 @@ def curves(name: str) -> None:
 
 def draw(found: dict[str, Any]) -> None:
     """Draw mAP against the share of MACs that is left, a panel a network; dashed before fine-tuning."""
-    there = [name for name in NETS if f"{name}-base" in found]
+    there = [name for name in NETS if any(cell.startswith(f"{name}-") and cell != f"{name}-base" for cell in found)]
     if not there:
         return
     with mpl.rc_context({"svg.hashsalt": "hashpress", "font.size": 8}):

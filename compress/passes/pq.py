@@ -158,7 +158,7 @@ class ProductQuantize:
             edit = ProductQuantized(
                 path, weight.shape[1], plan["width"], codebook.shape[1], self.permute, self.precision == "float16"
             )
-            bias = None
+            bias = responses = found = None
             if self.sweeps and path in ran:
                 responses = collect(
                     original, net, path, pixels, model.arch.input, order=order, seed=plan["seed"]
@@ -177,6 +177,7 @@ class ProductQuantize:
             edit.apply(net)
             made.append(edit)
             fill(get_layer(net, path), codebook, indices, order, bias)
+            del weight, codebook, indices, bias, responses, found  # of a large layer they are as large as the network
             get_layer(net, path).train()  # until the network is done: it decodes, which here is faster than looking up
         step = step_of("pq", self, seed, left=decision["left"], response_errors=errors)
         return model.edited(net, made, step)

@@ -142,6 +142,8 @@ def against(prefix: str) -> list[Target]:
                     0.0,
                 )
             )
+            score = round(max(cell["map"] for cell in mine) - peer["map"], 5)
+            targets.append(Target(f"{about}mAP against ort, {method}", score, ">=", 0.0))
     peers = [cell for name, cell in cells.items() if name.startswith("ort-")]
     mine = [cell for name, cell in cells.items() if name.startswith("ours-") and "bit" not in name]
     if peers and mine:

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,8 +105,8 @@ def teacher() -> HashModel:
     return imported("teacher", TEACHER)
 
 
-def taught(name: str, model: HashModel, phases: Sequence[Finetune]) -> HashModel:
-    """Return ``model`` after the phases beside the ResNet-56: the mean of two of their ends."""
+def taught(name: str, model: HashModel, phases: Sequence[Finetune], mixed: Mapping[int, float] = MIXED) -> HashModel:
+    """Return ``model`` after the phases beside the ResNet-56: the mean of some of their ends, in these shares."""
     ends = {}
     for number, learn in enumerate(phases, start=1):
 
@@ -115,8 +115,8 @@ def taught(name: str, model: HashModel, phases: Sequence[Finetune]) -> HashModel
             return learn(model, cifar10(), seed=SEED, reference=teacher(), work=checkpoint)
 
         model = ends[number] = kept(f"{name}-{number}", next_end)
-    mixed = [ends[number] for number in MIXED]
-    return kept(f"{name}-mixed", lambda _: averaged(mixed, list(MIXED.values()), cifar10().train, seed=SEED))
+    parts = [ends[number] for number in mixed]
+    return kept(f"{name}-mixed", lambda _: averaged(parts, list(mixed.values()), cifar10().train, seed=SEED))
 
 
 def resnet20() -> HashModel:

@@ -19,7 +19,7 @@ from .responses import Responses
 
 TOLERANCE = 1e-3  # relative gain of a sweep below which it is the last
 COLUMNS = 64  # inputs of a block
-DECODED = 1 << 22  # weights decoded at once
+DECODED = 1 << 20  # weights decoded at once
 
 
 @dataclass
@@ -39,7 +39,7 @@ def correct(
     ``damping`` holds the weight near the original one where few inputs ever point, in shares of the mean input energy.
     ``lam`` is the price of one bit of an index, in shares of the responses' energy per weight.
     """
-    state = _State(responses, codebook.float().clone(), indices.long().clone(), damping, lam)
+    state = _State(responses, codebook.float().clone(), indices.clone(), damping, lam)
     errors = [state.error()]
     costs = [errors[0] + state.price()]
     for _ in range(sweeps):
@@ -86,7 +86,7 @@ class _State:
         """Return the weight (O, P, B C) of some subspaces and outputs of a group."""
         own = self.indices[subspaces, self.rows(group)][:, outputs]
         starts = torch.arange(len(own)).view(-1, 1, 1) * self.codebook.shape[1]
-        parts = self.codebook[subspaces].reshape(-1, self.width)[own + starts]  # (B, O, P, C)
+        parts = self.codebook[subspaces].reshape(-1, self.width)[own.long() + starts]  # (B, O, P, C)
         return parts.permute(1, 2, 0, 3).flatten(2)
 
     def error(self) -> float:
@@ -150,7 +150,7 @@ class _Part:
     def assign(self, subspace: int, words: Tensor, prices: Tensor) -> None:
         """Give every output its best codeword at ``prices`` (K,), one kernel position after the other."""
         for position, columns in enumerate(self.columns(subspace, words.shape[1])):
-            own = self.indices[subspace, :, position]
+            own = self.indices[subspace, :, position].long()
             gram = self.gram[columns[:, None], columns]
             wanted = self.pull[columns] + gram @ words[own].T  # (C, O)
             fixed = ((words @ gram) * words).sum(1) + prices
@@ -173,7 +173,7 @@ def _move(parts: list[_Part], subspace: int, words: Tensor) -> None:
     pairs = (entries,) if positions == 1 else (entries, entries)
     hessian = torch.zeros(*pairs, width, width, dtype=torch.float64)
     for part in parts:
-        columns, own = part.columns(subspace, width), part.indices[subspace]  # (P, C), (O, P)
+        columns, own = part.columns(subspace, width), part.indices[subspace].long()  # (P, C), (O, P)
         wanted = part.pull[columns].permute(2, 0, 1).reshape(-1, width)  # (O P, C)
         pull.index_add_(0, own.reshape(-1), wanted.double())
         flat = columns.reshape(-1)
@@ -182,7 +182,7 @@ def _move(parts: list[_Part], subspace: int, words: Tensor) -> None:
     step = _solved(hessian, pull).to(words.dtype)
     words += step
     for part in parts:
-        change = step[part.indices[subspace]]  # (O, P, C)
+        change = step[part.indices[subspace].long()]  # (O, P, C)
         part.change(part.columns(subspace, width).reshape(-1), change.flatten(1).T)
 
 

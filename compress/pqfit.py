@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .layers.forms import index_dtype
+
 BATCH = 1 << 20  # distances held at once, so that they stay in the cache
 ROUNDS = 200  # of swaps when channels are ordered
 BLOCK = 512  # channels ordered together
@@ -23,13 +25,13 @@ def subvectors(weight: Tensor, width: int) -> Tensor:
 
 
 def kmeans(points: Tensor, entries: int, *, seed: int = 0, iterations: int = 30) -> tuple[Tensor, Tensor]:
-    """Return centres (B, K, C) and labels (B, N) of B independent sets of ``points`` (B, N, C).
+    """Return centres (B, K, C) and labels (B, N), in the narrowest type, of B independent sets of ``points`` (B, N, C).
 
     Starts by k-means++ (Arthur & Vassilvitskii 2007); an empty cluster takes the point that is worst served. Stops
     when no label changes.
     """
     step = max(1, BATCH // max(1, points.shape[1] * entries))
-    done, labels = [], torch.empty(points.shape[:2], dtype=torch.int64)
+    done, labels = [], torch.empty(points.shape[:2], dtype=index_dtype(entries))
     for at, part in enumerate(points.split(step)):
         centres, labels[at * step : at * step + len(part)] = _kmeans(part, entries, seed * 1_000_003 + at, iterations)
         done.append(centres)
@@ -110,7 +112,7 @@ def canonical(codebook: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     for at, (words, own) in enumerate(zip(codebook, indices, strict=True)):
         counts = torch.bincount(own.reshape(-1), minlength=len(words))
         ranked = torch.argsort(counts, descending=True, stable=True)
-        named[at], renamed[at] = words[ranked], torch.argsort(ranked)[own]
+        named[at], renamed[at] = words[ranked], torch.argsort(ranked)[own.long()]
     return named, renamed
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import pqfit
 from .coding.floats import GRID_STEPS, MOST_SHIFT, SMALLEST
+from .layers.forms import index_dtype
 from .layers.pq import Product
 
 START = 8  # sweeps of k-means before bits cost anything
@@ -100,7 +101,7 @@ def put_back(net: nn.Module, steps: dict[str, float]) -> None:
 
 def _assigned(points: Tensor, codebook: Tensor, prices: Tensor) -> tuple[Tensor, float]:
     """Return the cheapest label (M, N) of every point for ``prices`` (K,), and the sum of all costs."""
-    labels = torch.empty(points.shape[:2], dtype=torch.int64)
+    labels = torch.empty(points.shape[:2], dtype=index_dtype(codebook.shape[1]))
     fixed = codebook.square().sum(2, keepdim=True) + prices[:, None]
     factors = torch.cat([-2 * codebook, fixed], 2)  # of (point, 1)
     total, step = 0.0, max(1, pqfit.BATCH // max(1, points.shape[1] * codebook.shape[1]))

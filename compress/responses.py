@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ..core.memory import give_back
 from ..core.model import InputSpec
 from ..core.surgery import get_layer
 from .calibrate import together
@@ -22,6 +23,7 @@ from .calibrate import together
 CONDENSED = 4096  # inputs of a group up to which many samples are replaced by as many rows as there are inputs
 PER_INPUT = 4  # samples wanted for every input
 BATCH = 50  # images run at once
+STRIP = 256  # rows of the moments added to at once
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def _runs(
     for start in range(0, len(pixels), step):
         images = spec.normalise(pixels[start : start + step])
         yield _caught(net, path, images, 0), _caught(reference, path, images, 1)
+        give_back()
 
 
 def _caught(net: nn.Module, path: str, images: Tensor, which: int) -> Tensor:
@@ -170,7 +173,8 @@ class _Total:
         self.count += len(x)
         self.sums += torch.cat([x.sum(0, dtype=torch.float64), y.sum(0, dtype=torch.float64)])
         self.rows.append((x.float(), y.float()))
-        if self.inputs <= CONDENSED and sum(len(x) for x, _ in self.rows) > self.inputs:
+        limit = self.inputs if self.moments is None else self.inputs // 8
+        if self.inputs <= CONDENSED and sum(len(x) for x, _ in self.rows) > limit:
             self.condense()
 
     def condense(self) -> None:
@@ -179,8 +183,10 @@ class _Total:
         self.rows = []
         if self.moments is None:
             self.moments = torch.zeros(self.inputs, self.inputs + y.shape[1], dtype=torch.float64)
-        self.moments[:, : self.inputs] += x.T @ x
-        self.moments[:, self.inputs :] += x.T @ y
+        for start in range(0, self.inputs, STRIP):  # a whole product would be as large as the moments
+            rows = slice(start, start + STRIP)
+            self.moments[rows, : self.inputs] += x[:, rows].T @ x
+            self.moments[rows, self.inputs :] += x[:, rows].T @ y
 
     def finish(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return inputs, targets and the means that were taken off."""

@@ -35,9 +35,9 @@ def test_kmeans_ends_at_a_fixed_point_near_scikit_learns() -> None:
     points = torch.randn(2, 500, 3, generator=torch.Generator().manual_seed(0))
     found, labels = pqfit.kmeans(points, 16, seed=0, iterations=300)
     again, _ = pqfit.nearest(points, found)
-    assert torch.equal(again, labels)
+    assert torch.equal(again, labels.long())
     torch.testing.assert_close(pqfit.means(points, labels, found), found)
-    own = float((points - found.gather(1, labels[..., None].expand(-1, -1, 3))).square().sum())
+    own = float((points - found.gather(1, labels.long()[..., None].expand(-1, -1, 3))).square().sum())
     theirs = sum(KMeans(16, n_init=1, random_state=0).fit(part.numpy()).inertia_ for part in points)
     assert own < 1.1 * theirs
     repeated = pqfit.kmeans(points, 16, seed=0, iterations=300)
@@ -47,10 +47,10 @@ def test_kmeans_ends_at_a_fixed_point_near_scikit_learns() -> None:
 def test_as_many_codewords_as_sub_vectors_lose_nothing() -> None:
     points = torch.randn(5, 12, 3)
     codebook, labels = pqfit.kmeans(points, 12, seed=0)
-    torch.testing.assert_close(codebook.gather(1, labels[..., None].expand(-1, -1, 3)), points)
+    torch.testing.assert_close(codebook.gather(1, labels.long()[..., None].expand(-1, -1, 3)), points)
     same = points[:, :1].expand(-1, 6, -1)
     codebook, labels = pqfit.kmeans(same, 4, seed=0)
-    torch.testing.assert_close(codebook.gather(1, labels[..., None].expand(-1, -1, 3)), same)
+    torch.testing.assert_close(codebook.gather(1, labels.long()[..., None].expand(-1, -1, 3)), same)
 
 
 def test_canonical_labels_keep_the_weight_and_sort_by_use() -> None:
@@ -75,7 +75,7 @@ def test_channel_order_is_a_permutation_that_lowers_the_error() -> None:
     def error(arranged: torch.Tensor) -> float:
         points = pqfit.subvectors(arranged, 4)
         codebook, labels = pqfit.kmeans(points, 16, seed=0)
-        return float((points - codebook.gather(1, labels[..., None].expand(-1, -1, 4))).square().sum())
+        return float((points - codebook.gather(1, labels.long()[..., None].expand(-1, -1, 4))).square().sum())
 
     assert error(weight[:, order]) < 0.5 * error(weight)
     assert pqfit.channel_order(weight[:, :5], 4, seed=0).sort().values.tolist() == list(range(5))

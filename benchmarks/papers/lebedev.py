@@ -23,7 +23,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from cells import RECALLED, SEED, Book, Row, Target, mnist, run
-from hashing import hasher, judged
+from hashing import hasher, judged, taught
 from hashpress.compress.layers.factored import group_kernels
 from hashpress.compress.macs import count
 from hashpress.compress.passes.cp import Cp
@@ -39,7 +39,7 @@ from hashpress.hashnets.importers.recognise import import_checkpoint
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import train
 from matplotlib.figure import Figure
-from spine import cifar10, resnet20
+from spine import LEARN, cifar10, resnet20
 
 BOOK = Book("lebedev")
 PICTURE = Path(__file__).parent.parent / "results" / "lebedev.svg"
@@ -55,6 +55,10 @@ NETS = {
     "smallconv": Schedule(epochs=12, lr=0.02, augment="flip-crop", precision="bfloat16"),
     "resnet20": None,
 }
+TAUGHT = (  # beside the ResNet-56, as the network of ``zhang.py``
+    LEARN(epochs=6, lr=0.02, augment="flip-crop", distill=5.0),
+    LEARN(epochs=2, lr=0.01, augment="none", distill=1.0),
+)
 SHARES, SPEEDUPS = (0.7, 0.45, 0.25), (1.4, 2.2, 4.0)
 METHODS: dict[str, list[Any]] = {
     "cp4": [Cp(order=4, share=share) for share in SHARES],
@@ -176,7 +180,8 @@ def trained(name: str) -> HashModel:
         start = HashModel(build(arch, seed=SEED).eval(), arch)
         return train(start, data(name), "dlbhc", schedule, seed=SEED, checkpoint=checkpoint)
 
-    return Fold()(BOOK.model(name, make))
+    model = BOOK.model(name, make)
+    return Fold()(taught(BOOK, name, model, data(name), TAUGHT) if name == "smallconv" else model)
 
 
 def curves(name: str) -> None:

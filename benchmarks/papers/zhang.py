@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 from cells import SEED, Book, Row, Target, run
-from hashing import hasher, judged
+from hashing import hasher, judged, taught
 from hashpress.compress.macs import count
-from hashpress.compress.passes.finetune import Finetune
 from hashpress.compress.passes.fold import Fold
 from hashpress.compress.passes.lowrank import LowRank
 from hashpress.core.data import Split, load_data
@@ -34,7 +33,7 @@ from hashpress.hashnets.flips import bit_flips
 from hashpress.hashnets.importers.recognise import import_checkpoint
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import train
-from spine import LEARN, teacher
+from spine import LEARN
 
 BOOK = Book("zhang")
 SCHEDULE = Schedule(epochs=14, lr=0.05, augment="flip-crop", precision="bfloat16")
@@ -42,6 +41,13 @@ STILL = Schedule(epochs=3, lr=0.01, precision="bfloat16")
 TAUGHT = (  # beside the ResNet-56 of ``spine.py``, the whole network and what is left of it alike
     LEARN(epochs=6, lr=0.02, augment="flip-crop", distill=5.0),
     LEARN(epochs=2, lr=0.01, augment="none", distill=1.0),
+)
+LEFT = (  # what is left of it has lost more; as many epochs as the whole network has seen, and a few more alone
+    TAUGHT[0],
+    LEARN(epochs=12, lr=0.02, augment="flip-crop", distill=5.0),
+    LEARN(epochs=4, lr=0.01, augment="flip", distill=5.0),
+    LEARN(epochs=5, lr=0.01, augment="none", distill=1.0),
+    LEARN(epochs=6, lr=0.01, augment="none", distill=0.0),
 )
 IMAGES = 3000  # as many as the paper needs
 KINDS: dict[str, dict[str, Any]] = {
@@ -112,19 +118,7 @@ def trained() -> HashModel:
     def still(path: Path) -> HashModel:
         return train(BOOK.model("vgg-shifted", make), cifar(), "dlbhc", STILL, seed=SEED, checkpoint=path)
 
-    return Fold()(taught("vgg", BOOK.model("vgg", still), cifar()))
-
-
-def taught(name: str, model: HashModel, split: Split) -> HashModel:
-    """Return ``model`` after the phases beside the ResNet-56, each kept."""
-    for number, phase in enumerate(TAUGHT, start=1):
-
-        def learn(work: Path, model: HashModel = model, phase: Finetune = phase) -> HashModel:
-            work.mkdir(exist_ok=True)
-            return phase(model, split, seed=SEED, reference=teacher(), work=work)
-
-        model = BOOK.model(f"{name}-taught-{number}", learn)
-    return model
+    return Fold()(taught(BOOK, "vgg", BOOK.model("vgg", still), cifar(), TAUGHT))
 
 
 def base(model: HashModel, split: Split) -> dict[str, Any]:
@@ -163,12 +157,12 @@ def vgg(*speedups: float) -> None:
 
 
 def tune(*cells: tuple[str, float]) -> None:
-    """Measure what fine-tuning gives back: as many epochs beside the same teacher as the whole network had last."""
+    """Measure what fine-tuning gives back: longer beside the same teacher than the whole network, which had learned alone before."""
     model, split = trained(), cifar()
     before = base(model, split)
 
     def compute(kind: str, speedup: float) -> dict[str, Any]:
-        small = taught(f"vgg-{speedup:g}x-{kind}", compressed(model, split, kind, speedup), split)
+        small = taught(BOOK, f"vgg-{speedup:g}x-{kind}", compressed(model, split, kind, speedup), split, LEFT)
         return {
             "macs_fewer": before["macs"] / count(small).macs,
             "drop": before["map"] - evaluate(small, split).map,

@@ -20,7 +20,7 @@ from .decoded import DecodedConv2d, DecodedLinear
 from .forms import Form, index_dtype
 
 TABLE = 1 << 24  # products held at once
-PART = 1 << 22  # weights decoded together
+PART = 1 << 20  # weights decoded together
 
 
 @torch.library.custom_op("hashpress::pq", mutates_args=())

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ...core.data.images import Split
 from ...core.errors import InputError, RecipeError
+from ...core.memory import give_back
 from ...core.model import HashModel, Json
 from ...core.progress import track
 from ...core.surgery import get_layer
@@ -160,9 +161,11 @@ class ProductQuantize:
             )
             bias = responses = found = None
             if self.sweeps and path in ran:
+                give_back()
                 responses = collect(
                     original, net, path, pixels, model.arch.input, order=order, seed=plan["seed"]
                 )  # fmt: skip
+                give_back()
                 found = correct(
                     responses, codebook, indices.flatten(2),
                     sweeps=self.sweeps, damping=self.damping, lam=plan.get("lam", 0.0),
@@ -178,6 +181,7 @@ class ProductQuantize:
             made.append(edit)
             fill(get_layer(net, path), codebook, indices, order, bias)
             del weight, codebook, indices, bias, responses, found  # of a large layer they are as large as the network
+            give_back()
             get_layer(net, path).train()  # until the network is done: it decodes, which here is faster than looking up
         step = step_of("pq", self, seed, left=decision["left"], response_errors=errors)
         return model.edited(net, made, step)

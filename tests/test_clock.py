@@ -1,8 +1,9 @@
-"""Clocks against work of known length and statistics against closed forms."""
+"""Clocks against work of known length and statistics against closed forms; where lengths matter, time is a number that tests set."""
 
 import json
 import math
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,19 @@ from hashpress.profiling import machine
 from hashpress.profiling.clock import Timing, measure, measure_pair, median_spread
 
 
-def busy(milliseconds):
-    end = time.perf_counter_ns() + milliseconds * 1e6
-    while time.perf_counter_ns() < end:
-        pass
+@pytest.fixture
+def busy(monkeypatch):
+    """Return work that takes so many milliseconds of a clock that nothing else moves."""
+    now = 0
+
+    def work(milliseconds):
+        nonlocal now
+        now += round(milliseconds * 1e6)
+
+    ours = SimpleNamespace(perf_counter_ns=lambda: now, perf_counter=lambda: now / 1e9)
+    monkeypatch.setattr("hashpress.profiling.clock.time", ours)
+    work.seconds = ours.perf_counter
+    return work
 
 
 def test_the_summary_is_numpys():
@@ -45,25 +55,23 @@ def test_few_samples_say_nothing():
 
 
 def test_it_measures_wall_time():
-    found = measure(lambda: busy(2), warmup=1, min_runs=5, seconds=0.3)
-    assert 2.0 <= found.min_ms < 2.2
+    found = measure(lambda: time.sleep(0.002), warmup=1, min_runs=5, seconds=0.3)
+    assert found.min_ms >= 2.0
     assert found.min_ms <= found.p50_ms <= found.p90_ms <= found.p99_ms
 
 
-def test_it_stops_as_soon_as_the_median_is_known():
-    start = time.perf_counter()
-    found = measure(lambda: busy(1), min_runs=20, seconds=60, tolerance=0.5)
+def test_it_stops_as_soon_as_the_median_is_known(busy):
+    lengths = iter(np.random.default_rng(2).uniform(0.8, 1.2, 100_000))
+    found = measure(lambda: busy(next(lengths)), warmup=0, min_runs=20, seconds=60, tolerance=0.1)
     assert found.settled
-    assert found.runs < 100
-    assert time.perf_counter() - start < 5
+    assert 20 <= found.runs < 100
 
 
-def test_it_stops_when_time_is_up():
+def test_it_stops_when_time_is_up(busy):
     lengths = iter(np.random.default_rng(2).uniform(0.1, 9.0, 10_000))
-    start = time.perf_counter()
     found = measure(lambda: busy(next(lengths)), warmup=0, min_runs=10, seconds=0.4, tolerance=1e-6)
     assert not found.settled
-    assert 0.3 < time.perf_counter() - start < 1.5
+    assert 0.4 <= busy.seconds() < 0.5
 
 
 def test_min_and_max_runs_hold():
@@ -80,10 +88,16 @@ def test_a_pair_runs_in_turn_and_alternates_who_is_first():
     assert set(rounds) == {"ab", "ba"}
 
 
-def test_the_ratio_of_a_pair():
-    found = measure_pair(lambda: busy(2), lambda: busy(1), warmup=1, min_runs=10, seconds=0.5)
-    assert found.ratio == pytest.approx(2, rel=0.1)
+def test_the_ratio_of_a_pair(busy):
+    """A machine that slows down hits both alike: the ratio of every round stays."""
+    lengths = iter(np.repeat(np.random.default_rng(3).uniform(1, 9, 100), 2))
+    found = measure_pair(
+        lambda: busy(2 * next(lengths)), lambda: busy(next(lengths)),
+        warmup=1, min_runs=10, seconds=0.1,
+    )  # fmt: skip
+    assert found.ratio == pytest.approx(2, rel=1e-5)
     assert found.ratio_low <= found.ratio <= found.ratio_high
+    assert found.first.min_ms == pytest.approx(2 * found.second.min_ms, rel=1e-5)
 
 
 def test_the_machine_is_described_in_json_values():

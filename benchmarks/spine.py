@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,17 +105,29 @@ def teacher() -> HashModel:
     return imported("teacher", TEACHER)
 
 
-def taught(name: str, model: HashModel, phases: Sequence[Finetune], mixed: Mapping[int, float] = MIXED) -> HashModel:
-    """Return ``model`` after the phases beside the ResNet-56: the mean of some of their ends, in these shares."""
-    ends = {}
+def ends_of(
+    keep: Callable[[str, Callable[[Path], HashModel]], HashModel],
+    name: str,
+    model: HashModel,
+    phases: Sequence[Finetune],
+) -> list[HashModel]:
+    """Return ``model`` after each of the phases beside the ResNet-56, one learned after the other and kept by ``keep``."""
+    ends: list[HashModel] = []
     for number, learn in enumerate(phases, start=1):
 
-        def next_end(checkpoint: Path, model: HashModel = model, learn: Finetune = learn) -> HashModel:
-            checkpoint.mkdir(exist_ok=True)
-            return learn(model, cifar10(), seed=SEED, reference=teacher(), work=checkpoint)
+        def next_end(work: Path, model: HashModel = model, learn: Finetune = learn) -> HashModel:
+            work.mkdir(exist_ok=True)
+            return learn(model, cifar10(), seed=SEED, reference=teacher(), work=work)
 
-        model = ends[number] = kept(f"{name}-{number}", next_end)
-    parts = [ends[number] for number in mixed]
+        model = keep(f"{name}-{number}", next_end)
+        ends.append(model)
+    return ends
+
+
+def taught(name: str, model: HashModel, phases: Sequence[Finetune], mixed: Mapping[int, float] = MIXED) -> HashModel:
+    """Return ``model`` after the phases beside the ResNet-56: the mean of some of their ends, in these shares."""
+    ends = ends_of(kept, name, model, phases)
+    parts = [ends[number - 1] for number in mixed]
     return kept(f"{name}-mixed", lambda _: averaged(parts, list(mixed.values()), cifar10().train, seed=SEED))
 
 

@@ -1,18 +1,16 @@
-"""What the scripts on hash networks share: a trained ResNet-20, learning beside a ResNet-56, a part of CIFAR-10 to judge by."""
+"""What the scripts on hash networks share: a trained ResNet-20, a part of CIFAR-10 that mAP is measured on."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import spine
-from cells import SEED, Book
-from hashpress.compress.passes.finetune import Finetune
+from cells import SEED
 from hashpress.compress.passes.fold import Fold
 from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel
@@ -35,18 +33,6 @@ def cifar10() -> Split:
 def resnet20() -> HashModel:
     """Return the 48-bit ResNet-20 of ``spine.py``, trained there when it is not yet, batch norms folded."""
     return Fold()(spine.resnet20())
-
-
-def taught(book: Book, name: str, model: HashModel, split: Split, phases: Sequence[Finetune]) -> HashModel:
-    """Return ``model`` after the phases beside the ResNet-56 of ``spine.py``, the end of each kept in ``book``."""
-    for number, phase in enumerate(phases, start=1):
-
-        def learn(work: Path, model: HashModel = model, phase: Finetune = phase) -> HashModel:
-            work.mkdir(exist_ok=True)
-            return phase(model, split, seed=SEED, reference=spine.teacher(), work=work)
-
-        model = book.model(f"{name}-taught-{number}", learn)
-    return model
 
 
 Hasher = Callable[[np.ndarray], np.ndarray]  # pixels (N, C, H, W) -> outputs (N, bits)

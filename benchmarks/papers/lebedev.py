@@ -23,7 +23,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from cells import RECALLED, SEED, Book, Row, Target, mnist, run
-from hashing import hasher, judged, taught
+from hashing import hasher, judged
 from hashpress.compress.layers.factored import group_kernels
 from hashpress.compress.macs import count
 from hashpress.compress.passes.cp import Cp
@@ -39,7 +39,7 @@ from hashpress.hashnets.importers.recognise import import_checkpoint
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import train
 from matplotlib.figure import Figure
-from spine import LEARN, cifar10, resnet20
+from spine import LEARN, cifar10, ends_of, resnet20
 
 BOOK = Book("lebedev")
 PICTURE = Path(__file__).parent.parent / "results" / "lebedev.svg"
@@ -181,7 +181,7 @@ def trained(name: str) -> HashModel:
         return train(start, data(name), "dlbhc", schedule, seed=SEED, checkpoint=checkpoint)
 
     model = BOOK.model(name, make)
-    return Fold()(taught(BOOK, name, model, data(name), TAUGHT) if name == "smallconv" else model)
+    return Fold()(ends_of(BOOK.model, f"{name}-taught", model, TAUGHT)[-1] if name == "smallconv" else model)
 
 
 def curves(name: str) -> None:

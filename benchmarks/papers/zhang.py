@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from cells import SEED, Book, Row, Target, run
-from hashing import hasher, judged, taught
+from hashing import hasher, judged
 from hashpress.compress.macs import count
 from hashpress.compress.passes.fold import Fold
 from hashpress.compress.passes.lowrank import LowRank
@@ -33,7 +33,7 @@ from hashpress.hashnets.flips import bit_flips
 from hashpress.hashnets.importers.recognise import import_checkpoint
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import train
-from spine import LEARN
+from spine import LEARN, ends_of
 
 BOOK = Book("zhang")
 SCHEDULE = Schedule(epochs=14, lr=0.05, augment="flip-crop", precision="bfloat16")
@@ -118,7 +118,7 @@ def trained() -> HashModel:
     def still(path: Path) -> HashModel:
         return train(BOOK.model("vgg-shifted", make), cifar(), "dlbhc", STILL, seed=SEED, checkpoint=path)
 
-    return Fold()(taught(BOOK, "vgg", BOOK.model("vgg", still), cifar(), TAUGHT))
+    return Fold()(ends_of(BOOK.model, "vgg-taught", BOOK.model("vgg", still), TAUGHT)[-1])
 
 
 def base(model: HashModel, split: Split) -> dict[str, Any]:
@@ -162,7 +162,9 @@ def tune(*cells: tuple[str, float]) -> None:
     before = base(model, split)
 
     def compute(kind: str, speedup: float) -> dict[str, Any]:
-        small = taught(BOOK, f"vgg-{speedup:g}x-{kind}", compressed(model, split, kind, speedup), split, LEFT)
+        small = ends_of(BOOK.model, f"vgg-{speedup:g}x-{kind}-taught", compressed(model, split, kind, speedup), LEFT)[
+            -1
+        ]
         return {
             "macs_fewer": before["macs"] / count(small).macs,
             "drop": before["map"] - evaluate(small, split).map,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..core.data.images import Split
+from ..core.data.images import Pixels, Selection, Split
 from ..core.errors import InputError
 from ..core.model import HashModel
 from ..core.progress import track
@@ -27,14 +27,14 @@ UNFOLDED = 8  # images whose patches are laid out together
 BATCH, VALUES = 100, 1 << 20  # images that run together: at most so many, with so many values
 
 
-def choose(split: Split, count: int, seed: int = 0) -> np.ndarray:
+def choose(split: Split, count: int, seed: int = 0) -> Selection:
     """Return pixels (n, C, H, W) of at most ``count`` training images, drawn from ``seed``."""
     size = len(split.train)
     index = np.random.default_rng(seed).permutation(size)[: min(count, size)]
-    return split.train.take(np.sort(index)).pixels
+    return split.train.select(np.sort(index))
 
 
-def followers(model: HashModel, pixels: np.ndarray) -> dict[str, str]:
+def followers(model: HashModel, pixels: Pixels) -> dict[str, str]:
     """Return what becomes of each layer's output: ``relu``, ``sum`` (a residual branch ends there) or ``none``.
 
     Found by watching one image run, so it works on networks that no tracer understands. Max pooling between a layer and
@@ -48,7 +48,7 @@ def followers(model: HashModel, pixels: np.ndarray) -> dict[str, str]:
 
 def responses(
     model: HashModel,
-    pixels: np.ndarray,
+    pixels: Pixels,
     paths: Sequence[str],
     *,
     sums: Sequence[str] = (),
@@ -128,7 +128,7 @@ class Moments:
 
 
 def response_moments(
-    model: HashModel, pixels: np.ndarray, paths: Sequence[str], *, places: int = 10, seed: int = 0
+    model: HashModel, pixels: Pixels, paths: Sequence[str], *, places: int = 10, seed: int = 0
 ) -> dict[str, Moments]:
     """Return the moments of the responses of many layers, in one run and without keeping the responses."""
     moments: dict[str, Moments] = {}
@@ -141,7 +141,7 @@ def response_moments(
 
 def patch_moments(
     model: HashModel,
-    pixels: np.ndarray,
+    pixels: Pixels,
     path: str,
     *,
     channels: bool = False,
@@ -183,14 +183,14 @@ def patch_moments(
     return moments
 
 
-def batches(pixels: np.ndarray, what: str) -> Iterator[tuple[int, np.ndarray]]:
+def batches(pixels: Pixels, what: str) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the place of the first image and the pixels of as many images as run together."""
     size = together(pixels, BATCH)
     for start in track(range(0, len(pixels), size), what):
         yield start, pixels[start : start + size]
 
 
-def together(pixels: np.ndarray, most: int) -> int:
+def together(pixels: Pixels, most: int) -> int:
     """Return how many images may run together: at most ``most``, and fewer of large ones."""
     return max(1, min(most, len(pixels), VALUES // max(int(np.prod(pixels.shape[1:])), 1)))
 

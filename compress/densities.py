@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.data.images import Pixels
 from ..core.model import HashModel
 from ..core.progress import track
 from ..core.surgery import get_layer
@@ -33,7 +34,7 @@ def amounts(density: float | None) -> list[float]:
 
 
 def measured(
-    model: HashModel, paths: Sequence[str], points: Sequence[float], compensate: str, pixels: np.ndarray, seed: int
+    model: HashModel, paths: Sequence[str], points: Sequence[float], compensate: str, pixels: Pixels, seed: int
 ) -> dict[str, Curve]:
     """Return the curve of each layer, pruned alone in the way that is asked for, on ``pixels`` (N, C, H, W)."""
     net = model.copied_net()

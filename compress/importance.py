@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..core.data.images import Pixels
 from ..core.errors import InputError
 from ..core.model import HashModel
 from ..core.progress import track
@@ -20,7 +21,7 @@ FLOOR = 0.05  # share of a layer's mean that every weight gets at least: rare in
 
 
 def output_energy(
-    model: HashModel, pixels: np.ndarray, layers: Sequence[str], *, batches: int = 100, batch: int = 64, seed: int = 0
+    model: HashModel, pixels: Pixels, layers: Sequence[str], *, batches: int = 100, batch: int = 64, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """Return E[sum over outputs of (d output / d weight)^2] per image for each weight of ``layers``.
 

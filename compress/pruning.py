@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.data.images import Pixels
 from ..core.model import HashModel
 from ..core.progress import track
 from ..core.surgery import get_layer
@@ -57,7 +58,7 @@ def zeroed(model: HashModel, thresholds: Mapping[str, float]) -> nn.Module:
 
 @torch.no_grad()
 def compensated(
-    model: HashModel, densities: Mapping[str, float], compensate: str, pixels: np.ndarray, seed: int
+    model: HashModel, densities: Mapping[str, float], compensate: str, pixels: Pixels, seed: int
 ) -> nn.Module:
     """Return a copy of the network with each layer at its density, the weights that stay made up."""
     net = model.copied_net()
@@ -85,7 +86,7 @@ def uncompensated(net: nn.Module, path: str) -> str | None:
     return f"{inputs} inputs, more than {MOST}" if inputs > MOST else None
 
 
-def remaining(model: HashModel, path: str, compensate: str, pixels: np.ndarray, seed: int) -> Remaining:
+def remaining(model: HashModel, path: str, compensate: str, pixels: Pixels, seed: int) -> Remaining:
     """Return what leaves a share of a layer's weights; its inputs are measured here, once for all shares."""
     layer: Any = get_layer(model.net, path)
     weight, bias = layer.weight.detach(), layer.bias

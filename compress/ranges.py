@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.data.images import Pixels
 from ..core.model import HashModel
 from ..core.progress import track
 from ..core.surgery import get_layer
@@ -37,7 +38,7 @@ class Seen:
 
 
 @torch.no_grad()
-def watch(model: HashModel, pixels: np.ndarray, paths: Sequence[str], seed: int = 0) -> dict[str, Seen]:
+def watch(model: HashModel, pixels: Pixels, paths: Sequence[str], seed: int = 0) -> dict[str, Seen]:
     """Return what the layers at ``paths`` get and give on ``pixels``."""
     seen = {path: Seen() for path in paths}
     kept: dict[str, list[Tensor]] = {path: [] for path in paths}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ..core.data.images import Pixels
 from ..core.model import HashModel
 from ..core.surgery import get_layer
 from .calibrate import patch_moments, responses
@@ -27,7 +28,7 @@ SOLVERS: dict[str, Solve | None] = {"filter": None, "linear": reduced_rank, "non
 class Sample:
     """Where responses are taken: images (N, C, H, W), places per image, and whether earlier errors are to be repaired."""
 
-    pixels: np.ndarray
+    pixels: Pixels
     places: int
     seed: int
     asymmetric: bool

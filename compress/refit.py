@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..core.data.images import Pixels
 from ..core.model import InputSpec
 from ..core.progress import track
 from ..core.surgery import get_layer
@@ -27,7 +28,7 @@ def refit(
     net: nn.Module,
     original: nn.Module,
     kept: Mapping[str, Sequence[int] | np.ndarray],
-    pixels: np.ndarray,
+    pixels: Pixels,
     spec: InputSpec,
     *,
     ridge: float = 1e-3,

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ..core.data.images import Pixels
 from ..core.memory import give_back
 from ..core.model import InputSpec
 from ..core.surgery import get_layer
@@ -73,7 +73,7 @@ def collect(
     reference: nn.Module,
     net: nn.Module,
     path: str,
-    pixels: np.ndarray,
+    pixels: Pixels,
     spec: InputSpec,
     *,
     order: Tensor | None = None,
@@ -110,7 +110,7 @@ def collect(
 
 
 def _runs(
-    reference: nn.Module, net: nn.Module, path: str, pixels: np.ndarray, spec: InputSpec
+    reference: nn.Module, net: nn.Module, path: str, pixels: Pixels, spec: InputSpec
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the layer's input in ``net`` and its output in ``reference``, batch by batch."""
     step = together(pixels, BATCH)

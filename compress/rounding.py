@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..core.data.images import Pixels
 from ..core.model import HashModel
 from ..core.progress import track
 from ..core.surgery import get_layer, set_layer
@@ -64,7 +64,7 @@ def learned(
     model: HashModel,
     grids: Mapping[str, Grid],
     start: Mapping[str, Rounded],
-    pixels: np.ndarray,
+    pixels: Pixels,
     *,
     steps: int,
     batch: int,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..core.data.images import Pixels
 from ..core.errors import InputError
 from ..core.model import HashModel
 from ..core.progress import track
@@ -12,7 +13,7 @@ from ..core.progress import track
 PAIRS = 2**22  # distances computed at once
 
 
-def outputs(model: HashModel, pixels: np.ndarray, batch: int = 500) -> np.ndarray:
+def outputs(model: HashModel, pixels: Pixels, batch: int = 500) -> np.ndarray:
     """Return the real outputs, float32 (N, bits), of uint8 images (N, C, H, W).
 
     Raises:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress import calibrate, importance
+from hashpress.compress.passes import Cp, Int8, LowRank, Merge, ProductQuantize, Prune
 from hashpress.core.data import load_data
+from hashpress.core.data.images import Selection
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import build, default_arch
 
@@ -30,3 +32,42 @@ def test_large_weights_keep_their_energy_in_single_precision(monkeypatch):
         assert exact[path] == pytest.approx(rough[path], rel=1e-4)
     assert all(value.grad is None and not value._post_accumulate_grad_hooks for value in model.net.parameters())
     assert torch.isfinite(torch.from_numpy(rough["head"])).all()
+
+
+def test_a_selection_gives_the_parts_of_the_array_and_copies_nothing_else():
+    images = load_data("digits").train
+    index = np.array([7, 2, 2, 90])
+    chosen, wanted = images.select(index), images.pixels[index]
+    assert np.shares_memory(chosen.whole, images.pixels)
+    assert (len(chosen), chosen.shape) == (4, wanted.shape)
+    for part in (slice(1, 3), slice(None), slice(3, 9), np.array([3, 0])):
+        assert np.array_equal(chosen[part], wanted[part])
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        Cp(share=0.5, data=True, images=700),
+        LowRank(speedup=1.1, images=700),
+        Merge(share=0.3, refit=700),
+        Prune(density=0.5, compensate="obs", images=700),
+        ProductQuantize(width=2, entries=4, samples=700),
+        Int8(images=700),
+    ],
+    ids=lambda work: type(work).__name__.lower(),
+)
+def test_passes_never_hold_all_images_they_look_at(work, monkeypatch):
+    digits = load_data("digits?size=16")
+    arch = default_arch("lenet5", 8, InputSpec((1, 16, 16), digits.mean, digits.std), widths=[4, 6, 10])
+    model = HashModel(build(arch, seed=0).eval(), arch)
+    sizes, read = [], Selection.__getitem__
+
+    def watched(self, part):
+        sizes.append(len(read(self, part)))
+        return read(self, part)
+
+    monkeypatch.setattr(Selection, "__getitem__", watched)
+    work(model, digits, seed=0)
+    assert len(digits.train) >= 700
+    assert 1 < max(sizes) <= 500
+    assert sum(sizes) >= 700

@@ -55,7 +55,7 @@ def residual(digits):
 
 def test_responses_are_what_layers_give_at_one_set_of_places(small, digits, monkeypatch):
     monkeypatch.setattr(calibrate, "BATCH", 5)
-    pixels = calibrate.choose(digits, 12, seed=4)
+    pixels = calibrate.choose(digits, 12, seed=4)[:]
     found = calibrate.responses(small, pixels, ["encoder.conv2", "encoder.conv3", "encoder.fc1"], places=3)
     with torch.no_grad():
         images = small.arch.input.normalise(pixels)
@@ -69,7 +69,7 @@ def test_responses_are_what_layers_give_at_one_set_of_places(small, digits, monk
     assert found.outputs["encoder.fc1"].shape == (12, 40)
     again = calibrate.responses(small, pixels, ["encoder.conv2"], places=3)
     np.testing.assert_array_equal(again.outputs["encoder.conv2"], found.outputs["encoder.conv2"])
-    assert len(np.unique(calibrate.choose(digits, 10_000).reshape(len(digits.train), -1), axis=0)) > 300
+    assert len(np.unique(calibrate.choose(digits, 10_000)[:].reshape(len(digits.train), -1), axis=0)) > 300
     with pytest.raises(InputError, match="no sum was seen"):
         calibrate.responses(small, pixels, [], sums=["encoder.conv2"])
 
@@ -104,7 +104,7 @@ def test_patch_moments_explain_the_responses(options, digits):
     layer = nn.Conv2d(4, 6, (3, 2), **options)
     net = nn.Sequential(nn.Conv2d(1, 4, 1), layer, nn.Flatten())
     model = HashModel(net, dataclasses.replace(default_arch("lenet5", 16), input=InputSpec((1, 8, 8), (0.5,), (0.3,))))
-    pixels = calibrate.choose(digits, 40)
+    pixels = calibrate.choose(digits, 40)[:]
     with torch.no_grad():
         given = layer(net[0](model.arch.input.normalise(pixels))).flatten(2).double()
     parts = calibrate.patch_moments(model, pixels, "1", places=given.shape[2])  # all of them
@@ -164,7 +164,7 @@ def test_full_rank_chain_is_the_layer(options, form, digits):
 
 def test_residual_target_is_the_sum_less_the_new_shortcut(residual, digits):
     """With the branch's own layer exact, the chain has to give back what the broken shortcut lost."""
-    pixels = calibrate.choose(digits, 50)
+    pixels = calibrate.choose(digits, 50)[:]
     current = dataclasses.replace(residual, net=residual.copied_net())
     with torch.no_grad():
         current.net.encoder.conv1.weight.mul_(0.9)

@@ -76,7 +76,7 @@ def test_what_is_left_makes_up_for_what_went(how: str, most: float, model: HashM
 
 @torch.no_grad()
 def test_a_dense_layer_is_nearly_the_least_squares_solution_on_its_mask(model: HashModel, split: Split) -> None:
-    pixels = choose(split, 512, 0)
+    pixels = choose(split, 512, 0)[:]
     weight, bias = pruning.remaining(model, "encoder.fc1", "obs", pixels, 0)(0.2)
     inputs, wanted = (v.double() for v in watched(model.net, "encoder.fc1", model.arch.input.normalise(pixels)))
     for row in range(0, len(weight), 7):

@@ -59,7 +59,7 @@ def theirs(model: HashModel, method: str, split: Split) -> Any:
         export_onnx(model, plain)
         quant_pre_process(plain, ready)
         quantize_static(
-            ready, small, Reader(model, choose(split, IMAGES, SEED)), quant_format=QuantFormat.QDQ, per_channel=True,
+            ready, small, Reader(model, choose(split, IMAGES, SEED)[:]), quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=METHODS[method],
             extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
         )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from torch import nn
 
-from ...core.data.images import Split
+from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
 from ...core.model import HashModel, Json
 from ...core.progress import track
@@ -147,7 +147,7 @@ class Cp:
             net, edits, step_of("cp", self, seed, **figures, **({"degenerate": alarm} if alarm else {}))
         )
 
-    def _pixels(self, split: Split | None, seed: int) -> np.ndarray:
+    def _pixels(self, split: Split | None, seed: int) -> Pixels:
         if split is None:
             raise InputError("cp with data or flips needs training images; name a data set with --data")
         return choose(split, self.images, seed)
@@ -166,7 +166,7 @@ class Cp:
 
 
 def replace_layer(
-    net: nn.Module, edit: Factored, method: Method, model: HashModel, pixels: np.ndarray | None, seed: int
+    net: nn.Module, edit: Factored, method: Method, model: HashModel, pixels: Pixels | None, seed: int
 ) -> list[Decomposed]:
     """Apply ``edit`` to ``net`` and put values in; return the fit of each group. ``model`` is the network as it was."""
     layer: Any = get_layer(model.net, edit.layer)

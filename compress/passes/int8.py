@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...core.data.images import Split
+from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
 from ...core.model import HashModel, Json
 from ...core.progress import track
@@ -109,7 +109,7 @@ class Int8:
         edits: Mapping[str, Quantized],
         grids: Mapping[str, Grid],
         chosen: Callable[[str], Rounded],
-        pixels: np.ndarray | None,
+        pixels: Pixels | None,
     ) -> nn.Module:
         """Return a copy in integers, its biases corrected one layer after the other when there are ``pixels``."""
         net = model.copied_net(sharing=edits)
@@ -120,12 +120,12 @@ class Int8:
                 correct(net, model, path, pixels, grids[path], edit)
         return net
 
-    def _pixels(self, split: Split | None, seed: int) -> np.ndarray:
+    def _pixels(self, split: Split | None, seed: int) -> Pixels:
         if split is None:
             raise InputError("int8 needs training images to find ranges; name a data set with --data")
         return calibrate.choose(split, self.images, seed)
 
-    def _grids(self, model: HashModel, pixels: np.ndarray, seed: int) -> tuple[dict[str, Quantized], dict[str, Grid]]:
+    def _grids(self, model: HashModel, pixels: Pixels, seed: int) -> tuple[dict[str, Quantized], dict[str, Grid]]:
         known = ranges.layers_of(model.net)
         bits = {path: value for path, value in spread(self.bits, model.net, self.skip).items() if path in known}
         for path in (known[0], "head") if known else ():
@@ -143,7 +143,7 @@ class Int8:
             grids[path] = Grid(scale, zero, 255, steps, (1 << (width - 1)) - 1)
         return edits, grids
 
-    def _chosen(self, model: HashModel, path: str, grid: Grid, pixels: np.ndarray, seed: int) -> Rounded:
+    def _chosen(self, model: HashModel, path: str, grid: Grid, pixels: Pixels, seed: int) -> Rounded:
         """Return whole numbers and biases of one layer, nearest or compensated."""
         layer: Any = get_layer(model.net, path)
         bias = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach()
@@ -162,7 +162,7 @@ class Int8:
         return reasons
 
 
-def compensated(model: HashModel, path: str, grid: Grid, pixels: np.ndarray, seed: int) -> Tensor:
+def compensated(model: HashModel, path: str, grid: Grid, pixels: Pixels, seed: int) -> Tensor:
     """Return whole numbers rounded one column after the other, the rest making up for each (GPTQ)."""
     layer: Any = get_layer(model.net, path)
     moments = calibrate.patch_moments(model, pixels, path, seed=seed)[0]
@@ -191,7 +191,7 @@ def rounded_of(layer: Any, grid: Grid, edit: Quantized) -> Rounded:
 
 
 @torch.no_grad()
-def correct(net: nn.Module, model: HashModel, path: str, pixels: np.ndarray, grid: Grid, edit: Quantized) -> None:
+def correct(net: nn.Module, model: HashModel, path: str, pixels: Pixels, grid: Grid, edit: Quantized) -> None:
     """Move the mean error of every output channel into the bias (Nagel et al. 2019, arXiv:1906.04721)."""
     total, count = torch.zeros(len(grid.steps), dtype=torch.float64), 0
     for start in range(0, len(pixels), BATCH):

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from ...core.data.images import Split
+from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
 from ...core.model import HashModel, Json
 from ...core.progress import track
@@ -159,7 +159,7 @@ class LowRank:
         figures = {"lost": lost} if sample is not None else {}
         return model.edited(current.net, edits, step_of("lowrank", self, seed, **figures, left=plan["left"]))
 
-    def _pixels(self, split: Split | None, seed: int) -> np.ndarray:
+    def _pixels(self, split: Split | None, seed: int) -> Pixels:
         if split is None:
             raise InputError("lowrank needs training images unless the solver is 'filter'; name a data set with --data")
         return choose(split, self.images, seed)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...core.data.images import Split
+from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
 from ...core.model import HashModel, Json
 from ...core.progress import track
@@ -114,7 +114,7 @@ class Merge:
             refit(net, model.net, thinner(found, removed), pixels, model.arch.input, seed=seed)
         return model.edited(net, edits, step_of("merge", self, seed, layers=figures))
 
-    def _pixels(self, model: HashModel, split: Split | None, seed: int) -> np.ndarray | None:
+    def _pixels(self, model: HashModel, split: Split | None, seed: int) -> Pixels | None:
         if not self.refit:
             return None
         if self.images == "noise":
@@ -124,7 +124,7 @@ class Merge:
         return choose(split, self.refit, seed)
 
     def _merged(
-        self, model: HashModel, found: Channels, pixels: np.ndarray | None
+        self, model: HashModel, found: Channels, pixels: Pixels | None
     ) -> tuple[nn.Module, np.ndarray, dict[str, Json]]:
         """Return a copy with the outgoing weights added up, the labels that can go, and the figures of each layer."""
         net = model.copied_net(sharing=weighted(model.net))
@@ -180,7 +180,7 @@ class Merge:
         return reasons
 
 
-def by_outputs(model: HashModel, found: Channels, path: str, pixels: np.ndarray, count: int) -> list[int]:
+def by_outputs(model: HashModel, found: Channels, path: str, pixels: Pixels, count: int) -> list[int]:
     """Return ``count`` neurons of ``path`` whose loss the others make up for best, in the layers that read them."""
     problems = []
     for reader, places in readers(found, found.layers[path].outputs):

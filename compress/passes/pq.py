@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...core.data.images import Split
+from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
 from ...core.memory import give_back
 from ...core.model import HashModel, Json
@@ -186,12 +186,12 @@ class ProductQuantize:
         step = step_of("pq", self, seed, left=decision["left"], response_errors=errors)
         return model.edited(net, made, step)
 
-    def _pixels(self, split: Split | None, seed: int) -> np.ndarray:
+    def _pixels(self, split: Split | None, seed: int) -> Pixels:
         if split is None:
             return np.empty((0, 1, 1, 1), dtype=np.uint8)
         count = min(self.samples, len(split.train))
         chosen = np.random.default_rng(seed).choice(len(split.train), count, replace=False)
-        return split.train.take(np.sort(chosen)).pixels
+        return split.train.select(np.sort(chosen))
 
     def _codewords(
         self, weight: Tensor, order: Tensor | None, plan: Mapping[str, Any], price: float

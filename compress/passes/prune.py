@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from ...core.data.images import Split
+from ...core.data.images import Pixels, Split
 from ...core.errors import HashpressError, InputError, RecipeError
 from ...core.model import HashModel, Json
 from ..calibrate import choose
@@ -117,7 +117,7 @@ class Prune:
         return {"density": kept, **more, "uncompensated": reasons, "left": skipped(model.net)}
 
     def _thresholds(
-        self, model: HashModel, weights: Mapping[str, torch.Tensor], pixels: np.ndarray, seed: int, share: float
+        self, model: HashModel, weights: Mapping[str, torch.Tensor], pixels: Pixels, seed: int, share: float
     ) -> tuple[dict[str, float], dict[str, Json]]:
         """Return the threshold of each layer, and the flips to expect where they are known."""
         if self.q is not None:
@@ -139,9 +139,7 @@ class Prune:
             for path, amount in spread(asked, model.net, self.skip).items()
         }, {}
 
-    def _allocated(
-        self, model: HashModel, pixels: np.ndarray, seed: int, share: float
-    ) -> tuple[dict[str, float], float]:
+    def _allocated(self, model: HashModel, pixels: Pixels, seed: int, share: float) -> tuple[dict[str, float], float]:
         """Return the density of each layer by its sensitivity, and the flips to expect."""
         sizes = {path: weighted(model.net)[path].weight.numel() for path in spread(True, model.net, self.skip)}
         whole = None if self.density is None else self._at(_number(self.density), share)
@@ -149,7 +147,7 @@ class Prune:
         densities = allocated(sizes, curves, density=whole, flips=self.flips)
         return densities, round(predicted(sizes, curves, densities), 6)
 
-    def _pixels(self, split: Split | None, seed: int) -> np.ndarray:
+    def _pixels(self, split: Split | None, seed: int) -> Pixels:
         if split is None:
             raise InputError(
                 "prune with compensate or scope 'sensitivity' needs training images; name a data set with --data"

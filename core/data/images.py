@@ -14,6 +14,28 @@ BLOCK = 4096  # images touched at once, so that mapped sets never come into memo
 
 
 @dataclass(frozen=True, eq=False)
+class Selection:
+    """Chosen images (n, C, H, W) of a set; a part of them comes into memory when it is asked for, as of an array."""
+
+    whole: np.ndarray
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
+        return self.whole[self.index[part]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, C, H, W)."""
+        return len(self.index), *self.whole.shape[1:]
+
+
+Pixels = np.ndarray | Selection  # what is only ever looked at part by part
+
+
+@dataclass(frozen=True, eq=False)
 class Images:
     """Pixels (N, C, H, W) uint8, an array or a memory map, with one label each, (N,) int64.
 
@@ -35,6 +57,10 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def select(self, index: np.ndarray) -> Selection:
+        """Return the pixels at ``index``, in its order, without a copy."""
+        return Selection(self.pixels, index)
 
     def take(self, index: np.ndarray | slice) -> Images:
         """Return the images at ``index``, in its order; a slice is a view, anything else a copy in memory."""

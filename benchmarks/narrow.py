@@ -39,11 +39,12 @@ CUT = Narrow(macs=MACS, score="code", multiple=8, images=1024)
 TAUGHT = (  # as the whole network learned, which began with forty epochs alone
     LEARN(epochs=14, lr=0.05, augment="flip-crop", distill=5.0),
     LEARN(epochs=34, lr=0.05, augment="flip-crop", distill=5.0),
+    LEARN(epochs=46, lr=0.05, augment="flip-crop", distill=5.0),
     LEARN(epochs=4, lr=0.01, augment="flip", distill=5.0),
     LEARN(epochs=3, lr=0.01, augment="none", distill=1.0),
     LEARN(epochs=7, lr=0.01, augment="none", distill=0.0),
 )
-MIXED = {3: 0.25, 5: 0.75}  # the ends that know unseen images best and that give the purest codes
+MIXED = {4: 0.25, 6: 0.75}  # the ends that know unseen images best and that give the purest codes
 MAX_DROP = 0.01
 
 

@@ -42,12 +42,13 @@ TAUGHT = (  # beside the ResNet-56 of ``spine.py``, the whole network and what i
     LEARN(epochs=6, lr=0.02, augment="flip-crop", distill=5.0),
     LEARN(epochs=2, lr=0.01, augment="none", distill=1.0),
 )
-LEFT = (  # what is left of it has lost more; as many epochs as the whole network has seen, and a few more alone
+LEFT = (  # what is left of it has lost more, and learns longer than the whole network did
     TAUGHT[0],
     LEARN(epochs=12, lr=0.02, augment="flip-crop", distill=5.0),
+    LEARN(epochs=26, lr=0.05, augment="flip-crop", distill=5.0),
     LEARN(epochs=4, lr=0.01, augment="flip", distill=5.0),
     LEARN(epochs=5, lr=0.01, augment="none", distill=1.0),
-    LEARN(epochs=6, lr=0.01, augment="none", distill=0.0),
+    LEARN(epochs=12, lr=0.01, augment="none", distill=0.0),
 )
 IMAGES = 3000  # as many as the paper needs
 KINDS: dict[str, dict[str, Any]] = {

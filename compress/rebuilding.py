@@ -104,8 +104,11 @@ def _filters(layer: Any, found: list[Subspace]) -> list[np.ndarray]:
     """
     filters = []
     for one, weight in zip(found, layer.weight.detach().cpu().chunk(len(found)), strict=True):
-        parts = [one.inputs.T @ part.double().numpy() for part in weight.flatten(1).split(COLUMNS, dim=1)]
-        filters.append(np.concatenate(parts, axis=1).reshape(-1, *weight.shape[1:]))
+        flat = weight.flatten(1)
+        made = np.empty((one.inputs.shape[1], flat.shape[1]))
+        for start in range(0, flat.shape[1], COLUMNS):
+            made[:, start : start + COLUMNS] = one.inputs.T @ flat[:, start : start + COLUMNS].double().numpy()
+        filters.append(made.reshape(-1, *weight.shape[1:]))
     return filters
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,20 +40,32 @@ Hasher = Callable[[np.ndarray], np.ndarray]  # pixels (N, C, H, W) -> outputs (N
 
 
 def judged(
-    hasher: Hasher, reference: Hasher, asked: int = QUERIES, data: Callable[[], Split] = cifar10
+    hasher: Hasher,
+    reference: Hasher,
+    asked: int = QUERIES,
+    data: Callable[[], Split] = cifar10,
+    *,
+    stored: int = DATABASE,
+    precisions: Path | None = None,
 ) -> dict[str, Any]:
-    """Return bit flips against ``reference`` and mAP: so many queries, a database of 10,000 training images."""
+    """Return bit flips against ``reference`` and mAP: so many queries, a database of so many images.
+
+    ``precisions`` is where the average precision of every query goes, so that two networks can be compared query by query.
+    """
     split = data()
     chosen = np.random.default_rng(SEED).permutation(len(split.queries))[:asked]
-    stored = np.random.default_rng(SEED).permutation(len(split.database))[:DATABASE]
-    queries, database = split.queries.take(np.sort(chosen)), split.database.take(np.sort(stored))
+    searched = np.random.default_rng(SEED).permutation(len(split.database))[:stored]
+    queries, database = split.queries.take(np.sort(chosen)), split.database.take(np.sort(searched))
     codes, kept = hasher(queries.pixels), hasher(database.pixels)
     found = bit_flips(codes, reference(queries.pixels))
     counts = count(pack(codes), pack(kept), codes.shape[1], same_label(queries.labels, database.labels))
+    found_precisions = average_precision(counts)
+    if precisions is not None:
+        np.save(precisions, found_precisions)
     return {
         "flips_percent": round(100 * found.rate, 4),
         "weighted_percent": round(100 * found.weighted_rate, 4),
-        "map": round(float(average_precision(counts).mean()), 5),
+        "map": round(float(found_precisions.mean()), 5),
     }
 
 

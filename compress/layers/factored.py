@@ -127,7 +127,7 @@ def fill(layers: Any, weights: Sequence[Sequence[np.ndarray]], bias: np.ndarray 
     A matrix becomes a 1x1 kernel; of a depthwise layer a matrix (R, places) its kernels.
     """
     for layer, groups in zip(layers, weights, strict=True):
-        whole = np.concatenate(list(groups)).reshape(tuple(layer.weight.shape))
+        whole = (groups[0] if len(groups) == 1 else np.concatenate(groups)).reshape(tuple(layer.weight.shape))
         layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(whole)))
     if bias is not None:
         layers[-1].bias.copy_(torch.from_numpy(np.ascontiguousarray(bias)))

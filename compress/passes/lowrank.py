@@ -19,6 +19,7 @@ from torch import nn
 
 from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
+from ...core.memory import give_back
 from ...core.model import HashModel, Json
 from ...core.progress import track
 from ..calibrate import choose, followers, response_moments
@@ -156,6 +157,7 @@ class LowRank:
             share = rebuild_layer(model, current, edit, self.solver, follow.get(path, "none"), sample)
             lost[path] = round(share, 6)
             edits.append(edit)
+            give_back()
         figures = {"lost": lost} if sample is not None else {}
         return model.edited(current.net, edits, step_of("lowrank", self, seed, **figures, left=plan["left"]))
 
@@ -186,6 +188,8 @@ class LowRank:
             size = len(covariance) // groups
             blocks = [covariance[at : at + size, at : at + size] for at in range(0, len(covariance), size)]
             energies[path] = np.sum([spectrum(block) for block in blocks], axis=0)
+            del covariance, blocks
+        give_back()
         return energies
 
     def _ranks(

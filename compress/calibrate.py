@@ -190,9 +190,9 @@ def batches(pixels: Pixels, what: str) -> Iterator[tuple[int, np.ndarray]]:
         yield start, pixels[start : start + size]
 
 
-def together(pixels: Pixels, most: int) -> int:
-    """Return how many images may run together: at most ``most``, and fewer of large ones."""
-    return max(1, min(most, len(pixels), VALUES // max(int(np.prod(pixels.shape[1:])), 1)))
+def together(pixels: Pixels, most: int, values: int = VALUES) -> int:
+    """Return how many images may run together: at most ``most``, and fewer of large ones, with ``values`` values."""
+    return max(1, min(most, len(pixels), values // max(int(np.prod(pixels.shape[1:])), 1)))
 
 
 def _patches(images: Tensor, layer: nn.Conv2d) -> Tensor:

@@ -22,7 +22,7 @@ from .calibrate import together
 
 CONDENSED = 4096  # inputs of a group up to which many samples are replaced by as many rows as there are inputs
 PER_INPUT = 4  # samples wanted for every input
-BATCH = 50  # images run at once
+BATCH, VALUES = 50, 1 << 22  # images run at once: at most so many, with so many values
 STRIP = 256  # rows of the moments added to at once
 
 
@@ -113,7 +113,7 @@ def _runs(
     reference: nn.Module, net: nn.Module, path: str, pixels: Pixels, spec: InputSpec
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the layer's input in ``net`` and its output in ``reference``, batch by batch."""
-    step = together(pixels, BATCH)
+    step = together(pixels, BATCH, VALUES)
     for start in range(0, len(pixels), step):
         images = spec.normalise(pixels[start : start + step])
         yield _caught(net, path, images, 0), _caught(reference, path, images, 1)
@@ -179,8 +179,7 @@ class _Total:
 
     def condense(self) -> None:
         """Add the kept samples to the moments (inputs, inputs + outputs)."""
-        x, y = (torch.cat(parts) for parts in zip(*self.rows, strict=True))
-        self.rows = []
+        x, y = self._joined()
         if self.moments is None:
             self.moments = torch.zeros(self.inputs, self.inputs + y.shape[1], dtype=torch.float64)
         for start in range(0, self.inputs, STRIP):  # a whole product would be as large as the moments
@@ -188,13 +187,24 @@ class _Total:
             self.moments[rows, : self.inputs] += x[:, rows].T @ x
             self.moments[rows, self.inputs :] += x[:, rows].T @ y
 
+    def _joined(self) -> tuple[Tensor, Tensor]:
+        """Return all samples in one piece; every portion is let go as soon as it is in its place."""
+        end = sum(len(x) for x, _ in self.rows)
+        inputs, targets = (part.new_empty(end, part.shape[1]) for part in self.rows[0])
+        while self.rows:
+            x, y = self.rows.pop()
+            place = slice(end - len(x), end)
+            inputs[place], targets[place] = x, y
+            end = place.start
+        return inputs, targets
+
     def finish(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return inputs, targets and the means that were taken off."""
         mean = self.sums / max(self.count, 1) if self.centred else torch.zeros_like(self.sums)
         means = mean[: self.inputs].float(), mean[self.inputs :].float()
         if self.moments is None:
-            x, y = (torch.cat(parts) for parts in zip(*self.rows, strict=True))
-            return x - means[0], y - means[1], *means
+            x, y = self._joined()
+            return x.sub_(means[0]), y.sub_(means[1]), *means
         if self.rows:
             self.condense()
         moments = self.moments.addr_(mean[: self.inputs], mean, alpha=-self.count)

@@ -19,7 +19,7 @@ from .responses import Responses
 
 TOLERANCE = 1e-3  # relative gain of a sweep below which it is the last
 COLUMNS = 64  # inputs of a block
-DECODED = 1 << 20  # weights decoded at once
+DECODED = 1 << 20  # weights decoded at once, and residuals squared
 
 
 @dataclass
@@ -64,7 +64,7 @@ class _State:
         self.originals = [_padded(group.weight, padding) for group in self.groups]
         energy = sum(float(x.square().sum()) / x[0].numel() for x in self.inputs) / len(self.inputs)
         self.damping = damping * max(energy, 1e-30)
-        self.scale = sum(float(group.targets.double().square().sum()) for group in self.groups)
+        self.scale = sum(_squares(group.targets) for group in self.groups)
         self.residuals: list[Tensor] = []
         self.weights = sum(group.weight.numel() for group in responses.groups)
         self.bits = torch.zeros(codebook.shape[:2])  # (M, K), what an index costs
@@ -101,7 +101,7 @@ class _State:
                 residuals[:, rows] = group.targets[:, rows] - inputs @ weight.flatten(1).T
                 total += self.damping * float((self.originals[index][rows] - weight).double().square().sum())
             self.residuals.append(residuals)
-            total += float(residuals.double().square().sum())
+            total += _squares(residuals)
         return total / max(self.scale, 1e-30)
 
     def sweep(self) -> None:
@@ -129,6 +129,12 @@ class _State:
             for index in range(len(parts)):
                 change = self.weight(index, subspaces) - before[index]
                 self.residuals[index] -= inputs[index] @ change.flatten(1).T
+
+
+def _squares(values: Tensor) -> float:
+    """Return the sum of the squares of ``values`` (R, O), in double precision, a part at a time."""
+    step = max(1, DECODED // values.shape[1])
+    return sum(float(part.double().square().sum()) for part in values.split(step))
 
 
 def _padded(values: Tensor, padding: tuple[int, int]) -> Tensor:

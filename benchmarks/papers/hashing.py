@@ -46,11 +46,11 @@ def judged(
     data: Callable[[], Split] = cifar10,
     *,
     stored: int = DATABASE,
-    precisions: Path | None = None,
+    kept_at: Path | None = None,
 ) -> dict[str, Any]:
     """Return bit flips against ``reference`` and mAP: so many queries, a database of so many images.
 
-    ``precisions`` is where the average precision of every query goes, so that two networks can be compared query by query.
+    ``kept_at`` is where the average precision of every query goes, so that two networks can be compared query by query.
     """
     split = data()
     chosen = np.random.default_rng(SEED).permutation(len(split.queries))[:asked]
@@ -59,13 +59,13 @@ def judged(
     codes, kept = hasher(queries.pixels), hasher(database.pixels)
     found = bit_flips(codes, reference(queries.pixels))
     counts = count(pack(codes), pack(kept), codes.shape[1], same_label(queries.labels, database.labels))
-    found_precisions = average_precision(counts)
-    if precisions is not None:
-        np.save(precisions, found_precisions)
+    precisions = average_precision(counts)
+    if kept_at is not None:
+        np.save(kept_at, precisions)
     return {
         "flips_percent": round(100 * found.rate, 4),
         "weighted_percent": round(100 * found.weighted_rate, 4),
-        "map": round(float(found_precisions.mean()), 5),
+        "map": round(float(precisions.mean()), 5),
     }
 
 

@@ -105,7 +105,7 @@ class Contest:
         """Judge one hasher by all queries; the precision of each is kept beside the cell."""
         path = BOOK.folder / f"{self.prefix}{name}.npy"
         reference = hasher(self.model())
-        BOOK.cell(path.stem, lambda: judged(make(), reference, ALL, self.data, stored=self.stored, precisions=path))
+        BOOK.cell(path.stem, lambda: judged(make(), reference, ALL, self.data, stored=self.stored, kept_at=path))
 
     def ours(self, name: str, work: Int8) -> None:
         """Judge the network after our pass."""

@@ -7,7 +7,6 @@ import os
 import pickle
 import struct
 import tarfile
-import time
 
 import numpy as np
 import pytest
@@ -193,10 +192,8 @@ def test_a_huge_memo_index_costs_no_memory():
 
 def test_nested_references_do_not_explode():
     levels = b"".join(b"](" + b"h" + bytes([i]) * 1 + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) for i in range(60))
-    started = time.monotonic()
-    with pytest.raises(DataError):
+    with pytest.raises(DataError):  # two to the power of sixty steps would not come to an end
         list(read_batch(b"\x80\x02]q\x00" + levels + b"cnumpy\ndtype\nh<\x85R.", "test_batch"))
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(
@@ -234,7 +231,7 @@ def test_damaged_binary_batches_are_refused(data):
 
 
 @pytest.mark.slow
-def test_the_real_archive(data_dir, own_cache):
+def test_the_real_archive(data_dir, own_cache, monkeypatch):
     split = load_data(f"cifar10:{data_dir / 'cifar10-jpeg.tar.xz'}")
     assert (len(split.train), len(split.queries)) == (50000, 10000)
     assert np.bincount(split.queries.labels).tolist() == [1000] * 10
@@ -244,6 +241,9 @@ def test_the_real_archive(data_dir, own_cache):
         first = np.asarray(Image.open(member).convert("RGB")).transpose(2, 0, 1)
     planes = split.queries.pixels[split.queries.labels == 0]
     assert (planes == first).all((1, 2, 3)).sum() == 1
-    started = time.monotonic()
+
+    def opened(*_, **__):
+        raise AssertionError("the archive was unpacked again")
+
+    monkeypatch.setattr(tarfile, "open", opened)
     assert load_data(f"cifar10:{data_dir / 'cifar10-jpeg.tar.xz'}").digest == split.digest
-    assert time.monotonic() - started < 3

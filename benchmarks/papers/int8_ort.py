@@ -41,6 +41,8 @@ METHODS = {
     "percentile": CalibrationMethod.Percentile,
     "entropy": CalibrationMethod.Entropy,
 }
+RANGES = ("minmax", "percentile", "mse")
+ROUNDINGS = ("nearest", "obs", "learned")
 ALL = 10_000  # queries
 BATCH = 500
 PAPER = {"note": "no paper: the peer is onnxruntime.quantization.quantize_static"}
@@ -124,23 +126,23 @@ ALEXNET = Contest("alexnet-", cache(deepfried.dense), deepfried.cifar10, 10_000)
 
 def ours() -> None:
     """Quantize ResNet-20 with our pass."""
-    for how in ("minmax", "percentile", "mse"):
-        for rounding in ("nearest", "obs", "learned"):
+    for how in RANGES:
+        for rounding in ROUNDINGS:
             RESNET20.ours(f"{how}-{rounding}", Int8(range=how, rounding=rounding, images=IMAGES))
 
 
 def low() -> None:
     """Quantize inner weights of ResNet-20 to 4 and 3 bits."""
     for bits in (4, 3):
-        for rounding in ("nearest", "obs", "learned"):
+        for rounding in ROUNDINGS:
             RESNET20.ours(f"{bits}bit-{rounding}", Int8(bits=bits, rounding=rounding, images=IMAGES))
 
 
 def alexnet() -> None:
     """Quantize the AlexNet of ``deepfried.py`` with both."""
     ALEXNET.theirs()
-    for how in ("minmax", "percentile", "mse"):
-        for rounding in ("nearest", "obs"):
+    for how in RANGES:
+        for rounding in ROUNDINGS:
             ALEXNET.ours(f"{how}-{rounding}", Int8(range=how, rounding=rounding, images=IMAGES))
 
 

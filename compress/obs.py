@@ -18,7 +18,7 @@ from torch import Tensor
 
 Quantiser = Callable[[Tensor, Tensor], Tensor]  # (values, their row numbers) -> the nearest allowed values
 
-ROWS = 64  # rows that are worked on together by the exact forms
+CACHE = 1 << 18  # values of inverses that the exact forms work on together: what a core has near it
 DAMP = 0.01
 
 
@@ -51,16 +51,23 @@ def prune_exact(W: Tensor, H: Tensor, keep: int, *, per_row: bool = False) -> Te
     """
     W = W.double()
     rows, size = W.shape
-    trace = torch.cat([_removals(part, H, size)[1] for part in W.split(ROWS)])  # (rows, d)
+    inverse = torch.linalg.inv(H.double())
+    parts = [_removals(part, inverse) for part in W.split(together(size))]
+    order, trace = (torch.cat(several) for several in zip(*parts, strict=True))  # (rows, d) each
     if per_row:
         steps = torch.full((rows,), size - keep)
     else:
         rising = torch.cummax(trace, dim=1).values
         gone = rows * size - keep
-        order = torch.argsort(rising.flatten(), stable=True)[:gone]
-        steps = torch.bincount(order // size, minlength=rows)
-    done = [_removals(part, H, count)[0] for part, count in zip(W.split(ROWS), steps.split(ROWS), strict=True)]
-    return torch.cat(done)
+        first = torch.argsort(rising.flatten(), stable=True)[:gone]
+        steps = torch.bincount(first // size, minlength=rows)
+    kept = torch.empty_like(W, dtype=torch.bool).scatter_(1, order, torch.arange(size) >= steps[:, None])
+    return best_given_mask(W, H, kept)
+
+
+def together(size: int) -> int:
+    """Return how many rows of ``size`` weights the exact forms work on together."""
+    return max(1, CACHE // size**2)
 
 
 def quantise_exact(W: Tensor, H: Tensor, quantise: Quantiser, step: Tensor | None = None) -> Tensor:
@@ -68,12 +75,10 @@ def quantise_exact(W: Tensor, H: Tensor, quantise: Quantiser, step: Tensor | Non
 
     Weights that were moved off the grid by more than half of ``step`` (rows,) are rounded at once. Zeros stay zero.
     """
-    W = W.double().clone()
-    result = torch.empty_like(W)
-    for start in range(0, len(W), ROWS):
-        part = slice(start, start + ROWS)
-        result[part] = _rounded(W[part], H, quantise, torch.arange(start, min(start + ROWS, len(W))), step)
-    return result
+    W = W.double()
+    inverse = torch.linalg.inv(H.double())
+    numbers = torch.arange(len(W)).split(together(W.shape[1]))
+    return torch.cat([_rounded(W[part], inverse, quantise, part, step) for part in numbers])
 
 
 def prune_blocked(W: Tensor, H: Tensor, density: float, *, block: int = 128, scope: str = "block") -> Tensor:
@@ -164,34 +169,28 @@ def best_given_mask(W: Tensor, H: Tensor, mask: Tensor) -> Tensor:
     return result
 
 
-def _removals(W: Tensor, H: Tensor, steps: int | Tensor) -> tuple[Tensor, Tensor]:
-    """Remove ``steps`` weights from each row, cheapest first; return the rows and each step's cost (rows, most)."""
-    W = W.clone()
+def _removals(W: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+    """Return in which order the weights of each row go, cheapest first, and what each step costs: both (rows, d)."""
     rows, size = W.shape
-    inverse = torch.linalg.inv(H.double()).expand(rows, size, size).clone()
-    alive = torch.ones_like(W, dtype=torch.bool)
-    count = torch.as_tensor(steps).expand(rows)
-    most = int(count.max()) if rows else 0
-    costs = torch.zeros(rows, most, dtype=torch.float64)
+    W, inverse = W.clone(), inverse.repeat(rows, 1, 1)
+    costs, places = torch.empty_like(W), torch.empty_like(W, dtype=torch.long)
+    gone = torch.zeros_like(W, dtype=torch.bool)
     number = torch.arange(rows)
-    for step in range(most):
-        going = step < count
-        diagonal = inverse.diagonal(dim1=1, dim2=2)
-        cost = torch.where(alive, W.square() / (2 * diagonal.clamp_min(1e-300)), torch.inf)
-        costs[:, step], place = cost.min(dim=1)
-        _settle(W, inverse, number, place, W[number, place], going)
-        alive[number, place] &= ~going
-        W = torch.where(alive, W, 0.0)
-    return W, costs
+    for step in range(size):
+        cost = W.square() / (2 * inverse.diagonal(dim1=1, dim2=2).clamp_min(1e-300))
+        costs[:, step], places[:, step] = cost.masked_fill_(gone, torch.inf).min(dim=1)
+        place = places[:, step]
+        _settle(W, inverse, number, place, W[number, place])
+        gone[number, place] = True
+    return places, costs
 
 
-def _rounded(W: Tensor, H: Tensor, quantise: Quantiser, names: Tensor, step: Tensor | None) -> Tensor:
+def _rounded(W: Tensor, inverse: Tensor, quantise: Quantiser, names: Tensor, step: Tensor | None) -> Tensor:
     rows, size = W.shape
-    inverse = torch.linalg.inv(H.double()).expand(rows, size, size).clone()
+    W, inverse = W.clone(), inverse.repeat(rows, 1, 1)
     alive = W != 0
     result = torch.zeros_like(W)
     number = torch.arange(rows)
-    going = torch.ones(rows, dtype=torch.bool)
     for place in range(size):  # weights that are zero for good take no part
         zero = ~alive[:, place]
         if zero.any():
@@ -215,12 +214,20 @@ def _rounded(W: Tensor, H: Tensor, quantise: Quantiser, names: Tensor, step: Ten
     return result
 
 
-def _settle(W: Tensor, inverse: Tensor, number: Tensor, place: Tensor, change: Tensor, going: Tensor) -> None:
-    """Take ``change`` (rows,) off the weight at ``place``, move the others, and take it out of the inverse, in place."""
+def _settle(
+    W: Tensor, inverse: Tensor, number: Tensor, place: Tensor, change: Tensor, going: Tensor | None = None
+) -> None:
+    """Take ``change`` (rows,) off the weight at ``place``, move the others, and take it out of the inverse, in place.
+
+    Rows that are not ``going`` stay as they are.
+    """
     column = inverse[number, :, place]  # (rows, d)
-    pivot = inverse[number, place, place].clamp_min(1e-300)
-    W -= torch.where(going, change / pivot, 0.0)[:, None] * column
-    inverse -= torch.where(going, 1 / pivot, 0.0)[:, None, None] * column[:, :, None] * column[:, None, :]
+    share = 1 / column[number, place].clamp_min(1e-300)
+    if going is not None:
+        share = torch.where(going, share, 0.0)
+    scaled = share[:, None] * column
+    W.addcmul_(change[:, None], scaled, value=-1)
+    inverse.baddbmm_(scaled[:, :, None], column[:, None, :], alpha=-1)
 
 
 def _sweep(W: Tensor, U: Tensor, start: int, end: int, settle: Callable[[Tensor, int], Tensor]) -> None:

@@ -167,6 +167,26 @@ def test_values_are_on_the_grid_and_zeros_stay():
         assert whole.abs().max() <= 3 + 1e-9
 
 
+@pytest.mark.parametrize("rows", [1, 4, 7])
+def test_rows_are_worked_on_a_few_at_a_time(monkeypatch, rows):
+    W, X = problem(rows=10, size=9, seed=12)
+    W[3] *= 5
+    W[:, 2] = 0
+    H, step = obs.hessian(X), torch.linspace(0.1, 0.5, 10, dtype=torch.float64)
+
+    def own(values, rows):
+        return torch.round(values / step[rows]) * step[rows]
+
+    def found():
+        return obs.prune_exact(W, H, 41), obs.prune_exact(W, H, 5, per_row=True), obs.quantise_exact(W, H, own, step)
+
+    at_once = found()
+    monkeypatch.setattr(obs, "CACHE", rows * 9**2)
+    assert obs.together(9) == rows
+    for whole, part in zip(at_once, found(), strict=True):
+        assert torch.allclose(whole, part, atol=1e-12)
+
+
 def test_zeros_do_not_make_up_for_others():
     """A row with zeros is rounded as the smaller problem without these columns is."""
     W, X = problem(rows=4, size=8, seed=7)

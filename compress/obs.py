@@ -12,6 +12,7 @@ Alistarh 2022, arXiv:2208.11580; O(d^3) a row); ``*_blocked`` go through the col
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -43,26 +44,38 @@ def error(W: Tensor, changed: Tensor, H: Tensor) -> Tensor:
     return 0.5 * torch.einsum("rd,de,re->r", delta, H.double(), delta)
 
 
-def prune_exact(W: Tensor, H: Tensor, keep: int, *, per_row: bool = False) -> Tensor:
-    """Return W with ``keep`` weights left, chosen over all rows (or in each) by what their removal costs.
+@dataclass(frozen=True)
+class Removals:
+    """In which order the weights of each row go, cheapest first, and what each step costs: both (rows, d)."""
 
-    Every row is pruned to nothing first, noting the cost of each step; then rows go on by the cheapest next step. A step
-    that became cheaper than one before it is taken together with that one.
-    """
-    W = W.double()
-    rows, size = W.shape
+    order: Tensor
+    costs: Tensor
+
+    def kept(self, keep: int, *, per_row: bool = False) -> Tensor:
+        """Return the mask (rows, d) of ``keep`` weights, over all rows or in each.
+
+        Rows go on by the cheapest next step; a step that became cheaper than one before it is taken together with that one.
+        """
+        rows, size = self.order.shape
+        if per_row:
+            steps = torch.full((rows,), size - keep)
+        else:
+            rising = torch.cummax(self.costs, dim=1).values
+            first = torch.argsort(rising.flatten(), stable=True)[: rows * size - keep]
+            steps = torch.bincount(first // size, minlength=rows)
+        return torch.empty(rows, size, dtype=torch.bool).scatter_(1, self.order, torch.arange(size) >= steps[:, None])
+
+
+def removals(W: Tensor, H: Tensor) -> Removals:
+    """Prune every row to nothing, each time by the weight whose removal costs least when the others make up for it."""
     inverse = torch.linalg.inv(H.double())
-    parts = [_removals(part, inverse) for part in W.split(together(size))]
-    order, trace = (torch.cat(several) for several in zip(*parts, strict=True))  # (rows, d) each
-    if per_row:
-        steps = torch.full((rows,), size - keep)
-    else:
-        rising = torch.cummax(trace, dim=1).values
-        gone = rows * size - keep
-        first = torch.argsort(rising.flatten(), stable=True)[:gone]
-        steps = torch.bincount(first // size, minlength=rows)
-    kept = torch.empty_like(W, dtype=torch.bool).scatter_(1, order, torch.arange(size) >= steps[:, None])
-    return best_given_mask(W, H, kept)
+    parts = [_removals(part, inverse) for part in W.double().split(together(W.shape[1]))]
+    return Removals(*(torch.cat(several) for several in zip(*parts, strict=True)))
+
+
+def prune_exact(W: Tensor, H: Tensor, keep: int, *, per_row: bool = False) -> Tensor:
+    """Return W with ``keep`` weights left, chosen over all rows (or in each) by what their removal costs."""
+    return best_given_mask(W, H, removals(W, H).kept(keep, per_row=per_row))
 
 
 def together(size: int) -> int:
@@ -170,7 +183,7 @@ def best_given_mask(W: Tensor, H: Tensor, mask: Tensor) -> Tensor:
 
 
 def _removals(W: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """Return in which order the weights of each row go, cheapest first, and what each step costs: both (rows, d)."""
+    """Return the order and the costs of :class:`Removals` for rows that are worked on together."""
     rows, size = W.shape
     W, inverse = W.clone(), inverse.repeat(rows, 1, 1)
     costs, places = torch.empty_like(W), torch.empty_like(W, dtype=torch.long)

@@ -5,8 +5,6 @@ arXiv:2208.11580; SparseGPT, arXiv:2301.00774): H is the covariance of the input
 change, and their second moment where there is none. Layer after layer, inputs as the layers pruned before give them.
 """
 
-# ruff: noqa: N803  matrices keep the capital letters of the papers
-
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +24,7 @@ from .calibrate import patch_moments
 COMPENSATIONS = ("none", "obs", "exact")
 MOST = 4096  # inputs of a row up to which its Hessian is inverted
 ROWS = 256  # of a weight looked at together: nothing as large as the largest layer stands beside it
+LONGEST = 3e11  # rows times the cube of their inputs, up to which weights go one by one: some minutes
 BLOCK = 32  # columns among which weights compete; 128 lost 1.6 times as many bits (LeNet-300-100, a tenth left)
 
 Remaining = Callable[[float], tuple[Tensor, Tensor | None]]  # density -> weight and bias of a layer
@@ -86,6 +85,13 @@ def uncompensated(net: nn.Module, path: str) -> str | None:
     return f"{inputs} inputs, more than {MOST}" if inputs > MOST else None
 
 
+def in_blocks(net: nn.Module, path: str) -> str | None:
+    """Return why the weights of a layer cannot go one by one."""
+    layer: Any = get_layer(net, path)
+    rows, inputs = layer.weight.flatten(1).shape
+    return f"{rows} rows of {inputs} inputs, too many to go weight by weight" if rows * inputs**3 > LONGEST else None
+
+
 def remaining(model: HashModel, path: str, compensate: str, pixels: Pixels, seed: int) -> Remaining:
     """Return what leaves a share of a layer's weights; its inputs are measured here, once for all shares."""
     layer: Any = get_layer(model.net, path)
@@ -100,8 +106,18 @@ def remaining(model: HashModel, path: str, compensate: str, pixels: Pixels, seed
     hessians = [obs.damped(2 * second) for second in seconds]
     rows = weight.flatten(1).double().chunk(len(moments))  # of each group of a convolution
 
+    if compensate == "exact" and not in_blocks(model.net, path):
+        orders = [obs.removals(W, H) for W, H in zip(rows, hessians, strict=True)]
+
+        def masks(density: float) -> list[Tensor]:
+            return [order.kept(round(density * order.order.numel())) for order in orders]
+    else:
+
+        def masks(density: float) -> list[Tensor]:
+            return [obs.prune_blocked(W, H, density, block=BLOCK) != 0 for W, H in zip(rows, hessians, strict=True)]
+
     def leave(density: float) -> tuple[Tensor, Tensor | None]:
-        made = [_pruned(W, H, density, compensate) for W, H in zip(rows, hessians, strict=True)]
+        made = [obs.best_given_mask(*each) for each in zip(rows, hessians, masks(density), strict=True)]
         values = torch.cat(made).float().view_as(weight)
         if bias is None:
             return values, None
@@ -109,11 +125,3 @@ def remaining(model: HashModel, path: str, compensate: str, pixels: Pixels, seed
         return values, bias.detach() + torch.cat(lost).float()
 
     return leave
-
-
-def _pruned(W: Tensor, H: Tensor, density: float, compensate: str) -> Tensor:
-    """Return W with ``density`` of its weights, the others zero."""
-    if compensate == "exact":
-        return obs.prune_exact(W, H, round(density * W.numel()))
-    mask = obs.prune_blocked(W, H, density, block=BLOCK) != 0
-    return obs.best_given_mask(W, H, mask)

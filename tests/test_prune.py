@@ -74,6 +74,24 @@ def test_what_is_left_makes_up_for_what_went(how: str, most: float, model: HashM
     assert flips(model, made_up, split) < (most + 0.1) * flips(model, plain, split)
 
 
+def test_layers_that_would_take_long_go_block_by_block(
+    model: HashModel, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {path: tuple(get_layer(model.net, path).weight.flatten(1).shape) for path in LAYERS}
+    costs = {path: rows * inputs**3 for path, (rows, inputs) in few.items()}
+    most = max(costs, key=costs.__getitem__)
+    monkeypatch.setattr(pruning, "LONGEST", costs[most] - 1)
+    exact, blocks = (Prune(density=0.3, compensate=how, images=100) for how in ("exact", "obs"))
+    reasons = exact.decide(model, split)["in_blocks"]
+    assert list(reasons) == [most]
+    assert reasons[most] == f"{few[most][0]} rows of {few[most][1]} inputs, too many to go weight by weight"
+    assert "in_blocks" not in blocks.decide(model, split)
+    pixels = choose(split, 100, 0)
+    for path in costs:
+        found = [pruning.remaining(model, path, how, pixels, 0)(0.3)[0] for how in ("exact", "obs")]
+        assert torch.equal(*found) == (path == most), path
+
+
 @torch.no_grad()
 def test_a_dense_layer_is_nearly_the_least_squares_solution_on_its_mask(model: HashModel, split: Split) -> None:
     pixels = choose(split, 512, 0)[:]

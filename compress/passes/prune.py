@@ -21,7 +21,7 @@ from ...core.model import HashModel, Json
 from ..calibrate import choose
 from ..densities import allocated, amounts, measured, predicted
 from ..edits import Pruned
-from ..pruning import COMPENSATIONS, ROWS, compensated, threshold, uncompensated, zeroed
+from ..pruning import COMPENSATIONS, ROWS, compensated, in_blocks, threshold, uncompensated, zeroed
 from .finetune import Finetune
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -38,7 +38,7 @@ class Prune:
     threshold; with ``scope = "sensitivity"`` it is spread over the layers so that the fewest bits flip, or as far as
     the bits that may flip (``flips``, a share) allow. ``q`` prunes below q standard deviations of each layer instead.
     ``compensate`` is ``none``; ``obs``, where the weights left make up for those that went, block by block; or
-    ``exact``, weight by weight, which takes long above a thousand inputs. Sensitivity and compensation look at
+    ``exact``, weight by weight (layers for which that takes long, block by block; the ledger names them). Sensitivity and compensation look at
     ``images`` training images. ``stages`` > 1 goes there in steps, with ``finetune`` (its settings) after each.
 
     Raises:
@@ -114,6 +114,10 @@ class Prune:
         if self.compensate == "none":
             return {"threshold": thresholds, "density": kept, **more, "left": skipped(model.net)}
         reasons = {path: reason for path in thresholds if (reason := uncompensated(model.net, path))}
+        if self.compensate == "exact":
+            more["in_blocks"] = {
+                path: reason for path in thresholds if path not in reasons and (reason := in_blocks(model.net, path))
+            }
         return {"density": kept, **more, "uncompensated": reasons, "left": skipped(model.net)}
 
     def _thresholds(

@@ -1,6 +1,6 @@
 """hashpress: compress a deep-hashing network, compile it for a device, measure it there.
 
-Names are loaded when they are first used, so that ``hashpress.Runtime`` works where torch is not installed.
+Names are loaded when they are first used, so that ``import hashpress`` works where torch is not installed.
 """
 
 from importlib import import_module

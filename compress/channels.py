@@ -169,11 +169,14 @@ class _Walk(fx.Interpreter):
         if node.op == "output":
             for source in sources:
                 self.book.freeze(self.labels[source], "reaches the hash outputs")
+        elif isinstance(result, tuple | list) and any(isinstance(part, torch.Tensor) for part in result):
+            for source in sources:  # parts of a tensor: which of them holds which channel is not followed
+                self.book.freeze(self.labels[source], f"passes {_name(node)}, which is not known")
         elif isinstance(result, torch.Tensor) and result.ndim > 1:
             found = self._labels(node, sources, result)
             if found is None or len(found) != result.shape[1]:
-                what = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "a function")
-                reason = "is the network's input" if node.op == "placeholder" else f"passes {what}, which is not known"
+                known = "is the network's input" if node.op == "placeholder" else ""
+                reason = known or f"passes {_name(node)}, which is not known"
                 for source in sources:
                     self.book.freeze(self.labels[source], reason)
                 found = self.book.freeze(self.book.fresh(result.shape[1]), reason)
@@ -220,6 +223,8 @@ class _Walk(fx.Interpreter):
         if isinstance(layer, nn.Flatten):
             return flattened(given, before, result)
         if isinstance(layer, nn.Conv2d | nn.Linear):
+            if type(layer) not in (nn.Conv2d, nn.Linear):  # it may compute in a way of its own
+                return None
             return self._weighted(path, layer, given, result)
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             self.book.layers[path] = Layer("norm", given, given)
@@ -270,6 +275,10 @@ def flattened(given: np.ndarray, before: torch.Tensor, result: torch.Tensor) -> 
     if result.ndim != 2 or result.shape[0] != before.shape[0]:
         return None
     return np.repeat(given, before.shape[2:].numel())
+
+
+def _name(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "a function")
 
 
 def _axis(node: fx.Node) -> Any:

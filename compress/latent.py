@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..core.errors import InputError
 from . import clusters
 
-WIDEST = 100.0  # a price is looked for within this factor
+WIDEST = 100.0  # a price is looked for within this factor, then above it as far as it takes
+HIGHEST = 1e9  # in units of the layers' mean energy per weight: nothing is worth that much
 ROUNDS = 30  # of counting symbols and drawing borders
 
 
@@ -98,12 +100,21 @@ def latent_of(layer: nn.Module) -> Latent:
 
 def fit_budget(pairs: Sequence[tuple[Latent, Tensor]], price: float, budget: float | None) -> float:
     """Draw the borders of all layers at one price and return it: ``price``, or the least that keeps to ``budget`` bits."""
+
+    def bits(price: float) -> float:
+        return sum(latent.reprice(weight, price) for latent, weight in pairs)
+
+    if budget is None:
+        bits(price)
+        return price
     low, high = price / WIDEST, price * WIDEST
-    while budget is not None and high / low > 1.001:
+    while high < HIGHEST and bits(high) > budget:
+        low, high = high, high * WIDEST
+    while high / low > 1.001:
         price = (low * high) ** 0.5
-        bits = sum(latent.reprice(weight, price) for latent, weight in pairs)
-        low, high = (price, high) if bits > budget else (low, price)
-    price = price if budget is None else high
-    for latent, weight in pairs:
-        latent.reprice(weight, price)
-    return price
+        low, high = (price, high) if bits(price) > budget else (low, price)
+    if (least := bits(high)) > budget:
+        raise InputError(
+            f"share: no price brings the indices to {budget / 8:.0f} bytes; they take {least / 8:.0f} at least"
+        )
+    return high

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..core.data.images import Split
+from ..core.errors import InputError
 from ..core.model import HashModel, Json
 from ..core.units import format_bytes
 from ..hashnets.codes import outputs
@@ -73,5 +74,10 @@ def measured(model: HashModel, start: HashModel, split: Split | None, wanted: Se
         if model is not start:
             figures["map_asymmetric"] = round(float(evaluate(model, split, against=start).map), 6)
     if "error" in wanted:
+        if model.arch.bits != len(split.classes):
+            raise InputError(
+                f"measure 'error' is for codes that are classes; these have {model.arch.bits} bits "
+                f"and the data {len(split.classes)} classes: measure flips or map"
+            )
         figures["error"] = round(error_rate(model, split.queries), 6)
     return figures

@@ -91,13 +91,15 @@ class Hearing(Watcher):
         self.layers = {path: get_layer(net, path) for path in dict.fromkeys((*paths, *sums))}  # type: ignore[misc]
         self.paths, self.sums, self.places, self.seed = paths, sums, places, seed
         self.rows: dict[tuple[str, str], list[np.ndarray]] = {}
-        self.start, self.missing = 0, 0
+        self.start = 0
+        self.missing: set[tuple[str, str]] = set()
 
     def begin(self, start: int) -> None:
         """Start a batch."""
         self.sources.clear()
         self.found.clear()
-        self.start, self.missing = start, len(self.paths) + len(self.sums)
+        self.start = start
+        self.missing = {*(("output", path) for path in self.paths), *(("sum", path) for path in self.sums)}
 
     def hear(self, path: str, output: Tensor) -> None:
         """Take rows of a layer's output."""
@@ -119,8 +121,8 @@ class Hearing(Watcher):
             random = np.random.default_rng((self.seed, self.start))
             rows = drawn(flat, self.places, random)
         self.rows.setdefault((what, path), []).append(rows.reshape(-1, rows.shape[-1]).numpy().copy())
-        self.missing -= 1
-        if self.missing == 0:
+        self.missing.discard((what, path))  # a layer that is called again has been heard before
+        if not self.missing:
             raise HeardAllError
 
     def result(self) -> Responses:

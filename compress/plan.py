@@ -30,6 +30,10 @@ REFUSED = {
         "share",
         "prune",
     ): "weights that share values cannot be pruned one by one; prune first, or let share pay for bits (lam)",
+    **dict.fromkeys(
+        (("int8", name) for name, kind in PASSES.items() if kind.phase in ("values", "finetune") and name != "int8"),
+        "int8 is the last pass: no gradient goes through whole numbers, and they take no other form",
+    ),
 }
 ALLOWED = {("share", "fold")}  # into the factors of shared weights; a norm that finds none is left with the reason
 
@@ -114,9 +118,7 @@ def _refusal(call: Any, where: str) -> list[str]:
 
 def _order(number: int, name: str, before: list[str]) -> list[str]:
     """Return why the pass may not come after those ``before``."""
-    rank = RANKS.get(PASSES[name].phase)
-    if rank is None:
-        return []
+    rank = RANKS.get(PASSES[name].phase, max(RANKS.values()))
     late = [other for other in before if RANKS.get(PASSES[other].phase, -1) > rank and (other, name) not in ALLOWED]
     if late:
         return [f"step {number} ({name}): must come before {late[0]}: {REASONS[rank]}"]

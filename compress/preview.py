@@ -13,7 +13,7 @@ from ..core.model import HashModel
 from .ledger import Ledger, Line, measured
 from .passes.step import Pass, settings_of
 
-UNTRAINED = {"stages": 1, "finetune": None}
+UNTRAINED = {"stages": 1, "finetune": None, "bytes": None}
 
 
 def preview(

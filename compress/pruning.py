@@ -7,7 +7,7 @@ change, and their second moment where there is none. Layer after layer, inputs a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from ..core.data.images import Pixels
+from ..core.errors import InputError
 from ..core.model import HashModel
 from ..core.progress import track
 from ..core.surgery import get_layer
 from . import obs
 from .calibrate import patch_moments
+from .macs import count
 
 COMPENSATIONS = ("none", "obs", "exact")
 MOST = 4096  # inputs of a row up to which its Hessian is inverted
@@ -31,11 +33,11 @@ Remaining = Callable[[float], tuple[Tensor, Tensor | None]]  # density -> weight
 
 
 def threshold(weights: Sequence[Tensor], density: float) -> float:
-    """Return the magnitude from which on ``density`` of all ``weights`` are kept; infinity when none are."""
+    """Return the magnitude from which on ``density`` of all ``weights`` are kept; more than any has when none are."""
     magnitudes = np.empty(sum(weight.numel() for weight in weights), dtype=np.float32)
     keep, at = round(density * magnitudes.size), 0
     if keep == 0:
-        return float("inf")
+        return float(np.finfo(np.float32).max)
     for weight in weights:
         part = magnitudes[at : at + weight.numel()]
         np.abs(weight.detach().reshape(-1).numpy(), out=part)
@@ -76,13 +78,20 @@ def put(net: nn.Module, path: str, weight: Tensor, bias: Tensor | None) -> None:
         layer.bias.copy_(bias)
 
 
-def uncompensated(net: nn.Module, path: str) -> str | None:
-    """Return why a layer is pruned by magnitude alone whatever is asked; None for others."""
-    layer: Any = get_layer(net, path)
-    inputs = layer.weight[0].numel()
-    if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
-        return f"padding {layer.padding_mode!r}"
-    return f"{inputs} inputs, more than {MOST}" if inputs > MOST else None
+def uncompensated(model: HashModel, paths: Collection[str]) -> dict[str, str]:
+    """Return which of these layers are pruned by magnitude alone whatever is asked, and why."""
+    try:
+        ran = {path for path, cost in count(model).by_path.items() if cost.macs}
+    except InputError:  # foreign code that takes no hollow tensors
+        ran = {*paths}
+    reasons = {}
+    for path in paths:
+        layer: Any = get_layer(model.net, path)
+        if path not in ran:
+            reasons[path] = "it did not run"
+        elif (inputs := layer.weight[0].numel()) > MOST:
+            reasons[path] = f"{inputs} inputs, more than {MOST}"
+    return reasons
 
 
 def in_blocks(net: nn.Module, path: str) -> str | None:
@@ -96,7 +105,7 @@ def remaining(model: HashModel, path: str, compensate: str, pixels: Pixels, seed
     """Return what leaves a share of a layer's weights; its inputs are measured here, once for all shares."""
     layer: Any = get_layer(model.net, path)
     weight, bias = layer.weight.detach(), layer.bias
-    if compensate == "none" or uncompensated(model.net, path):
+    if compensate == "none" or uncompensated(model, [path]):
         return lambda density: (torch.where(weight.abs() >= threshold([weight], density), weight, 0.0), None)
     moments = patch_moments(model, pixels, path, seed=seed)
     means = [torch.from_numpy(group.mean) for group in moments]

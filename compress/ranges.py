@@ -35,6 +35,7 @@ class Seen:
     high: float = 0.0
     reach: float = 0.0
     samples: np.ndarray = None  # type: ignore[assignment]  # (N,), filled when all images were seen
+    axes: int = 0  # of the inputs; none when the layer did not run
 
 
 @torch.no_grad()
@@ -46,6 +47,7 @@ def watch(model: HashModel, pixels: Pixels, paths: Sequence[str], seed: int = 0)
 
     def note(path: str, args: Any, output: Tensor) -> None:
         one, values = seen[path], args[0].flatten()
+        one.axes = args[0].ndim
         one.low, one.high = min(one.low, float(values.min())), max(one.high, float(values.max()))
         one.reach = max(one.reach, float(output.abs().max()))
         kept[path].append(values[torch.randint(len(values), (SAMPLES,), generator=generator)])
@@ -61,7 +63,7 @@ def watch(model: HashModel, pixels: Pixels, paths: Sequence[str], seed: int = 0)
         for handle in handles:
             handle.remove()
     for path, one in seen.items():
-        one.samples = torch.cat(kept[path]).numpy()
+        one.samples = torch.cat(kept[path]).numpy() if kept[path] else np.empty(0, np.float32)
     return seen
 
 

@@ -209,6 +209,11 @@ class _Total:
             self.condense()
         moments = self.moments.addr_(mean[: self.inputs], mean, alpha=-self.count)
         gram, cross = moments[:, : self.inputs], moments[:, self.inputs :]
-        gram.diagonal().add_(1e-6 * gram.diagonal().mean() + 1e-30)
-        lower = torch.linalg.cholesky(gram)
+        ridge = 1e-6 * float(gram.diagonal().mean()) + 1e-30
+        gram.diagonal().add_(ridge)
+        lower, failed = torch.linalg.cholesky_ex(gram)
+        while int(failed):  # inputs that depend on each other, whose moments are not quite so after rounding
+            gram.diagonal().add_(9 * ridge)
+            ridge *= 10
+            lower, failed = torch.linalg.cholesky_ex(gram)
         return lower.T.float().contiguous(), torch.linalg.solve_triangular(lower, cross, upper=False).float(), *means

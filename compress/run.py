@@ -48,7 +48,11 @@ def compress(
     out = Path(out)
     work = out.with_name(f"{out.name}.work")
     identity = _identity(model, recipe, split, seed)
+    if out.is_dir():
+        raise InputError(f"cannot write {out}: it is a folder")
     if work.exists() and not resume:
+        if not (work / MARKER).exists():
+            raise InputError(f"{work} is where finished steps are kept, but no run made it; move it away")
         shutil.rmtree(work)
     try:
         _open(work, identity)
@@ -152,12 +156,14 @@ def _open(work: Path, identity: Mapping[str, Json]) -> None:
 def _finish(out: Path, model: HashModel, recipe: Recipe, ledger: Ledger) -> None:
     """Write the three files, or none."""
     beside = (out.with_name(f"{out.name}.recipe.toml"), out.with_name(f"{out.name}.ledger.json"))
+    ready = [path.with_name(f"{path.name}.new") for path in beside]  # an earlier run's files stay until all is written
     try:
-        for path, text in zip(beside, (recipe.to_toml(), json.dumps(ledger.to_json(), indent=1) + "\n"), strict=True):
+        for path, text in zip(ready, (recipe.to_toml(), json.dumps(ledger.to_json(), indent=1) + "\n"), strict=True):
             with atomic_write(path, "w") as handle:
                 handle.write(text)
         save(model, out)
-    except BaseException:
-        for path in beside:
+        for new, path in zip(ready, beside, strict=True):
+            new.replace(path)
+    finally:
+        for path in ready:
             path.unlink(missing_ok=True)
-        raise

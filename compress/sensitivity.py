@@ -134,8 +134,10 @@ def sensitivity(
     """Return the curves of ``passes`` for ``layers`` (all plain ones without a choice), judged on ``images`` queries.
 
     Raises:
-        InputError: an unknown pass or layer.
+        InputError: an unknown pass or layer, or no pass.
     """
+    if not passes:
+        raise InputError(f"no pass to probe was named (there are: {', '.join(AMOUNTS)})")
     for name in passes:
         lookup(AMOUNTS, name, "pass to probe")
     known = weighted(model.net)

@@ -238,7 +238,7 @@ def test_a_higher_price_gives_a_smaller_file(nets: dict[str, HashModel]) -> None
 
 BAD = [
     (Prune, "one of density, q and flips"),
-    (lambda: Prune(density=1.2), r"must be in \[0, 1.0\], got 1.2"),
+    (lambda: Prune(density=1.2), r"must be in \[0, 1\], got 1.2"),
     (lambda: Prune(density={"conv": -0.1}), "density of 'conv'"),
     (lambda: Prune(density={"re:(": 0.1}), "no regular expression"),
     (lambda: Prune(density=0.5, stages=2), "need finetune"),

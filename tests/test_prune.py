@@ -118,10 +118,11 @@ def test_groups_of_a_convolution_have_their_own_inputs(split: Split) -> None:
     assert layer_error(model, made_up, "2", split) < 0.6 * layer_error(model, plain, "2", split)
     net[0].padding_mode = "reflect"
     decision = Prune(density=0.4, compensate="obs").decide(model, split)
-    assert decision["uncompensated"] == {"0": "padding 'reflect'"}
+    assert decision["left"] == {"0": "padding 'reflect'"}
+    assert list(decision["density"]) == ["2", "4"]
     assert "threshold" not in decision
-    with_magnitude = Prune(density={"0": 0.4}, compensate="obs")(model, split)
-    assert torch.equal(with_magnitude.net[0].weight, Prune(density={"0": 0.4})(model).net[0].weight)
+    left = Prune(density=0.4, compensate="obs")(model, split)
+    assert torch.equal(left.net[0].weight, model.net[0].weight)
 
 
 def test_stages_with_compensation_reach_the_density(model: HashModel, split: Split) -> None:

@@ -274,10 +274,10 @@ def _amounts(rule: str, setting: Any, count: int) -> list[str]:
     problems = check_keys(f"cp: {rule}", list(table))
     for key, amount in table.items():
         if rule == "rank":
-            pair = (amount,) if isinstance(amount, int) else tuple(amount)
-            if not 1 <= len(pair) <= count or not all(type(rank) is int and 1 <= rank < 1 << 16 for rank in pair):
+            pair = tuple(amount) if isinstance(amount, list | tuple) else (amount,) * count
+            if len(pair) != count or not all(type(rank) is int and 1 <= rank < 1 << 16 for rank in pair):
                 problems.append(f"cp: rank of {key!r} must be {count} whole number(s) from 1 to 65535, got {amount!r}")
-        elif not 0 < amount <= (4 if rule == "hint" else 1):
+        elif not isinstance(amount, int | float) or not 0 < amount <= (4 if rule == "hint" else 1):
             problems.append(
                 f"cp: {rule} of {key!r} must be above 0 and at most {4 if rule == 'hint' else 1}, got {amount}"
             )

@@ -43,10 +43,14 @@ class Fold:
         except Exception as fault:  # foreign code may raise anything while it is traced
             return {"fold": {}, "left": dict.fromkeys(norms, f"the network cannot be traced: {str(fault)[:80]}")}
         calls = _calls(graph)
+        flat = any(isinstance(get_layer(model.net, norm), nn.BatchNorm1d) for norm in norms)
+        axes = output_axes(model) if flat else {}
         fold: dict[str, str] = {}
         left: dict[str, str] = {}
         for norm in norms:
             target, reason = _target(model.net, norm, calls)
+            if not reason and isinstance(get_layer(model.net, norm), nn.BatchNorm1d) and axes.get(target) != 2:
+                reason = f"the outputs of {target} have {axes.get(target, 'unknown')} axes; it looks at the second"
             if reason:
                 left[norm] = reason
             else:
@@ -87,6 +91,23 @@ def gain_and_bias(layer: Any, norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
         gain, shift = gain * norm.weight.double(), norm.bias.double()
     bias = layer.bias.double() if layer.bias is not None else torch.zeros_like(gain)
     return gain, (bias - norm.running_mean.double()) * gain + shift
+
+
+@torch.no_grad()
+def output_axes(model: HashModel) -> dict[str, int]:
+    """Return how many axes the outputs of each dense layer have."""
+    axes: dict[str, int] = {}
+    layers = {path: layer for path, layer in model.net.named_modules() if hasattr(layer, "in_features")}
+    handles = [
+        layer.register_forward_hook(lambda _layer, _args, output, path=path: axes.__setitem__(path, output.ndim))
+        for path, layer in layers.items()
+    ]
+    try:
+        model.net.eval()(torch.zeros(1, *model.arch.input.shape))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return axes
 
 
 def _calls(graph: fx.Graph) -> dict[str, list[fx.Node]]:

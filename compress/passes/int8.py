@@ -22,6 +22,7 @@ from ...core.model import HashModel, Json
 from ...core.progress import track
 from ...core.surgery import get_layer
 from .. import calibrate, obs, ranges
+from ..factored import Factored
 from ..layers.int8 import Quantized
 from ..refit import watched
 from ..rounding import Grid, Rounded, learned, nearest
@@ -128,13 +129,17 @@ class Int8:
     def _grids(self, model: HashModel, pixels: Pixels, seed: int) -> tuple[dict[str, Quantized], dict[str, Grid]]:
         known = ranges.layers_of(model.net)
         bits = {path: value for path, value in spread(self.bits, model.net, self.skip).items() if path in known}
-        for path in (known[0], "head") if known else ():
-            if path in bits:
+        parts = {edit.layer for edit in model.edits if isinstance(edit, Factored)}
+        first = next((path for path in parts if known and known[0].startswith(f"{path}.")), known[0] if known else "")
+        for path in bits:
+            if any(path == name or path.startswith(f"{name}.") for name in (first, "head")):
                 bits[path] = 8
         seen = ranges.watch(model, pixels, list(bits), seed)
         edits, grids = {}, {}
         for path, width in bits.items():
             layer: Any = get_layer(model.net, path)
+            if seen[path].axes != layer.weight.ndim:  # it never ran, or several rows an image went in
+                continue
             scale, zero = ranges.affine(*ranges.limits(seen[path], self.range, 8), 8)
             head = path == "head" or path.startswith("head.")
             step = 0.0 if head else ranges.grid_step(seen[path].reach)
@@ -156,7 +161,9 @@ class Int8:
         reasons = skipped(model.net)
         for path, layer in model.net.named_modules():
             if isinstance(layer, nn.Conv2d) and path not in layers:
-                reasons.setdefault(path, "skipped, or its padding is not a number of zeros")
+                reasons.setdefault(path, "skipped, it did not run, or its padding is not a number of zeros")
+            elif isinstance(layer, nn.Linear) and path not in layers:
+                reasons.setdefault(path, "skipped, it did not run, or its inputs have more than two axes")
             elif isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
                 reasons[path] = "a batch norm in float32; fold it first"
         return reasons

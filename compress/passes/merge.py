@@ -177,6 +177,8 @@ class Merge:
                 reasons[path] = "a batch norm follows; fold it first"
             elif labels & passing or any(len(producers[label]) > 1 for label in labels):
                 reasons[path] = "its channels meet those of other layers"
+            elif not readers(found, layer.outputs):
+                reasons[path] = "no layer reads it"
         return reasons
 
 

@@ -88,12 +88,12 @@ class Prune:
                 problems.append(f"prune: flips must be in [0, 0.5), got {self.flips}")
             if self.scope != "sensitivity" or self.stages > 1:
                 problems.append("prune: flips needs scope 'sensitivity' and one stage")
-        for name, top in (("density", 1.0), ("q", float("inf"))):
+        for name, top in (("density", 1.0), ("q", 1e6)):
             table = _table(getattr(self, name))
             problems += check_keys(f"prune: {name}", list(table))
             for key, value in table.items():
                 if not 0 <= value <= top:
-                    problems.append(f"prune: {name} of {key!r} must be in [0, {top}], got {value}")
+                    problems.append(f"prune: {name} of {key!r} must be in [0, {top:g}], got {value}")
         return problems
 
     def decide(
@@ -113,7 +113,7 @@ class Prune:
         kept = {path: round(_kept(weights[path], least), 6) for path, least in thresholds.items()}
         if self.compensate == "none":
             return {"threshold": thresholds, "density": kept, **more, "left": skipped(model.net)}
-        reasons = {path: reason for path in thresholds if (reason := uncompensated(model.net, path))}
+        reasons = uncompensated(model, thresholds)
         if self.compensate == "exact":
             more["in_blocks"] = {
                 path: reason for path in thresholds if path not in reasons and (reason := in_blocks(model.net, path))

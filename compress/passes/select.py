@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from ...core.errors import RecipeError
 from ..layers.decoded import Decoded
@@ -20,7 +21,11 @@ WORDS = ("first", "head", "conv", "dense", ANY)  # from the narrowest to the wid
 
 def weighted(net: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
     """Return the plain convolutions and dense layers of ``net`` by path, in the order they were made."""
-    return {path: layer for path, layer in net.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    return {
+        path: layer
+        for path, layer in net.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear) and not unlike_plain(layer)
+    }
 
 
 def skipped(net: nn.Module) -> dict[str, str]:
@@ -29,11 +34,23 @@ def skipped(net: nn.Module) -> dict[str, str]:
     for path, layer in net.named_modules():
         if isinstance(layer, Decoded):
             reasons[path] = "already in another form"
-        elif isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
-            reasons[path] = f"padding {layer.padding_mode!r}"
+        elif isinstance(layer, nn.Conv2d | nn.Linear):
+            if reason := unlike_plain(layer):
+                reasons[path] = reason
         elif isinstance(layer, OTHERS):
             reasons[path] = f"layers of type {type(layer).__name__} are not treated"
     return reasons
+
+
+def unlike_plain(layer: nn.Conv2d | nn.Linear) -> str:
+    """Return why a layer may compute something else than a plain one with its weight, or nothing."""
+    if is_parametrized(layer) or not isinstance(layer._parameters.get("weight"), nn.Parameter):  # noqa: SLF001  # how torch's older weight norm shows
+        return "its weight is computed from others (a parametrization)"
+    if type(layer) not in (nn.Conv2d, nn.Linear):
+        return f"a {type(layer).__name__} may compute in a way of its own"
+    if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
+        return f"padding {layer.padding_mode!r}"
+    return ""
 
 
 def words_of(path: str, layer: nn.Module, first: str) -> set[str]:
@@ -76,6 +93,8 @@ def spread(setting: Value | Mapping[str, Value], net: nn.Module, skip: Sequence[
 
 def check_keys(where: str, keys: Sequence[str]) -> list[str]:
     """Return what is wrong with patterns."""
+    if isinstance(keys, str):
+        return [f"{where}: a list of names was expected, got {keys!r}"]
     problems = []
     for key in keys:
         try:

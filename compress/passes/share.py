@@ -95,6 +95,8 @@ class Share:
                 problems.append(f"share: unknown {name} {getattr(self, name)!r} (there are: {', '.join(known)})")
         if not 0 <= self.lam < float("inf"):
             problems.append(f"share: lam must be at least 0, got {self.lam}")
+        if self.importance != "equal" and not self.lam:
+            problems.append("share: importance weighs errors against bits; it needs a price on bits, lam")
         if self.finetune is not None and not self.lam:
             problems.append("share: finetune inside share needs a price on bits, lam")
         if self.bytes is not None and (self.bytes < 1 or self.finetune is None):
@@ -186,7 +188,8 @@ class Share:
             return None
         rows = weight.reshape(len(weight), -1)
         scale = np.array([np.sqrt(np.mean(row.astype(np.float64) ** 2)) for row in rows])
-        return np.where(scale > 0, scale, 1.0).astype(self.codebook).astype(np.float64)
+        kept = scale.astype(self.codebook).astype(np.float64)
+        return np.where(kept > 0, kept, 1.0)  # factors may be too small for the file though they are not zero
 
     def __call__(
         self,

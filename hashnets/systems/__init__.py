@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 from ..objective import Objective
@@ -14,3 +15,8 @@ SYSTEMS: dict[str, Callable[..., Objective]] = {
     "dlbhc": Dlbhc,
     "onehot": Onehot,
 }
+
+
+def settings_of(system: str) -> tuple[str, ...]:
+    """Return the names of a system's own settings, beside the four that every system takes."""
+    return tuple(inspect.signature(SYSTEMS[system]).parameters)[4:]

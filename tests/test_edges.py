@@ -1,0 +1,146 @@
+"""Settings at their edges: what was asked for is done, or refused before anything runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hashpress.compress import run as running
+from hashpress.compress.passes import Cp, Finetune, Fold, Int8, LowRank, Prune, Share
+from hashpress.compress.recipe import Recipe, compress
+from hashpress.compress.sensitivity import sensitivity
+from hashpress.core.data import load_data
+from hashpress.core.data.images import Split
+from hashpress.core.errors import InputError, RecipeError
+from hashpress.core.model import HashModel, InputSpec
+from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.codes import outputs
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_data("digits?limit=120")
+
+
+@pytest.fixture(scope="module")
+def model(split: Split) -> HashModel:
+    spec = InputSpec(split.train.pixels.shape[1:], split.mean, split.std)
+    arch = default_arch("smallconv", 24, spec)
+    return Fold()(HashModel(build(arch, seed=3).eval(), arch))
+
+
+def test_nothing_of_a_layer_may_stay(model: HashModel, split: Split, tmp_path: Path) -> None:
+    recipe = Recipe.of(Prune(density=0.0))
+    result = compress(model, recipe, split, out=tmp_path / "out.st")
+    assert not any(layer.weight.any() for layer in result.net.modules() if isinstance(layer, torch.nn.Conv2d))
+    strict = json.loads((tmp_path / "out.st.ledger.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert set(strict[1]["decision"]["density"].values()) == {0.0}
+    json.dumps(recipe.preview(model, split).to_json(), allow_nan=False)
+
+
+def test_a_budget_of_bytes_can_be_previewed(model: HashModel, split: Split) -> None:
+    tuned = Share(bits=4, lam=0.05, bytes=3000, finetune=Finetune(epochs=1))
+    assert Recipe.of(tuned).preview(model, split).to_json()[1]["figures"]["bytes"] > 0
+
+
+def test_a_budget_holds_however_low_the_first_price_is(model: HashModel, split: Split) -> None:
+    tuning = Finetune(epochs=2, lr=1e-5)
+    small = Share(bits=5, lam=1e-9, bytes=3000, finetune=tuning)(model, split)
+    bits = 0.0
+    for layer in small.net.modules():
+        if hasattr(layer, "form"):
+            counts = np.unique(layer.form.indices.numpy(), return_counts=True)[1]
+            bits -= float((counts * np.log2(counts / counts.sum())).sum())
+    assert bits / 8 < 3000 * 1.1
+
+
+def test_filters_that_are_nearly_dead_have_a_factor_that_can_be_kept(model: HashModel, split: Split) -> None:
+    net = model.copied_net()
+    with torch.no_grad():
+        net.get_submodule("encoder.conv2").weight[5] *= 1e-9  # type: ignore[union-attr,operator]
+    dying = HashModel(net, model.arch, model.edits)
+    shared = Share(bits=5, scaled=True)(dying, split)
+    assert np.isfinite(outputs(shared, split.queries.pixels)).all()
+
+
+@pytest.mark.parametrize("rank", [8, 3])
+def test_a_head_in_parts_keeps_eight_bits(model: HashModel, split: Split, rank: int) -> None:
+    chain = LowRank(skip=(), ranks={"head": rank, "encoder.conv1": rank}, images=40)(model, split)
+    decision = Int8(bits=3, images=40).decide(chain, split)["layers"]
+    eight = {path for path, layer in decision.items() if layer["bits"] == 8}
+    assert eight == {"encoder.conv1.0", "encoder.conv1.1", "head.0", "head.1"}
+
+
+def test_who_gives_what_is_asked_for_learns_nothing(model: HashModel, split: Split) -> None:
+    same = Finetune(epochs=1)(model, split)
+    np.testing.assert_array_equal(outputs(same, split.queries.pixels), outputs(model, split.queries.pixels))
+    assert same.history[-1].after["nothing_to_learn"] is True
+    other = Finetune(epochs=1)(Prune(density=0.5)(model), split, reference=model)
+    assert "nothing_to_learn" not in other.history[-1].after
+    taught = Finetune(epochs=1, system="dpsh")(model, split)
+    assert "nothing_to_learn" not in taught.history[-1].after
+
+
+REFUSED = [
+    (lambda: Share(bits=3, importance="outputs"), "needs a price on bits, lam"),
+    (lambda: Finetune(system="dpsh", settings={"etta": 3}), "unknown setting of dpsh 'etta'; did you mean 'eta'"),
+    (lambda: Finetune(settings={"eta": 3}), "settings eta are a system's own; name the system"),
+    (lambda: Cp(rank={"*": 2.5}), r"rank of '\*' must be 1 whole number"),
+    (lambda: Cp(rank={"*": [3]}, order="tucker"), r"rank of '\*' must be 2 whole number"),
+    (lambda: Cp(energy="much"), "energy of"),
+    (lambda: LowRank(energy=0.9, skip="head"), "a list of names was expected, got 'head'"),
+    (lambda: Prune(q=float("inf")), "q of"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)))
+def test_what_cannot_be_meant_is_refused(number: int) -> None:
+    make, message = REFUSED[number]
+    with pytest.raises(RecipeError, match=message):
+        make()
+
+
+def test_no_pass_to_probe(model: HashModel, split: Split) -> None:
+    with pytest.raises(InputError, match=r"no pass to probe was named \(there are: prune, share"):
+        sensitivity(model, split, passes=[])
+
+
+def test_errors_are_for_codes_that_are_classes(model: HashModel, split: Split) -> None:
+    recipe = Recipe.of(Share(bits=3), measure=("error",))
+    with pytest.raises(InputError, match="these have 24 bits and the data 10 classes"):
+        compress(model, recipe, split)
+
+
+def test_a_folder_that_no_run_made_is_left_alone(model: HashModel, tmp_path: Path) -> None:
+    mine = tmp_path / "out.st.work" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("precious")
+    with pytest.raises(InputError, match="no run made it; move it away"):
+        compress(model, Recipe.of(Share(bits=3)), None, out=tmp_path / "out.st")
+    assert mine.read_text() == "precious"
+
+
+def test_files_of_an_earlier_run_stay_until_all_is_written(
+    model: HashModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.st"
+    compress(model, Recipe.of(Share(bits=3)), None, out=out)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_: Any) -> None:
+        raise InputError("cannot write: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "save", full)
+        with pytest.raises(InputError, match="No space left"):
+            compress(model, Recipe.of(Share(bits=4)), None, out=out)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    out.unlink()
+    out.mkdir()
+    with pytest.raises(InputError, match=re.escape(f"cannot write {out}: it is a folder")):
+        compress(model, Recipe.of(Share(bits=4)), None, out=out)

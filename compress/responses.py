@@ -167,9 +167,12 @@ class _Total:
         self.rows: list[tuple[Tensor, Tensor]] = []
         self.sums = torch.zeros(inputs + outputs, dtype=torch.float64)
         self.moments: Tensor | None = None
+        self.shift = torch.zeros(inputs + outputs)  # near the means: squares of what is far from zero lose the rest
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add samples (R, inputs) and (R, outputs)."""
+        if self.centred and not self.count:
+            self.shift = torch.cat([x.mean(0), y.mean(0)]).float()
         self.count += len(x)
         self.sums += torch.cat([x.sum(0, dtype=torch.float64), y.sum(0, dtype=torch.float64)])
         self.rows.append((x.float(), y.float()))
@@ -188,7 +191,7 @@ class _Total:
             self.moments[rows, self.inputs :] += x[:, rows].T @ y
 
     def _joined(self) -> tuple[Tensor, Tensor]:
-        """Return all samples in one piece; every portion is let go as soon as it is in its place."""
+        """Return all samples, shifted, in one piece; every portion is let go as soon as it is in its place."""
         end = sum(len(x) for x, _ in self.rows)
         inputs, targets = (part.new_empty(end, part.shape[1]) for part in self.rows[0])
         while self.rows:
@@ -196,24 +199,20 @@ class _Total:
             place = slice(end - len(x), end)
             inputs[place], targets[place] = x, y
             end = place.start
-        return inputs, targets
+        return inputs.sub_(self.shift[: self.inputs]), targets.sub_(self.shift[self.inputs :])
 
     def finish(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return inputs, targets and the means that were taken off."""
-        mean = self.sums / max(self.count, 1) if self.centred else torch.zeros_like(self.sums)
-        means = mean[: self.inputs].float(), mean[self.inputs :].float()
+        whole = self.sums / max(self.count, 1) if self.centred else torch.zeros_like(self.sums)
+        mean = whole - self.shift
+        means = whole[: self.inputs].float(), whole[self.inputs :].float()
         if self.moments is None:
             x, y = self._joined()
-            return x.sub_(means[0]), y.sub_(means[1]), *means
+            return x.sub_(mean[: self.inputs].float()), y.sub_(mean[self.inputs :].float()), *means
         if self.rows:
             self.condense()
         moments = self.moments.addr_(mean[: self.inputs], mean, alpha=-self.count)
         gram, cross = moments[:, : self.inputs], moments[:, self.inputs :]
-        ridge = 1e-6 * float(gram.diagonal().mean()) + 1e-30
-        gram.diagonal().add_(ridge)
-        lower, failed = torch.linalg.cholesky_ex(gram)
-        while int(failed):  # inputs that depend on each other, whose moments are not quite so after rounding
-            gram.diagonal().add_(9 * ridge)
-            ridge *= 10
-            lower, failed = torch.linalg.cholesky_ex(gram)
+        gram.diagonal().add_(1e-6 * gram.diagonal().mean() + 1e-30)
+        lower = torch.linalg.cholesky(gram)
         return lower.T.float().contiguous(), torch.linalg.solve_triangular(lower, cross, upper=False).float(), *means

@@ -213,3 +213,20 @@ def test_exactly_representable_layers_are_recovered(nets: tuple[Net, Net]) -> No
     codebook, indices = quantized(reference, "conv", 2, 4)
     found = correct(collect(reference, reference, "conv", PIXELS, SPEC), codebook, indices, sweeps=5)
     assert found.errors[-1] < 1e-8
+
+
+def test_inputs_that_depend_on_each_other_far_from_zero_can_be_fitted() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.Linear(2, 48), nn.Linear(48, 8)).eval()
+    nn.init.constant_(net[2].bias, 3000.0)
+    spec = InputSpec((1, 8, 8), (0.5,), (0.25,))
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 1, 8, 8), dtype=np.uint8)
+    group = collect(net, net, "3", pixels, spec).groups[0]
+    inputs, targets = group.inputs.flatten(1).double(), group.targets.double()
+    assert inputs.isfinite().all()
+    assert len(inputs) == 48, "second moments, not the samples"
+    with torch.no_grad():
+        seen = net[:3](spec.normalise(pixels)).double()
+        wanted = torch.cov(seen.T, correction=0) * len(pixels)
+    torch.testing.assert_close(inputs.T @ inputs, wanted, rtol=0, atol=0.05 * float(wanted.diagonal().mean()))
+    assert targets.isfinite().all()

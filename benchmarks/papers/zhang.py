@@ -3,7 +3,7 @@
     HASHPRESS_DATA=DIR python benchmarks/papers/zhang.py [STAGE ...]
 
 Stages: ``checkpoint`` (fast: solvers side by side on somebody's ResNet-20, bit flips of a random 48-bit head, nothing is
-trained), ``vgg`` (trains six convolutions of VGG's kind on CIFAR-10, an hour; then all solvers at 4x fewer MACs without
+trained), ``vgg`` (trains six convolutions of VGG's kind on CIFAR-10, two hours; then all solvers at 4x fewer MACs without
 training; 2x, 3x and 5x in ``speeds``), ``tune`` (4x after fine-tuning; ``tune-more`` has other kinds and 5x). Every cell
 is kept, so a run goes on where it stopped.
 """

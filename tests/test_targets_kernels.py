@@ -50,6 +50,7 @@ def test_convolutions(name, host, tmp_path):
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(data=st.data())
 def test_any_convolution(data, host, tmp_path_factory):
+    torch.manual_seed(0)  # else weights are new ones when an example runs again
     groups = data.draw(st.sampled_from([1, 1, 1, 2, 3]))
     channels = [groups * data.draw(st.integers(1, 24)) for _ in range(2)]
     kernel = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
@@ -63,7 +64,7 @@ def test_any_convolution(data, host, tmp_path_factory):
         conv.weight += 0.1  # no sum is near zero, or all of them negative before a relu
         if conv.bias is not None:
             conv.bias += 1.0
-    image = torch.randn(1, 2, *side)
+    image = torch.randn(1, 2, *side, generator=torch.Generator().manual_seed(0))  # as ``difference`` draws it
     if net.eval()(image).abs().max() == 0:
         return
     assert difference(net, (2, *side), host, tmp_path_factory.mktemp("any")) < BOUND

@@ -166,17 +166,17 @@ class _Walk(fx.Interpreter):
     def run_node(self, node: fx.Node) -> Any:
         result = super().run_node(node)
         sources = [source for source in node.all_input_nodes if source in self.labels]
+        unknown = f"passes {_name(node)}, which is not known"
         if node.op == "output":
             for source in sources:
                 self.book.freeze(self.labels[source], "reaches the hash outputs")
         elif isinstance(result, tuple | list) and any(isinstance(part, torch.Tensor) for part in result):
             for source in sources:  # parts of a tensor: which of them holds which channel is not followed
-                self.book.freeze(self.labels[source], f"passes {_name(node)}, which is not known")
+                self.book.freeze(self.labels[source], unknown)
         elif isinstance(result, torch.Tensor) and result.ndim > 1:
             found = self._labels(node, sources, result)
             if found is None or len(found) != result.shape[1]:
-                known = "is the network's input" if node.op == "placeholder" else ""
-                reason = known or f"passes {_name(node)}, which is not known"
+                reason = "is the network's input" if node.op == "placeholder" else unknown
                 for source in sources:
                     self.book.freeze(self.labels[source], reason)
                 found = self.book.freeze(self.book.fresh(result.shape[1]), reason)

@@ -50,9 +50,9 @@ def compress(
     identity = _identity(model, recipe, split, seed)
     if out.is_dir():
         raise InputError(f"cannot write {out}: it is a folder")
+    if work.exists() and not (work / MARKER).exists() and (not work.is_dir() or any(work.iterdir())):
+        raise InputError(f"{work} is where finished steps are kept, but no run made it; move it away")
     if work.exists() and not resume:
-        if not (work / MARKER).exists():
-            raise InputError(f"{work} is where finished steps are kept, but no run made it; move it away")
         shutil.rmtree(work)
     try:
         _open(work, identity)

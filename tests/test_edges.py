@@ -116,13 +116,20 @@ def test_errors_are_for_codes_that_are_classes(model: HashModel, split: Split) -
         compress(model, recipe, split)
 
 
-def test_a_folder_that_no_run_made_is_left_alone(model: HashModel, tmp_path: Path) -> None:
-    mine = tmp_path / "out.st.work" / "mine.txt"
-    mine.parent.mkdir()
-    mine.write_text("precious")
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_no_run_made_is_left_alone(model: HashModel, tmp_path: Path, resume: bool) -> None:
+    recipe, work = Recipe.of(Share(bits=3)), tmp_path / "out.st.work"
+    work.mkdir()
+    (work / "mine.txt").write_text("precious")
     with pytest.raises(InputError, match="no run made it; move it away"):
-        compress(model, Recipe.of(Share(bits=3)), None, out=tmp_path / "out.st")
-    assert mine.read_text() == "precious"
+        compress(model, recipe, None, out=tmp_path / "out.st", resume=resume)
+    assert (work / "mine.txt").read_text() == "precious"
+    (work / "mine.txt").rename(tmp_path / "mine.txt")
+    compress(model, recipe, None, out=tmp_path / "out.st", resume=resume)  # killed before it wrote its first file
+    (tmp_path / "mine.txt").rename(work)
+    with pytest.raises(InputError, match="no run made it; move it away"):
+        compress(model, recipe, None, out=tmp_path / "out.st", resume=resume)
+    assert work.read_text() == "precious"
 
 
 def test_files_of_an_earlier_run_stay_until_all_is_written(

@@ -5,8 +5,8 @@
 Stages ``prune`` (densities, by magnitude and compensated) and ``round`` (4, 3 and 2 bits, by the nearest and compensated);
 ``exact`` adds the row-by-row forms, which take longer. The network is the one of ``hashing.py``, or the 48-bit
 ResNet-20 in the model file that RESNET20 names. First layer and head stay as they are, biases are not
-corrected, H comes from 1,024 training images; no labels, no fine-tuning. The paper has ImageNet cells only: they stand
-beside ours for the ordering, not for the values.
+corrected, H comes from 1,024 training images; no labels, no fine-tuning. Judged by 2,000 queries against 10,000 images.
+The paper has ImageNet cells only: they stand beside ours for the ordering, not for the values.
 """
 
 # ruff: noqa: N803  matrices keep the capital letters of the papers

@@ -60,7 +60,8 @@ class Finetune:
 
     ``system`` adds the loss of a published system with weight ``task``; ``distill`` weighs the imitation of the
     reference network: of its real ``outputs`` (relative square), of its ``codes`` (cross entropy of soft signs), or of
-    its ``classes`` (cross entropy of softmax). ``reference_precision`` is that of the reference network's outputs: a large
+    its ``classes`` (cross entropy of softmax); a network that gives what it would imitate is left as it is.
+    ``reference_precision`` is that of the reference network's outputs: a large
     one teaches as well in bfloat16.
 
     Raises:

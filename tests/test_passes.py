@@ -34,6 +34,7 @@ OURS: dict[str, Callable[[], object]] = {
     "share scaled": lambda: Share(bits={"conv": 4, "dense": 3}, scaled=True, start="density"),
     "share priced": lambda: Share(bits=4, lam=0.2, importance="outputs"),
     "finetune": lambda: Finetune(epochs=1, lr=1e-4),
+    "finetune normed": lambda: Finetune(epochs=1, lr=1e-4, norms=True),
 }
 SMALLER = {"prune", "prune q", "prune global", "share", "share scaled", "share priced"}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import fx, nn
@@ -22,6 +22,7 @@ from ..channels import LayerTracer
 from ..edits import Folded, absorbs
 from ..layers.decoded import Decoded, settle
 from ..layers.forms import Shared
+from ..norms import take_in
 from .step import step_of
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -70,27 +71,12 @@ class Fold:
         net = model.copied_net()
         edits = []
         for norm, target in self.decide(model)["fold"].items():
-            gain, bias = gain_and_bias(get_layer(net, target), get_layer(net, norm))
+            take_in(get_layer(net, target), get_layer(net, norm))
             edit = Folded(norm, target)
             edit.apply(net)
-            layer: Any = get_layer(net, target)
-            values: Any = layer.form.scale if isinstance(layer, Decoded) else layer.weight
-            values.data.copy_(values.double() * gain.view(-1, *[1] * (values.ndim - 1)))
-            layer.bias.data.copy_(bias)
             edits.append(edit)
         settle(net)
         return model.edited(net, edits, step_of("fold", self))
-
-
-@torch.no_grad()
-def gain_and_bias(layer: Any, norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the factor (O,) on the weight of ``layer`` and the bias (O,) that do the work of ``norm`` too."""
-    gain = torch.rsqrt(norm.running_var.double() + norm.eps)
-    shift = torch.zeros_like(gain)
-    if norm.affine:
-        gain, shift = gain * norm.weight.double(), norm.bias.double()
-    bias = layer.bias.double() if layer.bias is not None else torch.zeros_like(gain)
-    return gain, (bias - norm.running_mean.double()) * gain + shift
 
 
 @torch.no_grad()

@@ -1,0 +1,98 @@
+"""Batch norms and the layers before them: what one of both computes for both, and norms for the time of training.
+
+Networks lose their norms to ``fold`` before their convolutions are taken apart. What is left has more layers than before
+and nothing that keeps their outputs in range, so it learns slower than what it came from (Ioffe & Szegedy 2015,
+arXiv:1502.03167).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..core.data.images import Images
+from ..core.model import InputSpec
+from ..core.surgery import get_layer
+from .layers.decoded import Decoded
+
+IMAGES = 1024  # images that tell where the outputs of a convolution lie
+
+
+@torch.no_grad()
+def gain_and_bias(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
+    """Return the factor (O,) on the weight of ``layer`` and the bias (O,) that do the work of ``norm`` too."""
+    gain = torch.rsqrt(norm.running_var.double() + norm.eps)
+    shift = torch.zeros_like(gain)
+    if norm.affine:
+        gain, shift = gain * norm.weight.double(), norm.bias.double()
+    bias = layer.bias.double() if layer.bias is not None else torch.zeros_like(gain)
+    return gain, (bias - norm.running_mean.double()) * gain + shift
+
+
+@torch.no_grad()
+def take_in(layer: Any, norm: Any) -> None:
+    """Let ``layer`` do the work of ``norm`` too, in place; it has a bias afterwards."""
+    gain, bias = gain_and_bias(layer, norm)
+    if layer.bias is None:
+        layer.bias = nn.Parameter(torch.empty_like(norm.running_mean))
+    values: Any = layer.form.scale if isinstance(layer, Decoded) else layer.weight
+    values.data.copy_(values.double() * gain.view(-1, *[1] * (values.ndim - 1)))
+    layer.bias.data.copy_(bias)
+
+
+def without(net: nn.Module) -> dict[str, nn.Conv2d]:
+    """Return the plain convolutions with a bias: behind no other ones can a norm be folded away again."""
+    return {path: layer for path, layer in net.named_modules() if type(layer) is nn.Conv2d and layer.bias is not None}
+
+
+@contextmanager
+def normed(net: nn.Module, images: Images, spec: InputSpec, *, seed: int = 0) -> Iterator[list[str]]:
+    """Put a batch norm behind each convolution with a bias, in place, and fold it into the convolution at the end.
+
+    The network computes the same before and after both. Yields the paths of the convolutions.
+    """
+    chosen = images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:IMAGES]))
+    heard = _statistics(net, spec.normalise(chosen.pixels))
+    handles = []
+    for path, (mean, variance) in heard.items():
+        layer, norm = get_layer(net, path), nn.BatchNorm2d(len(mean))
+        with torch.no_grad():
+            norm.running_mean.copy_(mean)  # type: ignore[union-attr]  # there, as statistics are tracked
+            norm.running_var.copy_(variance)  # type: ignore[union-attr]
+            norm.weight.copy_((variance + norm.eps).sqrt())
+            norm.bias.copy_(mean)
+        layer.add_module("norm", norm)  # a part of the layer, so it is trained, saved and stepped as all parts are
+        handles.append(layer.register_forward_hook(lambda layer, _args, output: layer.norm(output)))
+    try:
+        yield list(heard)
+    finally:
+        for path, handle in zip(heard, handles, strict=True):
+            layer = get_layer(net, path)
+            handle.remove()
+            take_in(layer, layer.norm)
+            del layer.norm
+
+
+@torch.no_grad()
+def _statistics(net: nn.Module, inputs: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return mean and variance (O,) of each convolution that runs once, over all images and places."""
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+
+    def hear(path: str, output: Tensor) -> None:
+        found.setdefault(path, []).append((output.mean((0, 2, 3)), output.var((0, 2, 3), correction=0)))
+
+    handles = [
+        layer.register_forward_hook(lambda _layer, _args, output, path=path: hear(path, output))
+        for path, layer in without(net).items()
+    ]
+    try:
+        net.eval()(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {path: calls[0] for path, calls in found.items() if len(calls) == 1}

@@ -1,0 +1,128 @@
+"""Batch norms for the time of training: the network is the same before and after, but what it learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hashpress.compress.norms import normed
+from hashpress.compress.passes import Finetune, Fold, Prune
+from hashpress.compress.passes.cp import Cp
+from hashpress.core.data import load_data
+from hashpress.core.data.images import Split
+from hashpress.core.model import Arch, HashModel, InputSpec
+from hashpress.hashnets import train
+from hashpress.hashnets.build import build
+from hashpress.hashnets.codes import outputs
+from torch import nn
+
+SETTINGS = {"epochs": 3, "lr": 0.01, "optimizer": "sgd", "batch": 32, "norms": True}
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_data("digits?limit=200")
+
+
+@pytest.fixture(scope="module")
+def whole(split: Split) -> HashModel:
+    """A folded ResNet-20 whose norms did something."""
+    arch = Arch("resnet20", 10, InputSpec(split.train.pixels.shape[1:], split.mean, split.std))
+    start = HashModel(build(arch, seed=3).eval(), arch)
+    return Fold()(Finetune(epochs=1, system="onehot", distill=0.0)(start, split))
+
+
+@pytest.fixture(scope="module")
+def small(whole: HashModel, split: Split) -> HashModel:
+    return Cp(order=3, share=0.3)(whole, split)
+
+
+def test_the_network_computes_the_same_with_norms_and_behind_them(small: HashModel, split: Split) -> None:
+    wanted, names = outputs(small, split.queries.pixels), set(small.net.state_dict())
+    net = small.copied_net()
+    inputs = small.arch.input.normalise(split.queries.pixels)
+    with torch.no_grad():
+        with normed(net, split.train, small.arch.input) as paths:
+            assert sorted(paths) == sorted(
+                path
+                for path, layer in small.net.named_modules()
+                if isinstance(layer, nn.Conv2d) and layer.bias is not None
+            )
+            assert len(paths) > 10
+            within = net.eval()(inputs).numpy()
+            for path in paths:  # as training would move them
+                layer = net.get_submodule(path)
+                layer.norm.weight *= 1.3
+                layer.norm.bias += 0.1
+                layer.norm.running_mean -= 0.2
+            moved = net.eval()(inputs).numpy()
+        after = net.eval()(inputs).numpy()
+    scale = np.abs(wanted).mean()
+    assert np.abs(within - wanted).max() < 1e-4 * scale
+    assert np.abs(moved - wanted).max() > 0.1 * scale
+    assert np.abs(after - moved).max() < 1e-4 * np.abs(moved).mean()
+    assert set(net.state_dict()) == names
+
+
+class Twice(nn.Module):
+    """A convolution that runs twice and one that never does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again, self.idle = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.again(self.again(self.first(images)))
+
+
+def test_a_convolution_that_does_not_run_once_gets_none(split: Split) -> None:
+    with normed(Twice(), split.train, InputSpec((1, 8, 8), split.mean, split.std)) as paths:
+        assert paths == ["first"]
+
+
+def test_training_with_norms_gives_the_same_layers_other_values_and_keeps_zeros(
+    whole: HashModel, small: HashModel, split: Split
+) -> None:
+    sparse = Prune(density=0.5)(small)
+    with_norms = Finetune(**SETTINGS)(sparse, split, reference=whole)
+    alone = Finetune(**{**SETTINGS, "norms": False})(sparse, split, reference=whole)
+    assert with_norms.edits == sparse.edits
+    assert with_norms.net.state_dict().keys() == sparse.net.state_dict().keys()
+    wanted = outputs(whole, split.train.pixels)
+    before, after, other = (
+        float(np.mean((outputs(model, split.train.pixels) - wanted) ** 2)) for model in (sparse, with_norms, alone)
+    )
+    assert after < 0.8 * before
+    assert after != other
+    for path, layer in with_norms.net.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            was, weight = sparse.net.get_submodule(path).weight, layer.weight
+            assert not weight[was == 0].any()
+            assert not torch.signbit(weight[was == 0]).any(), "a minus zero costs four bytes in the file"
+
+
+def test_a_stopped_training_goes_on_with_its_norms(
+    whole: HashModel, small: HashModel, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn = Finetune(**SETTINGS)
+    at_once = outputs(learn(small, split, reference=whole), split.queries.pixels)
+
+    def stop(*args: object) -> None:
+        keep(*args)
+        raise KeyboardInterrupt
+
+    keep = train.save_state
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save_state", stop)
+        with pytest.raises(KeyboardInterrupt):
+            learn(small, split, reference=whole, work=tmp_path)
+    assert (tmp_path / "finetune.checkpoint").exists()
+    gone_on = learn(small, split, reference=whole, work=tmp_path)
+    np.testing.assert_array_equal(outputs(gone_on, split.queries.pixels), at_once)
+
+
+def test_the_ledger_names_the_layers(small: HashModel, split: Split) -> None:
+    assert "encoder.conv1" in Finetune(**SETTINGS).decide(small, split)["normed"]
+    assert "normed" not in Finetune().decide(small, split)

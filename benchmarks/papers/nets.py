@@ -140,3 +140,23 @@ def replaced(net: nn.Module, kind: type[nn.Module], share: float, seed: int) -> 
             values = round(share * (layer.weight.numel() + layer.out_features)) - layer.out_features
             set_layer(net, path, kind(layer, max(values, 1), seed + number))
     return net
+
+
+VGG11 = ((64,), (128,), (256, 256), (512, 512), (512, 512))
+
+
+def vgg11(shape: Sequence[int], share: float = 0.5) -> nn.Module:
+    """Return the convolutions of VGG's configuration A (Simonyan & Zisserman 2015) at a share of their widths, with batch norm."""
+    net, inputs = nn.Sequential(), shape[0]
+    for stage, widths in enumerate(VGG11, start=1):
+        for place, full in enumerate(widths, start=1):
+            width = round(share * full)
+            net.add_module(f"conv{stage}{place}", nn.Conv2d(inputs, width, 3, padding=1, bias=False))
+            net.add_module(f"norm{stage}{place}", nn.BatchNorm2d(width))
+            net.add_module(f"relu{stage}{place}", nn.ReLU())
+            inputs = width
+        net.add_module(f"pool{stage}", nn.MaxPool2d(2))
+    net.add_module("flat", nn.Flatten())
+    he_normal(net)
+    net.width = inputs * (shape[1] >> len(VGG11)) * (shape[2] >> len(VGG11))
+    return net

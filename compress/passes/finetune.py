@@ -65,7 +65,7 @@ class Finetune:
     its ``classes`` (cross entropy of softmax); a network that gives what it would imitate is left as it is.
     ``reference_precision`` is that of the reference network's outputs: a large one teaches as well in bfloat16.
     ``norms`` puts a batch norm behind each plain convolution with a bias while it trains: what is left of a network
-    whose norms were folded learns faster so, and more.
+    whose norms were folded learns faster so.
 
     Raises:
         RecipeError: a setting is out of range.

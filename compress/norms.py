@@ -7,6 +7,7 @@ arXiv:1502.03167).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,8 +47,15 @@ def take_in(layer: Any, norm: Any) -> None:
 
 
 def without(net: nn.Module) -> dict[str, nn.Conv2d]:
-    """Return the plain convolutions with a bias: behind no other ones can a norm be folded away again."""
-    return {path: layer for path, layer in net.named_modules() if type(layer) is nn.Conv2d and layer.bias is not None}
+    """Return the plain convolutions with values and a bias of their own: behind no others can a norm be folded away again."""
+    owners = Counter(id(value) for layer in net.modules() for value in layer.parameters(recurse=False))
+    return {
+        path: layer
+        for path, layer in net.named_modules()
+        if type(layer) is nn.Conv2d
+        and layer.bias is not None
+        and all(owners[id(value)] == 1 for value in layer.parameters())
+    }
 
 
 @contextmanager

@@ -82,6 +82,33 @@ def test_a_convolution_that_does_not_run_once_gets_none(split: Split) -> None:
         assert paths == ["first"]
 
 
+class Tied(nn.Module):
+    """Two convolutions of one weight, and one with a weight of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.left, self.right = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.right.weight = self.left.weight
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.right(torch.relu(self.left(self.first(images))))
+
+
+def test_convolutions_of_one_weight_get_none(split: Split) -> None:
+    net, spec = Tied().eval(), InputSpec((1, 8, 8), split.mean, split.std)
+    inputs = spec.normalise(split.queries.pixels)
+    with torch.no_grad():
+        wanted = net(inputs)
+        with normed(net, split.train, spec) as paths:
+            assert paths == ["first"]
+        assert (net(inputs) - wanted).abs().max() < 1e-5
+
+
+def test_no_epochs_change_nothing(small: HashModel, whole: HashModel, split: Split) -> None:
+    same = Finetune(**{**SETTINGS, "epochs": 0})(small, split, reference=whole)
+    assert all(torch.equal(value, small.net.state_dict()[key]) for key, value in same.net.state_dict().items())
+
+
 def test_training_with_norms_gives_the_same_layers_other_values_and_keeps_zeros(
     whole: HashModel, small: HashModel, split: Split
 ) -> None:

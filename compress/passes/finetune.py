@@ -182,8 +182,8 @@ class Finetune:
         objective = Imitation(teacher, MATCHES[self.match], self.distill, task, self.task, end_epoch)
         hold = _holder(net, pruned_masks(model))
         checkpoint = None if work is None else work / "finetune.checkpoint"
-        norms = normed(net, split.train, model.arch.input, seed=seed) if self.norms else nullcontext()
-        with norms:
+        wanted = self.norms and self.epochs > 0
+        with normed(net, split.train, model.arch.input, seed=seed) if wanted else nullcontext():
             log = fit(
                 net, objective, split.train, model.arch.input, self.schedule(),
                 seed=seed, checkpoint=checkpoint, after_step=hold,

@@ -4,9 +4,10 @@
 
 Stages: ``checkpoint`` (fast: solvers side by side on somebody's ResNet-20, bit flips of a random 48-bit head, nothing is
 trained), ``vgg11`` (trains VGG-11 of half width on CIFAR-10, an hour; then all solvers at 4x fewer MACs without training),
-``tune11`` (4x after fine-tuning, an hour), ``early11`` (cut earlier, so that both learn as long behind it), ``vgg6`` and
-``tune6`` (six convolutions of 0.65 million parameters); ``speeds`` (2x, 3x and 5x), ``tune-more`` (other kinds and 5x).
-Every cell is kept, so a run goes on where it stopped.
+``tune11`` (4x after fine-tuning, an hour), ``early11`` (cut earlier, so that both learn as long behind it), ``long11``
+(cut later, both learn 59 epochs behind it, two hours), ``vgg6`` and ``tune6`` (six convolutions of 0.65 million
+parameters); ``speeds`` (2x, 3x and 5x), ``tune-more`` (other kinds and 5x). The networks and how they learn stand in
+``vggs.py``. Every cell is kept, so a run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ import numpy as np
 from cells import SEED, Book, Row, Target, run
 from hashing import hasher, judged
 from hashpress.compress.macs import count
-from hashpress.compress.passes import Finetune
 from hashpress.compress.passes.fold import Fold
 from hashpress.compress.passes.lowrank import LowRank
 from hashpress.core.data import Split, load_data
@@ -38,79 +36,10 @@ from hashpress.hashnets.flips import bit_flips
 from hashpress.hashnets.importers.recognise import import_checkpoint
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import train
-from spine import LEARN, ends_of
+from spine import ends_of
+from vggs import NETS
 
 BOOK = Book("zhang")
-STILL = Schedule(epochs=3, lr=0.01, precision="bfloat16")
-SHIFTS = LEARN(epochs=26, lr=0.05, augment="flip-crop", distill=5.0)  # all beside the ResNet-56 of ``spine.py``
-LAST = (
-    LEARN(epochs=3, lr=0.01, augment="flip", distill=5.0),
-    LEARN(epochs=4, lr=0.01, augment="none", distill=1.0),
-    LEARN(epochs=8, lr=0.01, augment="none", distill=0.0),
-)
-EARLY, MORE = (replace(SHIFTS, epochs=18),), (replace(SHIFTS, epochs=14),)
-
-
-def shifted(epochs: int) -> Schedule:
-    """Return how a network begins, alone."""
-    return Schedule(epochs=epochs, lr=0.05, augment="flip-crop", precision="bfloat16")
-
-
-def with_norms(*phases: Finetune) -> tuple[Finetune, ...]:
-    """Return the phases with batch norms where they were folded away."""
-    return tuple(replace(learn, norms=True) for learn in phases)
-
-
-@dataclass(frozen=True)
-class Net:
-    """A network of VGG's kind: how it learned before the cut, and how it and what is left of it learn behind it."""
-
-    words: str
-    kept: str  # the beginning of its files' names
-    encoder: str
-    alone: tuple[Schedule, ...]
-    taught: tuple[Finetune, ...]
-    behind: tuple[Finetune, ...]
-    left: tuple[Finetune, ...]
-    about: str
-
-
-NETS = {
-    "vgg6": Net(
-        "six convolutions of VGG's kind",
-        "vgg6",
-        "nets:vgg_style",
-        (shifted(14), STILL),
-        (
-            LEARN(epochs=6, lr=0.02, augment="flip-crop", distill=5.0),
-            LEARN(epochs=2, lr=0.01, augment="none", distill=1.0),
-            SHIFTS,
-        ),
-        LAST,
-        (replace(SHIFTS, epochs=18), *LAST),
-        "51 epochs before the cut; behind it what is left has 18 with shifts, then both the same 15",
-    ),
-    "vgg11": Net(
-        "VGG-11 of half width",
-        "vgg11",
-        "nets:vgg11",
-        (shifted(2),),
-        (*EARLY, *MORE),
-        LAST,
-        with_norms(replace(SHIFTS, epochs=18), *LAST),
-        "34 epochs before the cut; behind it what is left has 18 with shifts, then both the same 15",
-    ),
-    "vgg11-early": Net(
-        "VGG-11 of half width, cut early",
-        "vgg11",
-        "nets:vgg11",
-        (shifted(2),),
-        EARLY,
-        (*MORE, *LAST),
-        with_norms(*MORE, *LAST),
-        "20 epochs before the cut; behind it both have the same 29",
-    ),
-}
 IMAGES = 3000  # as many as the paper needs
 KINDS: dict[str, dict[str, Any]] = {
     "filter": {"solver": "filter"},
@@ -169,8 +98,8 @@ def checkpoint() -> None:
             BOOK.cell(f"checkpoint-{speedup:g}x-{kind}", compute)
 
 
-def trained(name: str, phases: Sequence[Finetune] | None = None) -> HashModel:
-    """Return a network with 48 bits as it is cut, or behind other phases."""
+def trained(name: str) -> HashModel:
+    """Return a network with 48 bits as it is cut, but for its batch norms."""
     net = NETS[name]
     arch = default_arch(net.encoder, 48, CIFAR)
     model = HashModel(build(arch, seed=SEED, trust_code=True).eval(), arch)
@@ -180,7 +109,7 @@ def trained(name: str, phases: Sequence[Finetune] | None = None) -> HashModel:
             return train(model, cifar(), "dlbhc", schedule, seed=SEED, checkpoint=path)
 
         model = BOOK.model(f"{net.kept}-alone-{number}", make)
-    return Fold()(ends_of(BOOK.model, f"{net.kept}-taught", model, net.taught if phases is None else phases)[-1])
+    return ends_of(BOOK.model, f"{net.kept}-taught", model, net.taught)[-1]
 
 
 def base(name: str, model: HashModel) -> dict[str, Any]:
@@ -198,7 +127,7 @@ def compressed(name: str, model: HashModel, split: Split, kind: str, speedup: fl
 
 def untrained(name: str, *speedups: float) -> None:
     """Measure all kinds at some speeds, without training: all queries, 10,000 images stored."""
-    model, split = trained(name), cifar()
+    model, split = Fold()(trained(name)), cifar()
     before = base(name, model)
 
     def compute(kind: str, speedup: float) -> dict[str, Any]:
@@ -217,10 +146,13 @@ def untrained(name: str, *speedups: float) -> None:
 
 def tune(name: str, *cells: tuple[str, float]) -> None:
     """Measure what fine-tuning gives back, beside the whole network that goes on learning too."""
-    net, model, split = NETS[name], trained(name), cifar()
-    whole = BOOK.cell(
-        f"{name}-whole-tuned", lambda: {"map": evaluate(trained(name, (*net.taught, *net.behind)), split).map}
-    )
+    net, split, before = NETS[name], cifar(), trained(name)
+    model = Fold()(before)
+
+    def longer() -> HashModel:
+        return Fold()(ends_of(BOOK.model, f"{name}-whole", before, net.behind)[-1])
+
+    whole = BOOK.cell(f"{name}-whole-tuned", lambda: {"map": evaluate(longer(), split).map})
 
     def compute(kind: str, speedup: float) -> dict[str, Any]:
         cut = compressed(name, model, split, kind, speedup)
@@ -278,6 +210,7 @@ STAGES = {
     "vgg11": partial(untrained, "vgg11", 4.0),
     "tune11": partial(tune, "vgg11", ("asymmetric-3d", 4.0)),
     "early11": partial(tune, "vgg11-early", ("asymmetric-3d", 4.0)),
+    "long11": partial(tune, "vgg11-long", ("asymmetric-3d", 4.0)),
     "vgg6": partial(untrained, "vgg6", 4.0),
     "tune6": partial(tune, "vgg6", ("asymmetric-3d", 4.0)),
     "speeds": partial(untrained, "vgg6", 2.0, 3.0, 5.0),

@@ -5,7 +5,7 @@ It works on any network that runs, also on those that no tracer understands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..core.errors import InputError
+from ..core.model import InputSpec
 from ..core.surgery import get_layer
 
 ADDS = {"add", "add_", "__add__", "__iadd__", "__radd__"}
@@ -29,6 +30,22 @@ class Responses:
 
     outputs: dict[str, np.ndarray]
     sums: dict[str, np.ndarray]
+
+
+def calls(net: nn.Module, paths: Iterable[str], spec: InputSpec) -> list[str]:
+    """Return ``paths`` in the order in which the layers run on an image: not at all, once or several times."""
+    order: list[str] = []
+    handles = [
+        get_layer(net, path).register_forward_pre_hook(lambda _layer, _args, path=path: order.append(path))
+        for path in paths
+    ]
+    try:
+        with torch.inference_mode():
+            net(torch.zeros(1, *spec.shape))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return order
 
 
 class HeardAllError(Exception):

@@ -20,6 +20,7 @@ from ..core.data.images import Images
 from ..core.model import InputSpec
 from ..core.surgery import get_layer
 from .layers.decoded import Decoded
+from .listening import calls
 
 IMAGES = 1024  # images that tell where the outputs of a convolution lie
 
@@ -46,16 +47,15 @@ def take_in(layer: Any, norm: Any) -> None:
     layer.bias.data.copy_(bias)
 
 
-def without(net: nn.Module) -> dict[str, nn.Conv2d]:
-    """Return the plain convolutions with values and a bias of their own: behind no others can a norm be folded away again."""
+def without(net: nn.Module, spec: InputSpec) -> list[str]:
+    """Return the plain convolutions that run once, with values and a bias of their own: behind no others can a norm be folded away again."""
     owners = Counter(id(value) for layer in net.modules() for value in layer.parameters(recurse=False))
-    return {
-        path: layer
+    runs = Counter(calls(net, [path for path, layer in net.named_modules() if type(layer) is nn.Conv2d], spec))
+    return [
+        path
         for path, layer in net.named_modules()
-        if type(layer) is nn.Conv2d
-        and layer.bias is not None
-        and all(owners[id(value)] == 1 for value in layer.parameters())
-    }
+        if runs[path] == 1 and layer.bias is not None and all(owners[id(value)] == 1 for value in layer.parameters())
+    ]
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def normed(net: nn.Module, images: Images, spec: InputSpec, *, seed: int = 0) ->
     The network computes the same before and after both. Yields the paths of the convolutions.
     """
     chosen = images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:IMAGES]))
-    heard = _statistics(net, spec.normalise(chosen.pixels))
+    heard = _statistics(net, without(net.eval(), spec), spec.normalise(chosen.pixels))
     handles = []
     for path, (mean, variance) in heard.items():
         layer, norm = get_layer(net, path), nn.BatchNorm2d(len(mean))
@@ -87,20 +87,20 @@ def normed(net: nn.Module, images: Images, spec: InputSpec, *, seed: int = 0) ->
 
 
 @torch.no_grad()
-def _statistics(net: nn.Module, inputs: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return mean and variance (O,) of each convolution that runs once, over all images and places."""
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+def _statistics(net: nn.Module, paths: list[str], inputs: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return mean and variance (O,) of the outputs of convolutions, over all images and places."""
+    found: dict[str, tuple[Tensor, Tensor]] = {}
 
     def hear(path: str, output: Tensor) -> None:
-        found.setdefault(path, []).append((output.mean((0, 2, 3)), output.var((0, 2, 3), correction=0)))
+        found[path] = output.mean((0, 2, 3)), output.var((0, 2, 3), correction=0)
 
     handles = [
-        layer.register_forward_hook(lambda _layer, _args, output, path=path: hear(path, output))
-        for path, layer in without(net).items()
+        get_layer(net, path).register_forward_hook(lambda _layer, _args, output, path=path: hear(path, output))
+        for path in paths
     ]
     try:
-        net.eval()(inputs)
+        net(inputs)
     finally:
         for handle in handles:
             handle.remove()
-    return {path: calls[0] for path, calls in found.items() if len(calls) == 1}
+    return found

@@ -53,22 +53,6 @@ class _Reached(Exception):  # noqa: N818  # no error: the rest of the network ne
     pass
 
 
-def running_order(net: nn.Module, paths: list[str], spec: InputSpec) -> list[str]:
-    """Return ``paths`` in the order in which the layers first run; those that never do are left out."""
-    order: list[str] = []
-    handles = [
-        get_layer(net, path).register_forward_pre_hook(lambda _layer, _args, path=path: order.append(path))
-        for path in paths
-    ]
-    try:
-        with torch.inference_mode():
-            net(torch.zeros(1, *spec.shape))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return list(dict.fromkeys(order))
-
-
 def collect(
     reference: nn.Module,
     net: nn.Module,

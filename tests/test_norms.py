@@ -80,6 +80,8 @@ class Twice(nn.Module):
 def test_a_convolution_that_does_not_run_once_gets_none(split: Split) -> None:
     with normed(Twice(), split.train, InputSpec((1, 8, 8), split.mean, split.std)) as paths:
         assert paths == ["first"]
+    arch = Arch("lenet5", 10, InputSpec((1, 8, 8), split.mean, split.std))
+    assert Finetune(**SETTINGS).decide(HashModel(Twice().eval(), arch), split)["normed"] == ["first"]
 
 
 class Tied(nn.Module):

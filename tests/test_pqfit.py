@@ -7,8 +7,9 @@ import pytest
 import torch
 from hashpress.compress import pqfit
 from hashpress.compress.layers import pq
+from hashpress.compress.listening import calls
 from hashpress.compress.pqcorrect import correct
-from hashpress.compress.responses import collect, running_order
+from hashpress.compress.responses import collect
 from hashpress.core.model import InputSpec
 from sklearn.cluster import KMeans
 from test_pq import filled
@@ -127,7 +128,7 @@ def test_responses_are_inputs_of_one_and_outputs_of_the_other(
     monkeypatch.setattr("hashpress.compress.responses.STRIP", 5)
     reference, net = nets
     images = SPEC.normalise(PIXELS)
-    assert running_order(net, ["dense", "conv"], SPEC) == ["conv", "dense"]
+    assert calls(net, ["dense", "conv"], SPEC) == ["conv", "dense"]
     found = collect(reference, net, "conv", PIXELS, SPEC)
     patches = functional.unfold(images, 3, padding=1, stride=2).unflatten(1, (4, 9))  # (N, I, P, L)
     answers = reference.conv(images).flatten(2)

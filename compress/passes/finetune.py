@@ -123,7 +123,7 @@ class Finetune:
         trained = sum(value.numel() for value in model.net.parameters()) - frozen
         steps = None if split is None else self.epochs * -(-len(split.train) // self.batch)
         about: dict[str, Json] = {"trained": trained, "held_at_zero": frozen, "epochs": self.epochs, "steps": steps}
-        return about | ({"normed": list(without(model.net))} if self.norms else {})
+        return about | ({"normed": without(model.net, model.arch.input)} if self.norms else {})
 
     def __call__(
         self,

@@ -27,8 +27,9 @@ from ...core.surgery import get_layer
 from .. import pqfit, pqprice
 from ..form_edits import MAX_ENTRIES, ProductQuantized
 from ..layers.pq import dense_weight
+from ..listening import calls
 from ..pqcorrect import DECODED, correct
-from ..responses import Responses, collect, running_order
+from ..responses import Responses, collect
 from ..xxhash32 import layer_seed
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -148,7 +149,7 @@ class ProductQuantize:
         net, made, errors = model.copied_net(sharing=plans), [], {}
         original = model.net.eval()
         pixels = self._pixels(split, seed)
-        ran = running_order(net, list(plans), model.arch.input)
+        ran = list(dict.fromkeys(calls(net, plans, model.arch.input)))
         for path in track([*ran, *(path for path in plans if path not in ran)], "product quantization", len(plans)):
             plan = plans[path]
             weight: Any = get_layer(net, path).get_parameter("weight").detach()

@@ -41,18 +41,32 @@ class Schedule:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        lookup(OPTIMIZERS, self.optimizer, "optimizer")
-        lookup(DECAYS, self.decay, "decay")
-        lookup(AUGMENTATIONS, self.augment, "augmentation")
-        lookup(PRECISIONS, self.precision, "precision")
-        for name, smallest in (("epochs", 0), ("batch", 1), ("weight_decay", 0), ("head_lr", 0), ("clip", 0)):
-            if not getattr(self, name) >= smallest:
-                raise InputError(f"schedule: {name} must be at least {smallest}, got {getattr(self, name)}")
-        for name in ("momentum", "warmup"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"schedule: {name} must be in [0, 1), got {getattr(self, name)}")
+        problems = []
+        for name, known, kind in (
+            ("optimizer", OPTIMIZERS, "optimizer"),
+            ("decay", DECAYS, "decay"),
+            ("augment", AUGMENTATIONS, "augmentation"),
+            ("precision", PRECISIONS, "precision"),
+        ):
+            try:
+                lookup(known, getattr(self, name), kind)
+            except InputError as fault:
+                problems.append(str(fault))
+        least = {"epochs": 0, "batch": 1, "weight_decay": 0, "head_lr": 0, "clip": 0}
+        problems += [
+            f"{name} must be at least {smallest}, got {getattr(self, name)}"
+            for name, smallest in least.items()
+            if not getattr(self, name) >= smallest
+        ]
+        problems += [
+            f"{name} must be in [0, 1), got {getattr(self, name)}"
+            for name in ("momentum", "warmup")
+            if not 0 <= getattr(self, name) < 1
+        ]
         if not 0 < self.lr < math.inf:
-            raise InputError(f"schedule: lr must be positive, got {self.lr}")
+            problems.append(f"lr must be positive, got {self.lr}")
+        if problems:
+            raise InputError(f"schedule: {'; '.join(problems)}")
 
     def rate(self, step: int, steps: int) -> float:
         """Return the factor on ``lr`` at ``step`` of ``steps``."""

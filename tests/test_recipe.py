@@ -79,6 +79,9 @@ def test_all_problems_are_reported_together() -> None:
         [[pass]]
         name = "finetune"
         epochs = -1
+        lr = 0
+        decay = "slow"
+        match = "codez"
         """,
         "bad.toml",
     )
@@ -96,10 +99,12 @@ def test_all_problems_are_reported_together() -> None:
         "step 3 (prune): weights that share values cannot be pruned",
         "step 4 (fold): must come before prune: norms are folded",
         "step 5: no name",
-        "step 6 (finetune): finetune: schedule: epochs must be at least 0, got -1",
+        "step 6 (finetune): finetune: schedule: unknown decay 'slow' (there are: cosine, step, constant); "
+        "epochs must be at least 0, got -1; lr must be positive, got 0",
+        "step 6 (finetune): finetune: unknown match 'codez'; did you mean 'codes'?",
     ):
         assert part in text, part
-    assert len(caught.value.problems) == 11
+    assert len(caught.value.problems) == 12
     assert "\n" not in str(caught.value)
 
 

@@ -93,24 +93,32 @@ class Finetune:
     norms: bool = False
 
     def __post_init__(self) -> None:
-        try:
-            self.schedule()
-            lookup(MATCHES, self.match, "match")
-            lookup(PRECISIONS, self.reference_precision, "precision")
-            if self.system is not None:
-                lookup(SYSTEMS, self.system, "system")
-                own = dict.fromkeys(settings_of(self.system))
-                for name in self.settings:
-                    lookup(own, name, f"setting of {self.system}")
-        except HashpressError as fault:
-            raise RecipeError(f"finetune: {fault}") from fault
+        problems = []
+        for check in (self.schedule, self._names):
+            try:
+                check()
+            except HashpressError as fault:
+                problems.append(f"finetune: {fault}")
         if self.settings and self.system is None:
-            raise RecipeError(f"finetune: settings {', '.join(self.settings)} are a system's own; name the system")
-        for name in ("task", "distill"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise RecipeError(f"finetune: {name} must be at least 0, got {getattr(self, name)}")
+            problems.append(f"finetune: settings {', '.join(self.settings)} are a system's own; name the system")
+        problems += [
+            f"finetune: {name} must be at least 0, got {getattr(self, name)}"
+            for name in ("task", "distill")
+            if not 0 <= getattr(self, name) < float("inf")
+        ]
         if not self.distill and not (self.system and self.task):
-            raise RecipeError("finetune: nothing to learn from; set distill above 0 or name a system")
+            problems.append("finetune: nothing to learn from; set distill above 0 or name a system")
+        if problems:
+            raise RecipeError(problems)
+
+    def _names(self) -> None:
+        lookup(MATCHES, self.match, "match")
+        lookup(PRECISIONS, self.reference_precision, "precision")
+        if self.system is not None:
+            lookup(SYSTEMS, self.system, "system")
+            own = dict.fromkeys(settings_of(self.system))
+            for name in self.settings:
+                lookup(own, name, f"setting of {self.system}")
 
     def schedule(self) -> Schedule:
         """Return the part of the settings that the training loop takes."""

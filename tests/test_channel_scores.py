@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
-import torch
+import small_models
 from hashpress.compress.channel_scores import by_code
 from hashpress.compress.channels import channels
-from hashpress.core.data.images import Images
-from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.codes import outputs
+from small_models import some_images
 
-SPEC = InputSpec((1, 16, 16), (0.5,), (0.5,))
-
-
-def a_model(encoder="lenet5", bits=12, spec=SPEC, seed=1, **options):
-    arch = default_arch(encoder, bits, spec, **options)
-    net = build(arch, seed=seed).eval()
-    generator = torch.Generator().manual_seed(seed)
-    for layer in net.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            for values, low in (
-                (layer.weight, 0.5),
-                (layer.bias, -0.5),
-                (layer.running_mean, -0.5),
-                (layer.running_var, 0.5),
-            ):
-                values.data.copy_(torch.rand(values.shape, generator=generator) + low)
-    return HashModel(net, arch)
-
-
-def some_images(spec=SPEC, count=40, seed=0):
-    generator = np.random.default_rng(seed)
-    return Images(
-        generator.integers(0, 256, (count, *spec.shape), dtype=np.uint8),
-        generator.integers(0, 4, count).astype(np.int64),
-    )
+a_model = partial(small_models.a_model, norms=True)
 
 
 def test_code_score_is_the_first_order_change():

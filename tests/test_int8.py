@@ -18,27 +18,14 @@ from hashpress.compress.passes.int8 import Int8
 from hashpress.compress.reader import read_dense
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
-from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.codes import outputs
+from small_models import SPEC, a_model, flips
 from torch import nn
-
-SPEC = InputSpec((1, 16, 16), (0.5,), (0.5,))
 
 
 @pytest.fixture(scope="module")
 def split():
     return load_data("digits?size=16&limit=400")
-
-
-def a_model(encoder="lenet5", bits=12, seed=1, spec=SPEC, **options):
-    arch = default_arch(encoder, bits, spec, **options)
-    return HashModel(build(arch, seed=seed).eval(), arch)
-
-
-def flips(model, other, split):
-    pixels = split.queries.pixels
-    return float(np.mean((outputs(model, pixels) >= 0) != (outputs(other, pixels) >= 0)))
 
 
 def an_integer_layer(layer, seed=0, step=2.0**-7, **settings):

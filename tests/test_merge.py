@@ -20,16 +20,9 @@ from hashpress.compress.passes.narrow import thinner
 from hashpress.compress.refit import refit
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
-from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.core.model import InputSpec
 from hashpress.hashnets.codes import outputs
-
-SPEC = InputSpec((1, 16, 16), (0.5,), (0.5,))
-
-
-def a_model(encoder="lenet5", bits=12, seed=1, spec=SPEC, **options):
-    arch = default_arch(encoder, bits, spec, **options)
-    return HashModel(build(arch, seed=seed).eval(), arch)
+from small_models import SPEC, a_model
 
 
 def some(n=7, d=5, m=4, seed=0, **settings):

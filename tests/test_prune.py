@@ -20,6 +20,7 @@ from hashpress.core.model import HashModel, InputSpec
 from hashpress.core.surgery import get_layer
 from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.codes import outputs
+from small_models import flips
 from torch import nn
 
 DATA = "digits?size=16"
@@ -39,11 +40,6 @@ def model(split: Split) -> HashModel:
     start = HashModel(build(arch, seed=1).eval(), arch)
     trained = Finetune(epochs=12, lr=0.003, system="dpsh", distill=0)(start, split)
     return HashModel(trained.net, arch)
-
-
-def flips(model: HashModel, other: HashModel, split: Split) -> float:
-    pixels = split.queries.pixels
-    return float(((outputs(model, pixels) >= 0) ^ (outputs(other, pixels) >= 0)).mean())
 
 
 def share_left(model: HashModel) -> float:

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from hashpress.compress import rounding
 from hashpress.compress.passes.int8 import Int8
 from hashpress.core.data import load_data
-from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
-from hashpress.hashnets.codes import outputs
-
-SPEC = InputSpec((1, 16, 16), (0.5,), (0.5,))
+from small_models import a_model, flips
 
 
 @pytest.fixture(scope="module")
 def split():
     return load_data("digits?size=16&limit=400")
-
-
-def a_model(encoder="lenet5", bits=12, seed=1, spec=SPEC, **options):
-    arch = default_arch(encoder, bits, spec, **options)
-    return HashModel(build(arch, seed=seed).eval(), arch)
-
-
-def flips(model, other, split):
-    pixels = split.queries.pixels
-    return float(np.mean((outputs(model, pixels) >= 0) != (outputs(other, pixels) >= 0)))
 
 
 def test_compensation_and_learning_keep_more_bits(split):

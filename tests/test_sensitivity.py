@@ -17,19 +17,13 @@ from hashpress.compress.sensitivity import AMOUNTS, WHAT, Sensitivity, sensitivi
 from hashpress.compress.sensitivity_plot import plot
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError
-from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.codes import outputs
+from small_models import a_model
 
 
 @pytest.fixture(scope="module")
 def split():
     return load_data("digits?size=16&limit=200")
-
-
-def a_model(encoder="lenet5", **options):
-    arch = default_arch(encoder, 16, InputSpec((1, 16, 16), (0.5,), (0.5,)), **options)
-    return HashModel(build(arch, seed=1).eval(), arch)
 
 
 @pytest.fixture(scope="module")

@@ -32,11 +32,13 @@ class Responses:
     sums: dict[str, np.ndarray]
 
 
-def calls(net: nn.Module, paths: Iterable[str], spec: InputSpec) -> list[str]:
-    """Return ``paths`` in the order in which the layers run on an image: not at all, once or several times."""
-    order: list[str] = []
+def calls(net: nn.Module, paths: Iterable[str], spec: InputSpec) -> list[tuple[str, torch.Size]]:
+    """Return path and output shape of layers as they run on an image, each not at all, once or several times."""
+    order: list[tuple[str, torch.Size]] = []
     handles = [
-        get_layer(net, path).register_forward_pre_hook(lambda _layer, _args, path=path: order.append(path))
+        get_layer(net, path).register_forward_hook(
+            lambda _layer, _args, output, path=path: order.append((path, output.shape))
+        )
         for path in paths
     ]
     try:

@@ -83,11 +83,30 @@ def load(path: str | os.PathLike[str], *, trust_code: bool = False) -> HashModel
         raise ModelFileError(f"{path}: {fault}") from fault
     arrays = reader.decode(file, rows, path)
     state = {name: torch.from_numpy(_owned(array)) for name, array in arrays.items()}
+    names = _tied(net)
     net.load_state_dict(state, strict=True, assign=True)
+    for first, *others in names:
+        if all(torch.equal(state[first], state[name]) for name in others):
+            _tie(net, first, others)
     left = [name for name, value in (*net.named_parameters(), *net.named_buffers()) if value.is_meta]
     if left:
         raise ModelFileError(f"{path}: {', '.join(left)} are not part of the network's state and stay without values")
     return HashModel(net.requires_grad_(requires_grad=True).eval(), arch, edits, history)
+
+
+def _tied(net: nn.Module) -> list[list[str]]:
+    """Return the names of each parameter that has several."""
+    names: dict[int, list[str]] = {}
+    for name, value in net.named_parameters(remove_duplicate=False):
+        names.setdefault(id(value), []).append(name)
+    return [found for found in names.values() if len(found) > 1]
+
+
+def _tie(net: nn.Module, first: str, others: list[str]) -> None:
+    value = net.get_parameter(first)
+    for name in others:
+        path, _, what = name.rpartition(".")
+        setattr(net.get_submodule(path), what, value)
 
 
 def _owned(array: np.ndarray) -> np.ndarray:

@@ -153,6 +153,8 @@ def cut(net: nn.Module, found: Channels, removed: np.ndarray) -> list[Edit]:
 
 def frozen_reasons(found: Channels) -> Mapping[str, str]:
     """Return why layers keep all their outputs, for the ledger."""
+    if not found.layers:
+        return {"*": next(iter(found.frozen.values()), "there are no layers")}
     reasons = {}
     for path, layer in found.layers.items():
         if layer.produces:

@@ -48,13 +48,22 @@ def take_in(layer: Any, norm: Any) -> None:
 
 
 def without(net: nn.Module, spec: InputSpec) -> list[str]:
-    """Return the plain convolutions that run once, with values and a bias of their own: behind no others can a norm be folded away again."""
+    """Return the plain convolutions that run once, with values and a bias of their own: behind no others can a norm be folded away again.
+
+    Nor those that give one value an image, of which a batch of one image has no variance.
+    """
     owners = Counter(id(value) for layer in net.modules() for value in layer.parameters(recurse=False))
-    runs = Counter(calls(net, [path for path, layer in net.named_modules() if type(layer) is nn.Conv2d], spec))
+    plain = {path: layer for path, layer in net.named_modules() if type(layer) is nn.Conv2d}
+    ran = calls(net, plain, spec)
+    runs = Counter(path for path, _ in ran)
+    wide = {path for path, shape in ran if shape[2:].numel() > 1}
     return [
         path
-        for path, layer in net.named_modules()
-        if runs[path] == 1 and layer.bias is not None and all(owners[id(value)] == 1 for value in layer.parameters())
+        for path, layer in plain.items()
+        if runs[path] == 1
+        and path in wide
+        and layer.bias is not None
+        and all(owners[id(value)] == 1 for value in layer.parameters())
     ]
 
 

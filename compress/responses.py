@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ..core.data.images import Pixels
+from ..core.errors import InputError
 from ..core.memory import give_back
 from ..core.model import InputSpec
 from ..core.surgery import get_layer
@@ -24,6 +25,7 @@ CONDENSED = 4096  # inputs of a group up to which many samples are replaced by a
 PER_INPUT = 4  # samples wanted for every input
 BATCH, VALUES = 50, 1 << 22  # images run at once: at most so many, with so many values
 STRIP = 256  # rows of the moments added to at once
+DAMPINGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # shares of the mean square: inputs that depend on each other need more
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,16 @@ class _Total:
             self.condense()
         moments = self.moments.addr_(mean[: self.inputs], mean, alpha=-self.count)
         gram, cross = moments[:, : self.inputs], moments[:, self.inputs :]
-        gram.diagonal().add_(1e-6 * gram.diagonal().mean() + 1e-30)
-        lower = torch.linalg.cholesky(gram)
+        lower = _root(gram)
         return lower.T.float().contiguous(), torch.linalg.solve_triangular(lower, cross, upper=False).float(), *means
+
+
+def _root(gram: Tensor) -> Tensor:
+    """Return the lower root of moments (I, I), damped, in place, until rounding no longer makes them indefinite."""
+    size = float(gram.diagonal().mean())
+    for damping in DAMPINGS:
+        gram.diagonal().add_(damping * size + 1e-30)
+        lower, fault = torch.linalg.cholesky_ex(gram)
+        if not fault:
+            return lower
+    raise InputError("the inputs of a layer are no numbers, or too large for their squares to be")

@@ -20,11 +20,17 @@ def get_layer(net: nn.Module, path: str) -> nn.Module:
 
 
 def set_layer(net: nn.Module, path: str, layer: nn.Module) -> None:
-    """Replace the layer at ``path``, in place.
+    """Replace the layer at ``path``, in place; a layer that has several names is replaced at each.
 
     Raises:
         InputError: the path names nothing.
     """
-    get_layer(net, path)
-    parent, _, name = path.rpartition(".")
-    setattr(net.get_submodule(parent), name, layer)
+    old = get_layer(net, path)
+    places = [
+        (parent, name)
+        for parent in net.modules()
+        for name, child in parent._modules.items()  # noqa: SLF001  # named_children leaves second names out
+        if child is old
+    ]
+    for parent, name in places:
+        setattr(parent, name, layer)

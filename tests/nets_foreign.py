@@ -92,6 +92,50 @@ class Squeezed(nn.Module):
         return functional.relu(self.out((x * gate[:, :, None, None]).mean((2, 3))))
 
 
+class Untraceable(nn.Module):
+    """A way that depends on the size of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.out = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(128, 48)
+
+    def forward(self, x):
+        x = functional.relu(self.first(x))
+        if x.shape[2] > 4:
+            x = functional.relu(self.second(x))
+        return functional.relu(self.out(x.flatten(1)))
+
+
+class Alias(nn.Module):
+    """A convolution of two names, called by both; two of one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.alias, self.tied = self.again, nn.Conv2d(8, 8, 3, padding=1)
+        self.source, self.out = nn.Conv2d(8, 8, 3, padding=1), nn.Linear(512, 64)
+        self.tied.weight = self.source.weight
+
+    def forward(self, x):
+        for layer in (self.first, self.again, self.alias, self.tied, self.source):
+            x = functional.relu(layer(x))
+        return functional.relu(self.out(x.flatten(1)))
+
+
+class Gated(nn.Module):
+    """Convolutions that see one value an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.narrow, self.wide = nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 8, 1), nn.Conv2d(8, 16, 1)
+        self.out = nn.Linear(16, 48)
+
+    def forward(self, x):
+        x = functional.relu(self.conv(x))
+        gate = torch.sigmoid(self.wide(functional.relu(self.narrow(x.mean((2, 3), keepdim=True)))))
+        return functional.relu(self.out((x * gate).mean((2, 3))))
+
+
 def _stack(conv: nn.Module) -> nn.Module:
     return nn.Sequential(conv, nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 48), nn.ReLU())
 
@@ -105,6 +149,9 @@ NETS = {
     "twice": Twice,
     "halves": Halves,
     "squeezed": Squeezed,
+    "untraceable": Untraceable,
+    "alias": Alias,
+    "gated": Gated,
     "reflected": lambda: _stack(nn.Conv2d(1, 8, 3, padding=1, padding_mode="reflect")),
     "parametrized": lambda: _stack(nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 8, 3, padding=1))),
     "standardised": lambda: _stack(Standardised(1, 8, 3, padding=1)),

@@ -34,6 +34,8 @@ PASSES = {
     "lowrank": LowRank(energy=0.9, images=60),
     "merge": Merge(share=0.3, kinds=("dense", "conv")),
     "narrow": Narrow(ratio=0.25),
+    "narrow by code": Narrow(ratio=0.25, score="code", images=60),
+    "narrow by taylor": Narrow(ratio=0.25, score="taylor", images=60),
     "hashed": HashWeights(share=0.5),
     "fastfood": Fastfood(),
     "prune": Prune(density=0.4),
@@ -46,6 +48,7 @@ PASSES = {
     "int8": Int8(images=60),
     "int8 compensated": Int8(images=60, rounding="obs", bits=4),
     "finetune": Finetune(epochs=1, system="dpsh"),
+    "finetune one by one": Finetune(epochs=1, batch=1, norms=True, system="dpsh"),
 }
 UNTOUCHED = {  # layers that would be wrong in another form
     "reflected": ("encoder.0",),
@@ -85,7 +88,7 @@ def test_every_pass_on_every_network(model: HashModel, split: Split, name: str, 
     again = load(tmp_path / "model.safetensors", trust_code=True)
     np.testing.assert_array_equal(outputs(again, split.queries.pixels), found)
     assert all(torch.equal(value, before[key]) for key, value in model.net.state_dict().items())
-    if name not in ("finetune", "merge", "narrow"):
+    if name.split(maxsplit=1)[0] not in ("finetune", "merge", "narrow"):
         for path in UNTOUCHED.get(model.arch.encoder.split(":")[1], ()):
             assert path in left
             assert type(result.net.get_submodule(path)) is type(model.net.get_submodule(path))
@@ -100,3 +103,40 @@ def test_integers_are_near(model: HashModel, split: Split) -> None:
     wanted = outputs(model, split.queries.pixels)
     found = outputs(Int8(images=120)(Fold()(model), split), split.queries.pixels)
     assert np.abs(found - wanted).mean() < 0.03 * np.abs(wanted).mean()
+
+
+def of(name: str, split: Split) -> HashModel:
+    arch = default_arch(f"nets_foreign:{name}", 12, InputSpec(split.train.pixels.shape[1:], split.mean, split.std))
+    return HashModel(build(arch, seed=3, trust_code=True).eval(), arch)
+
+
+def test_a_layer_of_two_names_stays_one_layer(split: Split, tmp_path: Path) -> None:
+    result = Share(bits=3)(of("alias", split))
+    save(result, tmp_path / "model.safetensors")
+    for net in (result.net, load(tmp_path / "model.safetensors", trust_code=True).net):
+        assert net.encoder.alias is net.encoder.again
+        assert not isinstance(net.encoder.again, torch.nn.Conv2d)
+
+
+def test_tied_weights_stay_tied_behind_a_file(split: Split, tmp_path: Path) -> None:
+    save(of("alias", split), tmp_path / "model.safetensors")
+    again = load(tmp_path / "model.safetensors", trust_code=True)
+    assert again.net.encoder.tied.weight is again.net.encoder.source.weight
+    with torch.no_grad():
+        again.net.encoder.tied.weight = torch.nn.Parameter(again.net.encoder.tied.weight + 1)
+    save(again, tmp_path / "apart.safetensors")
+    apart = load(tmp_path / "apart.safetensors", trust_code=True)
+    between = apart.net.encoder.tied.weight - apart.net.encoder.source.weight
+    assert float(between.detach().mean()) == pytest.approx(1, abs=1e-3)
+
+
+def test_narrow_says_why_a_network_that_cannot_be_traced_is_left(split: Split) -> None:
+    found = Narrow(ratio=0.25).decide(of("untraceable", split), split)
+    assert found["widths"] == {}
+    assert "cannot be traced" in found["left"]["*"]
+
+
+def test_factors_leave_the_callers_generator_alone(split: Split) -> None:
+    model, before = of("alias", split), torch.random.get_rng_state()
+    assert Cp(share=0.5, sweeps=2)(model, split).edits
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -30,6 +30,7 @@ MAX_RANK = 1 << 16
 BOTH, ROWS, COLUMNS, POINT = (True, True), (True, False), (False, True), (False, False)
 
 
+@torch.random.fork_rng(devices=[])  # values that do not count are not to move the caller's generator
 def chain(layer: nn.Conv2d | nn.Linear, form: str, ranks: Ranks, *, bias: bool) -> nn.Sequential:
     """Return the layers of ``form``, without meaningful values, where ``layer`` lives.
 

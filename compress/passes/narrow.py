@@ -21,7 +21,7 @@ from ..channel_scores import SCORES
 from ..channels import Channels, channels
 from ..narrowing import by_macs, by_ratio, cut, frozen_reasons, widths_left
 from ..refit import refit
-from .select import check_keys, pick, words_of
+from .select import check_answered, check_keys, pick, weighted, words_of
 from .step import step_of
 
 
@@ -74,6 +74,8 @@ class Narrow:
     def choose(self, model: HashModel, split: Split | None, *, seed: int) -> tuple[Channels, np.ndarray]:
         """Return the labels of all channels and those that go."""
         found = self._without_skipped(channels(model), model.net)
+        if not found.layers:
+            return found, np.zeros(0, dtype=np.int64)
         images = None if split is None else few(split.train, self.images, seed)
         scores = SCORES[self.score](model, found, images, seed)
         if self.ratio is not None:
@@ -103,6 +105,9 @@ class Narrow:
     def _without_skipped(self, found: Channels, net: nn.Module) -> Channels:
         table, frozen = dict.fromkeys(self.skip, True), dict(found.frozen)
         first = next((path for path, layer in found.layers.items() if layer.produces), "")
+        if found.layers:
+            names = dict.fromkeys((*weighted(net), *(path for path, layer in found.layers.items() if layer.produces)))
+            check_answered(self.skip, {path: words_of(path, get_layer(net, path), first) for path in names})
         for path, layer in found.layers.items():
             if layer.produces and pick(table, path, words_of(path, get_layer(net, path), first)):
                 frozen |= dict.fromkeys(layer.outputs.tolist(), "is skipped")

@@ -149,7 +149,7 @@ class ProductQuantize:
         net, made, errors = model.copied_net(sharing=plans), [], {}
         original = model.net.eval()
         pixels = self._pixels(split, seed)
-        ran = list(dict.fromkeys(calls(net, plans, model.arch.input)))
+        ran = list(dict.fromkeys(path for path, _ in calls(net, plans, model.arch.input)))
         for path in track([*ran, *(path for path in plans if path not in ran)], "product quantization", len(plans)):
             plan = plans[path]
             weight: Any = get_layer(net, path).get_parameter("weight").detach()

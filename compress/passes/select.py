@@ -83,12 +83,17 @@ def spread(setting: Value | Mapping[str, Value], net: nn.Module, skip: Sequence[
     layers = weighted(net)
     first = next(iter(layers), "")
     words = {path: words_of(path, layer, first) for path, layer in layers.items()}
-    for key in (*table, *skip):
-        if not any(pick({key: True}, path, words[path]) for path in layers) and key not in WORDS:
-            raise RecipeError(f"no layer answers to {key!r} (there are: {', '.join(layers)})")
+    check_answered((*table, *skip), words)
     left = dict.fromkeys(skip, True)
     chosen = {path: pick(table, path, words[path]) for path in layers if not pick(left, path, words[path])}
     return {path: value for path, value in chosen.items() if value is not None}
+
+
+def check_answered(keys: Sequence[str], words: Mapping[str, set[str]]) -> None:
+    """Raise RecipeError at a name or pattern that none of the layers, given with their words, answers to."""
+    for key in keys:
+        if key not in WORDS and not any(pick({key: True}, path, words[path]) for path in words):
+            raise RecipeError(f"no layer answers to {key!r} (there are: {', '.join(words)})")
 
 
 def check_keys(where: str, keys: Sequence[str]) -> list[str]:

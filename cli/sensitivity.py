@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -40,9 +41,15 @@ def verb(
 
     from ..compress.modelfile import load
     from ..compress.sensitivity import sensitivity
+    from ..compress.sensitivity_plot import format_of
+    from ..compress.sensitivity_plot import plot as draw
     from ..core.data import load_data
     from ..core.files import atomic_write
 
+    if plot:
+        format_of(plot)
+    for option, path in (("--output", output), ("--plot", plot)):
+        _check_place(option, path)
     with progress():
         split = load_data(data, protocol=protocol, seed=seed)
         found = sensitivity(
@@ -53,23 +60,37 @@ def verb(
             images=images,
             seed=seed,
         )
+    out = console(json)
+    if json:
+        print_json(found.to_json())
+    else:
+        out.print(f"{found.bytes:,} bytes, {found.macs:,} MACs; cells: bits flipped % / bytes saved % / MACs saved %")
+        for name in found.curves():
+            columns, rows = found.rows(name)
+            out.print(table(name, columns, rows, right=range(1, len(columns))))
+        for what, reason in found.left.items():
+            out.print(f"left alone: {what}: {reason}", markup=False)
     if output:
         with atomic_write(output, "w") as handle:
             handle.write(dumps(found.to_json(), indent=1) + "\n")
-    if plot:
-        from ..compress.sensitivity_plot import plot as draw
-
+    if plot and found.points:
         draw(found, plot)
-    if json:
-        print_json(found.to_json())
+    elif plot:
+        out.print(f"warning: {plot} was not drawn: no layer could be probed, see the reasons above", markup=False)
+
+
+def _check_place(option: str, path: Path | None) -> None:
+    """Raise InputError where a file cannot be written, before hours of work are lost on it."""
+    from ..core.errors import InputError
+
+    if path is None:
         return
-    out = console()
-    out.print(f"{found.bytes:,} bytes, {found.macs:,} MACs; cells: bits flipped % / bytes saved % / MACs saved %")
-    for name in found.curves():
-        columns, rows = found.rows(name)
-        out.print(table(name, columns, rows, right=range(1, len(columns))))
-    for what, reason in found.left.items():
-        out.print(f"left alone: {what}: {reason}", markup=False)
+    if path.is_dir():
+        raise InputError(f"{option} {path} is a folder, name a file in it")
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}: there is no folder {path.parent}, make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{option} {path}: the folder {path.parent} cannot be written to, name another")
 
 
 def _names(text: str) -> list[str]:

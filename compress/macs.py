@@ -2,18 +2,24 @@
 
 Counted are the multiply-accumulates of convolutions and matrix products, however they are called; element-wise work
 (biases, norms, activations, pooling) is not, as everywhere in the field.
+
+Compressed layers count what they themselves multiply in evaluation mode, not the work of decoding a weight. Shared and
+hashed weights, and integers, cost what the plain layer costs: fewer bits or values make no product less. Look-up (pq)
+costs the products of the padded input with all codewords, which may be more or less. Fastfood costs its three diagonals;
+its transforms add. A bundle decodes pq and fastfood layers to plain ones: the figures in its manifest are those of the
+plain layers.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -21,6 +27,25 @@ from ..core.errors import InputError
 from ..core.model import HashModel
 
 Shape = tuple[int, ...]
+
+
+def _by_look_up(
+    images: Tensor, codebook: Tensor, _indices: Tensor, _bias: Any, _stride: Any, padding: Sequence[int],
+    _dilation: Any, groups: int, out: Tensor,
+) -> int:  # fmt: skip
+    """Return the products of the sub-vectors of all groups with their codewords (M, K, C), the border's among them."""
+    rows, columns = (images.shape[2 + axis] + 2 * padding[axis] for axis in range(2))
+    return len(out) * rows * columns * groups * codebook.numel()
+
+
+# multiplications of operators of ours that torch knows nothing of, from their arguments and their result
+OWN: Mapping[str, Callable[..., int]] = {
+    "hashpress::int8_conv2d": lambda _x, integers, *rest: rest[-1].numel() * integers[0].numel(),
+    "hashpress::int8_linear": lambda _x, integers, *rest: rest[-1].numel() * integers[0].numel(),
+    "hashpress::hashed": lambda features, *rest: rest[-1].numel() * features.shape[1],
+    "hashpress::fastfood": lambda features, *rest: len(features) * sum(values.numel() for values in rest[:3]),
+    "hashpress::pq": _by_look_up,
+}
 
 
 @dataclass(frozen=True)
@@ -104,17 +129,22 @@ class _Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        flops = flop_registry.get(func.overloadpacket)
-        if flops is None:
+        flops, own = flop_registry.get(func.overloadpacket), OWN.get(func.name())
+        if flops is None and own is None:
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
         result = func(*args, **kwargs)
-        if flops is not None:
-            path = self.stack[-1]
-            self.macs[path] = self.macs.get(path, 0) + flops(*args, **kwargs, out_val=result) // 2
+        if own is not None:
+            self._add(own(*args, result))
+        elif flops is not None:
+            self._add(flops(*args, **kwargs, out_val=result) // 2)
         return result
+
+    def _add(self, macs: int) -> None:
+        path = self.stack[-1]
+        self.macs[path] = self.macs.get(path, 0) + macs
 
     @contextmanager
     def watching(self, net: nn.Module) -> Iterator[None]:

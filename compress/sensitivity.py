@@ -6,7 +6,7 @@ The curves are what an allocation over layers starts from; effects of several la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,10 +21,11 @@ from ..hashnets.codes import outputs
 from .calibrate import choose
 from .channels import Channels, channels
 from .coding import floats, integers
+from .layers.int8 import Quantized
 from .macs import count
 from .modelfile import PLAIN_FROM, PLAIN_GAIN
 from .passes import PASSES
-from .passes.select import weighted
+from .passes.select import skipped, weighted
 
 Settings = Mapping[str, Any]
 AMOUNTS: dict[str, tuple[float, ...]] = {
@@ -59,13 +60,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """All points, the network's own figures, and why some layers have none."""
+    """All points, the network's own figures, and why others are missing."""
 
     bytes: int
     macs: int
     images: int
     points: tuple[Point, ...]
-    left: Mapping[str, str]  # "pass layer" -> reason
+    left: Mapping[str, str]  # "pass layer" -> reason, with the amounts where others have points
 
     def to_json(self) -> dict[str, Json]:
         """Return plain JSON values."""
@@ -103,9 +104,8 @@ class Sensitivity:
 
     def _cell(self, point: Point) -> str:
         saved = 100 * (1 - point.bytes / self.bytes)
-        macs = 100 * (1 - point.macs / self.macs)
         text = f"{100 * point.flips:.2f} / {saved:.1f}"
-        return text + (f" / {macs:.1f}" if point.macs < self.macs else "")
+        return text + (f" / {100 * (1 - point.macs / self.macs):.1f}" if point.macs < self.macs else "")
 
     def __str__(self) -> str:
         lines = [
@@ -140,9 +140,9 @@ def sensitivity(
         raise InputError(f"no pass to probe was named (there are: {', '.join(AMOUNTS)})")
     for name in passes:
         lookup(AMOUNTS, name, "pass to probe")
-    known = weighted(model.net)
+    known, others = weighted(model.net), skipped(model.net)
     for layer in layers:
-        lookup(known, layer, "layer")
+        lookup({**known, **others}, layer, "layer")
     found = channels(model)
     pixels = split.queries.pixels
     pixels = pixels[np.sort(np.random.default_rng(seed).permutation(len(pixels))[:images])]
@@ -150,28 +150,60 @@ def sensitivity(
         pixels = choose(split, images, seed)
     before, sizes = outputs(model, pixels), tensor_bytes(model.net)
     macs = count(model).macs
-    points, left = [], {}
-    jobs = list(_jobs(passes, layers or list(known), found))
+    points: list[Point] = []
+    reasons: dict[tuple[str, str], dict[float, str]] = {}
+    chosen = [(name, layer) for name in passes for layer in layers or (*known, *others)]
+    jobs = [(name, layer, amount) for name, layer in chosen if layer in known for amount in AMOUNTS[name]]
     for name, layer, amount in track(jobs, "probing"):
         try:
-            changed = PASSES[name](**settings_for(name, layer, amount, found))(model, split, seed=seed)
-        except HashpressError as fault:
-            left[f"{name} {layer}"] = str(fault)
-            continue
-        if not changed.edits[len(model.edits) :]:
-            left[f"{name} {layer}"] = "nothing would change"
-            continue
-        left.pop(f"{name} {layer}", None)
-        after = outputs(changed, pixels)
-        flipped = (after >= 0) != (before >= 0)
-        margins = np.abs(before).astype(np.float64)
-        points.append(
-            Point(
-                name, layer, amount, sum(tensor_bytes(changed.net, model.net, sizes).values()), count(changed).macs,
-                float(flipped.mean()), float((margins * flipped).sum() / max(margins.sum(), 1e-30)),
-            )
-        )  # fmt: skip
+            changed = _changed(model, split, name, layer, settings_for(name, layer, amount, found), seed)
+            after = outputs(changed, pixels)
+            flipped = (after >= 0) != (before >= 0)
+            margins = np.abs(before).astype(np.float64)
+            size, price = sum(tensor_bytes(changed.net, model.net, sizes).values()), count(changed).macs
+        except Exception as fault:  # one probe that fails in whatever way must not cost the others
+            own = isinstance(fault, HashpressError)
+            text = str(fault) if own else f"{type(fault).__name__}: {fault}".splitlines()[0][:200]
+            reasons.setdefault((name, layer), {})[amount] = text
+        else:
+            weight = float((margins * flipped).sum() / max(margins.sum(), 1e-30))
+            points.append(Point(name, layer, amount, size, price, float(flipped.mean()), weight))
+    left = {
+        f"{name} {layer}": others[layer] if layer in others else _reason(name, reasons[name, layer])
+        for name, layer in chosen
+        if layer in others or (name, layer) in reasons
+    }
     return Sensitivity(sum(sizes.values()), macs, len(pixels), tuple(points), left)
+
+
+def _changed(
+    model: HashModel, split: Split, name: str, layer: str, settings: Mapping[str, Any], seed: int
+) -> HashModel:
+    """Return what the pass makes of the model.
+
+    Raises:
+        InputError: it changed nothing, or took another setting than the one asked for.
+    """
+    made = PASSES[name](**settings)
+    changed = made(model, split, seed=seed)
+    edits = changed.edits[len(model.edits) :]
+    if not edits:
+        reasons = made.decide(model, split, seed=seed)["left"]
+        raise InputError(reasons.get(layer) or reasons.get("*") or "nothing would change")
+    for edit in edits:
+        if isinstance(edit, Quantized) and edit.bits != settings["bits"][edit.layer]:
+            raise InputError(f"the pass keeps it at {edit.bits} bits")
+    return changed
+
+
+def _reason(name: str, found: Mapping[float, str]) -> str:
+    """Return the reasons of a layer, each with its amounts unless one holds for all."""
+    amounts: dict[str, list[str]] = {}
+    for amount, reason in found.items():
+        amounts.setdefault(reason, []).append(f"{amount:g}")
+    if len(amounts) == 1 and len(found) == len(AMOUNTS[name]):
+        return next(iter(amounts))
+    return "; ".join(f"{WHAT[name]} {', '.join(where)}: {reason}" for reason, where in amounts.items())
 
 
 def settings_for(name: str, layer: str, amount: float, found: Channels) -> dict[str, Any]:
@@ -203,24 +235,17 @@ def tensor_bytes(net: torch.nn.Module, known: torch.nn.Module | None = None, siz
             coded = floats.encode(array)
         else:
             coded = integers.encode(array) if array.dtype.kind in "iub" else None
-        large = array.nbytes >= PLAIN_FROM and coded is not None and len(coded.payload) > PLAIN_GAIN * array.nbytes
-        found[name] = array.nbytes if coded is None or large else len(coded.payload)
+        large = array.dtype.kind == "f" and array.nbytes >= PLAIN_FROM
+        plain = coded is None or (large and len(coded.payload) > PLAIN_GAIN * array.nbytes)
+        found[name] = array.nbytes if coded is None or plain else len(coded.payload)
     return found
-
-
-def _jobs(passes: Sequence[str], layers: Sequence[str], found: Channels) -> Iterator[tuple[str, str, float]]:
-    first = next(iter(found.layers), "")
-    for name in passes:
-        for layer in layers:
-            fixed = name == "int8" and (layer in {first, "head"} or layer.startswith("head."))
-            for amount in AMOUNTS[name][:1] if fixed else AMOUNTS[name]:
-                yield name, layer, amount
 
 
 def _strangers(layer: str, found: Channels) -> tuple[str, ...]:
     """Return the layers whose output channels do not stand together with those of ``layer``."""
     if layer not in found.layers:
-        raise InputError(f"the channels of {layer} cannot be followed")
+        why = "" if found.layers else "".join(f": {reason}" for reason in found.frozen.values())
+        raise InputError(f"the channels of {layer} cannot be followed{why}")
     own = set(found.layers[layer].outputs.tolist())
     return tuple(
         path for path, other in found.layers.items() if other.produces and not own & set(other.outputs.tolist())

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.errors import InputError
 from ..core.files import atomic_write
-from .sensitivity import Sensitivity
+from .sensitivity import Point, Sensitivity
 
 FORMATS = (".svg", ".png", ".pdf")
 
 
 def plot(found: Sensitivity, path: str | os.PathLike[str]) -> None:
-    """Draw one panel per pass, bytes saved (or MACs, where a pass saves them) against bits flipped, one line per layer.
+    """Draw one panel per pass, bytes saved (or MACs, where a pass only ever saves them) against bits flipped.
+
+    Every layer is a line.
 
     Raises:
         InputError: another format than SVG, PNG or PDF, or nothing to draw.
@@ -21,16 +24,14 @@ def plot(found: Sensitivity, path: str | os.PathLike[str]) -> None:
     import matplotlib as mpl  # noqa: PLC0415  slow to import, and only plots need it
     from matplotlib.figure import Figure  # noqa: PLC0415  as above
 
-    suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
-        raise InputError(f"a plot is {', '.join(FORMATS)}, not {suffix or 'a file without a suffix'}")
+    suffix = format_of(path)
     curves = found.curves()
     if not curves:
         raise InputError("there is nothing to plot: no layer could be probed")
     with mpl.rc_context({"svg.hashsalt": "hashpress", "font.size": 8}):
         figure = Figure(figsize=(5.0 * len(curves), 4.0), layout="constrained")
         for axes, (name, layers) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
-            in_macs = any(point.macs < found.macs for points in layers.values() for point in points)
+            in_macs = _saves_macs(found, [point for points in layers.values() for point in points])
             for layer, points in layers.items():
                 figures = [
                     (1 - point.macs / found.macs) if in_macs else (1 - point.bytes / found.bytes) for point in points
@@ -45,3 +46,21 @@ def plot(found: Sensitivity, path: str | os.PathLike[str]) -> None:
                 axes.legend(fontsize=6)
         with atomic_write(path) as handle:
             figure.savefig(handle, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else None)
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """Return the suffix of a plot's file.
+
+    Raises:
+        InputError: it is not that of SVG, PNG or PDF.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise InputError(f"a plot is {', '.join(FORMATS)}, not {suffix or 'a file without a suffix'}")
+    return suffix
+
+
+def _saves_macs(found: Sensitivity, points: Sequence[Point]) -> bool:
+    """Return whether multiplications are what a pass is for: integers save none, look-up may take more."""
+    least, most = min(point.macs for point in points), max(point.macs for point in points)
+    return least < found.macs and most <= found.macs

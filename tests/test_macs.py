@@ -1,11 +1,23 @@
+"""Multiplications: closed forms, torch's own counter, and what compressed layers really multiply."""
+
+import re
+from pathlib import Path
+
 import pytest
 import torch
+from hashpress.compress import macs
+from hashpress.compress.form_edits import ProductQuantized
 from hashpress.compress.layers import forms
 from hashpress.compress.layers.decoded import replace_form
-from hashpress.compress.macs import count, count_net
+from hashpress.compress.layers.int8 import Quantized
+from hashpress.compress.macs import OWN, count, count_net
+from hashpress.compress.passes import Fastfood, Fold, HashWeights, Int8, ProductQuantize
+from hashpress.core.data import load_data
 from hashpress.core.errors import InputError
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.codes import outputs
+from small_models import a_model
 from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
@@ -71,6 +83,76 @@ def test_decoded_layers_multiply_as_dense_ones_and_hold_their_form():
     costs = count(HashModel(net, arch))
     assert costs["encoder.fc1"].macs == 400_000
     assert costs["encoder.fc1"].parameters == 516
+
+
+@pytest.fixture(scope="module")
+def split():
+    return load_data("digits?size=16&limit=100")
+
+
+def figures(model):
+    return {layer.path: layer.macs for layer in count(model).layers}
+
+
+@pytest.mark.parametrize(("encoder", "widths"), [("lenet5", [4, 6, 20]), ("resnet20", [4, 4, 8])])
+def test_integers_multiply_as_often_as_the_plain_layers(encoder, widths, split):
+    model = Fold()(a_model(encoder, widths=widths))
+    small = Int8(bits=4, images=20)(model, split)
+    assert len(small.edits) - len(model.edits) == len(figures(model))
+    assert figures(small) == figures(model)
+
+
+def test_grouped_integer_convolutions(split):
+    def counted(layer):
+        net = nn.Sequential(layer)
+        before = count_net(net, (4, 9, 7))["0"].macs
+        Quantized("0", 0.1, 0, 0.0).apply(net)
+        assert count_net(net, (4, 9, 7))["0"].macs == before
+        return before
+
+    assert counted(nn.Conv2d(4, 8, (3, 1), (2, 1), (1, 0), (2, 1), groups=2)) == 4 * 7 * 8 * 2 * 3
+
+
+def test_hashed_weights_multiply_as_often_as_the_plain_layers(split):
+    model = a_model(widths=[4, 6, 20])
+    small = HashWeights(share=0.25, skip=())(model, split)
+    assert {type(layer).__name__ for layer in small.net.modules()} >= {"HashedLinear", "DecodedConv2d"}
+    assert figures(small) == figures(model)
+
+
+def test_look_up_counts_the_products_that_it_computes(split, monkeypatch):
+    model = ProductQuantize(entries=8, sweeps=0)(a_model(widths=[4, 6, 20]), split)
+    products, real = [], torch.bmm
+
+    def noted(left, right):
+        products.append(left.numel() * right.shape[2])
+        return real(left, right)
+
+    monkeypatch.setattr(torch, "bmm", noted)
+    outputs(model, split.queries.pixels[:1])
+    assert len(products) == 4
+    assert list(figures(model).values()) == products
+
+
+def test_look_up_of_groups_and_padding():
+    net = nn.Sequential(nn.Conv2d(6, 10, 3, padding=(2, 1), groups=2))
+    ProductQuantized("0", 3, 2, 5).apply(net)
+    net.eval()
+    # two groups of two subspaces of 2 channels (the last one filled up), 5 codewords, 8 + 4 rows, 6 + 2 columns
+    assert count_net(net, (6, 8, 6))["0"].macs == 2 * (2 * 2) * 5 * 12 * 8
+
+
+def test_fastfood_multiplies_by_its_diagonals(split):
+    model = Fastfood()(a_model(widths=[4, 6, 20]), split)
+    assert figures(model)["encoder.fc1"] == 3 * 6 + 3 * 8 + 20  # three blocks of 8 take 6 inputs to 20 outputs
+
+
+def test_no_forward_operator_of_ours_is_forgotten():
+    weights = {"hashpress::hashed_weight"}  # decodes, the convolution behind it is counted
+    layers = ("int8", "hashed", "fastfood", "pq")
+    text = "".join((Path(macs.__file__).parent / "layers" / f"{name}.py").read_text("utf-8") for name in layers)
+    found = {name for name in re.findall(r'custom_op\("([^"]+)"', text) if not name.endswith("_backward")}
+    assert found - weights == set(OWN)
 
 
 def test_an_input_that_does_not_fit_is_named():

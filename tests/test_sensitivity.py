@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from hashpress.cli.main import run
+from hashpress.compress import sensitivity as package
+from hashpress.compress import sensitivity_plot as drawing
 from hashpress.compress.channels import channels
 from hashpress.compress.macs import count
 from hashpress.compress.modelfile import save
-from hashpress.compress.passes.fold import Fold
-from hashpress.compress.passes.narrow import Narrow
-from hashpress.compress.passes.prune import Prune
+from hashpress.compress.passes import PASSES, Cp, Fold, Int8, Narrow, Prune, Share
+from hashpress.compress.passes.select import weighted
+from hashpress.compress.reader import checked
 from hashpress.compress.sensitivity import AMOUNTS, WHAT, Sensitivity, sensitivity, settings_for, tensor_bytes
 from hashpress.compress.sensitivity_plot import plot
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError
+from hashpress.core.model import HashModel, InputSpec
+from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.codes import outputs
 from small_models import a_model
 
@@ -100,6 +108,110 @@ def test_json_round_trip_table_and_plot(found, tmp_path):
         plot(found, tmp_path / "a.txt")
 
 
+def of_nobody(name, split):
+    arch = default_arch(f"nets_foreign:{name}", 12, InputSpec(split.train.pixels.shape[1:], split.mean, split.std))
+    return HashModel(build(arch, seed=3, trust_code=True).eval(), arch)
+
+
+@pytest.mark.parametrize("name", ["untraceable", "chain"])
+def test_bits_that_the_pass_overrules_are_no_points(name, split):
+    if name == "chain":
+        model = Cp(share={"encoder.conv1": 0.5}, skip=())(a_model(widths=[4, 6, 20]), split)
+    else:
+        split = load_data("digits?limit=120")
+        model = of_nobody(name, split)
+    found = sensitivity(model, split, passes=("int8",), images=10)
+    kept = set()
+    for layer in weighted(model.net):
+        for amount in AMOUNTS["int8"]:
+            done = Int8(bits={layer: int(amount)}, images=20)(model, split).edits[-1]
+            has_point = any((point.layer, point.amount) == (layer, amount) for point in found.points)
+            assert has_point == (done.bits == amount)
+            if not has_point:
+                kept.add(layer)
+                assert found.left[f"int8 {layer}"] == "bits 6, 5, 4, 3, 2: the pass keeps it at 8 bits"
+    assert len(kept) == (4 if name == "chain" else 2)  # the head, and the first layer with all its parts
+
+
+class Failing(Prune):
+    """Prunes, but not everything."""
+
+    fault: ClassVar[type[BaseException]] = ZeroDivisionError
+
+    def __call__(self, model, split=None, **kwargs):
+        if "encoder.fc1" in self.density or self.density.get("head") == 0.3:
+            raise self.fault("by nothing\nat all")
+        return super().__call__(model, split, **kwargs)
+
+
+def test_a_probe_that_fails_costs_no_other(split, monkeypatch):
+    monkeypatch.setitem(PASSES, "prune", Failing)
+    found = sensitivity(a_model(widths=[4, 6, 20]), split, passes=("prune", "share"), images=10)
+    assert found.left == {
+        "prune encoder.fc1": "ZeroDivisionError: by nothing",
+        "prune head": "density 0.3: ZeroDivisionError: by nothing",
+    }
+    curves = found.curves()
+    assert [point.amount for point in curves["prune"]["head"]] == [0.5, 0.2, 0.1, 0.05]
+    assert len(curves["share"]) == 4
+    monkeypatch.setattr(Failing, "fault", KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        sensitivity(a_model(widths=[4, 6, 20]), split, passes=("prune",), images=10)
+
+
+@pytest.mark.parametrize("bits", [0, 8])
+def test_bytes_of_every_tensor_are_those_of_the_file(bits, split, tmp_path):
+    model = a_model(widths=[20, 50, 200])
+    model = Int8(bits=bits, images=10)(model, split) if bits else model
+    save(model, tmp_path / "m.safetensors")
+    file, rows = checked(tmp_path / "m.safetensors")
+    wanted = {name: array.nbytes for name, array in file.plain.items()} | {row.name: row.size for row in rows}
+    assert tensor_bytes(model.net) == wanted
+    if bits:
+        name = "encoder.conv2.form.integers"
+        assert 0.75 * model.net.state_dict()[name].numel() < wanted[name] < model.net.state_dict()[name].numel()
+
+
+def test_layers_in_another_form_are_left_with_the_reason(split):
+    model = Share(bits={"encoder.fc1": 3, "encoder.conv2": 3})(a_model(widths=[4, 6, 20]), split)
+    found = sensitivity(model, split, passes=("prune",), images=10)
+    assert list(found.curves()["prune"]) == ["encoder.conv1", "head"]
+    reason = "already in another form"
+    assert found.left == {"prune encoder.conv2": reason, "prune encoder.fc1": reason}
+    found = sensitivity(model, split, passes=("prune", "int8"), layers=("encoder.fc1",), images=10)
+    assert not found.points
+    assert found.left == {"prune encoder.fc1": reason, "int8 encoder.fc1": reason}
+    assert f"left alone: int8 encoder.fc1: {reason}" in str(found)
+
+
+def test_reasons_are_those_of_the_pass(split):
+    model = a_model(widths=[4, 6, 20])
+    found = sensitivity(model, split, passes=("narrow", "cp", "pq"), layers=("encoder.fc1", "head"), images=10)
+    assert found.left["cp encoder.fc1"] == "a dense layer has no spatial axes; lowrank treats it"
+    assert found.left["narrow head"] == "reaches the hash outputs"
+    assert found.left["pq head"] == (
+        "entries 256: codewords and indices of 10836 bytes would replace 960; "
+        "entries 64: codewords and indices of 2751 bytes would replace 960"
+    )
+    split = load_data("digits?limit=120")
+    model = of_nobody("untraceable", split)
+    found = sensitivity(model, split, passes=("narrow", "merge"), layers=("encoder.second",), images=10)
+    assert not found.points
+    assert "cannot be followed: the network cannot be traced" in found.left["narrow encoder.second"]
+    assert "the network cannot be traced" in found.left["merge encoder.second"]
+
+
+def test_the_axis_is_macs_only_where_a_pass_saves_them(split, tmp_path):
+    model = a_model(widths=[4, 6, 20])
+    found = sensitivity(model, split, passes=("int8", "narrow", "pq"), layers=("encoder.conv2",), images=10)
+    assert {point.macs for point in found.points if point.name == "int8"} == {found.macs}
+    price = [point.macs for point in found.points if point.name == "pq"]
+    assert min(price) < found.macs < max(price)
+    plot(found, tmp_path / "a.svg")
+    axes = re.findall(r"<!-- (\w+) saved, % of the network -->", (tmp_path / "a.svg").read_text("utf-8"))
+    assert axes == ["bytes", "MACs", "bytes"]
+
+
 def test_unknown_names_are_refused(split):
     with pytest.raises(InputError, match="unknown pass to probe 'prunes'; did you mean 'prune'"):
         sensitivity(a_model(), split, passes=("prunes",))
@@ -123,3 +235,58 @@ def test_the_verb(tmp_path, capsys):
     assert len(json.loads((tmp_path / "s.json").read_text())["points"]) == 20
     assert run([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 20
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    save(a_model(widths=[4, 6, 20]), tmp_path / "m.safetensors")
+    return tmp_path / "m.safetensors"
+
+
+DATA = ("--data", "digits?size=16&limit=100", "--images", "10")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "{folder}"], "is a folder, name a file in it"),
+        (["-o", "{folder}/no/s.json"], "there is no folder {folder}/no, make it first"),
+        (["--plot", "{folder}/no/s.svg"], "there is no folder {folder}/no, make it first"),
+        (["--plot", "{folder}/s.gif"], "a plot is .svg, .png, .pdf, not .gif"),
+        (["-o", "{folder}/locked/s.json"], "cannot be written to, name another"),
+    ],
+)
+def test_places_are_checked_before_the_work(arguments, message, model_file, tmp_path, monkeypatch, capsys):
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked")
+    monkeypatch.setattr(package, "sensitivity", lambda *_, **__: pytest.fail("the work was started"))
+    arguments = [argument.format(folder=tmp_path) for argument in arguments]
+    assert run(["sensitivity", str(model_file), *DATA, *arguments]) == 2
+    assert message.format(folder=tmp_path) in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("json_too", [False, True])
+def test_nothing_to_plot_is_a_message(json_too, model_file, tmp_path, capsys):
+    more = ["--passes", "cp", "--layers", "head", "-o", str(tmp_path / "s.json"), "--plot", str(tmp_path / "s.svg")]
+    assert run(["sensitivity", str(model_file), *DATA, *more, *(["--json"] if json_too else [])]) == 0
+    out, err = capsys.readouterr()
+    assert "no layer could be probed" in (err if json_too else out)
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert found["left"] == {"cp head": "a dense layer has no spatial axes; lowrank treats it"}
+    assert not (tmp_path / "s.svg").exists()
+    if json_too:
+        assert json.loads(out) == found
+    else:
+        assert "left alone: cp head" in out
+
+
+def test_the_table_is_there_when_writing_fails(model_file, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise InputError("no space left")
+
+    monkeypatch.setattr(drawing, "plot", full)
+    more = ["--passes", "prune", "--layers", "head", "--plot", str(tmp_path / "s.svg")]
+    assert run(["sensitivity", str(model_file), *DATA, *more]) == 2
+    out, err = capsys.readouterr()
+    assert "density 0.05" in out
+    assert "no space left" in err

@@ -43,6 +43,9 @@ class Line:
         shown = [f"{self.step:2}  {self.name:10}"]
         for name, value in self.figures.items():
             shown.append(format_bytes(value) if name == "bytes" else f"{name} {value:.4g}")
+        left = self.decision.get("left")
+        if isinstance(left, Mapping) and "*" in left:
+            shown.append(f"nothing was done: {left['*']}")
         return "  ".join(shown)
 
 

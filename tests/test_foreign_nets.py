@@ -8,6 +8,7 @@ import nets_foreign
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.ledger import Line
 from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import (
     Cp,
@@ -134,6 +135,7 @@ def test_narrow_says_why_a_network_that_cannot_be_traced_is_left(split: Split) -
     found = Narrow(ratio=0.25).decide(of("untraceable", split), split)
     assert found["widths"] == {}
     assert "cannot be traced" in found["left"]["*"]
+    assert "nothing was done: the network cannot be traced" in str(Line(1, "narrow", decision=found))
 
 
 def test_factors_leave_the_callers_generator_alone(split: Split) -> None:

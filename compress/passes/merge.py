@@ -24,7 +24,7 @@ from ...core.surgery import get_layer
 from ..calibrate import choose, patch_moments
 from ..channels import Channels, channels
 from ..merging import DISTANCES, Neurons, cutoff, merges, outgoing_after, saliencies
-from ..narrowing import cut
+from ..narrowing import cut, frozen_reasons
 from ..noise import noise
 from ..obs import damped, remove_blocks
 from ..refit import refit
@@ -162,7 +162,7 @@ class Merge:
     def _left(self, found: Channels) -> dict[str, str]:
         """Return why layers are left alone."""
         if not found.layers:
-            return {"*": next(iter(found.frozen.values()), "there are no layers")}
+            return dict(frozen_reasons(found))
         producers, reasons = found.members(producing=True), {}
         norms, passing = _labels_in(found, ("norm",)), _labels_in(found, ("depthwise", "pad"))
         for path, layer in found.layers.items():

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..core.data.images import Split
-from ..core.errors import InputError
+from ..core.errors import InputError, RecipeError
 from ..core.files import atomic_write
 from ..core.model import HashModel, Json, Step
 from .container import dump
 from .ledger import Ledger, Line, measured
 from .modelfile import content, load, save
+from .passes.looks import looks
 from .passes.step import Pass, settings_of
 from .plan import Recipe
 from .preview import named
@@ -43,6 +44,12 @@ def compress(
         InputError: a pass failed (named with its step), a file cannot be written, or ``out.work`` is of another run.
     """
     passes = recipe.passes()
+    blind = (
+        [] if split is not None else [(number, name) for number, (name, item) in enumerate(passes, 1) if looks(item)]
+    )
+    if blind:
+        problems = [f"step {number} ({name}) needs training images" for number, name in blind]
+        raise RecipeError([*problems[:-1], f"{problems[-1]}; name a data set with --data"])
     if out is None:
         return _Run(model, recipe, split, seed, None).through(passes)
     out = Path(out)

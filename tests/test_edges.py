@@ -11,7 +11,23 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress import run as running
-from hashpress.compress.passes import Cp, Finetune, Fold, Int8, LowRank, Prune, Share
+from hashpress.compress.passes import (
+    PASSES,
+    Cp,
+    Fastfood,
+    Finetune,
+    Fold,
+    HashWeights,
+    Int8,
+    LowRank,
+    Merge,
+    Narrow,
+    Pass,
+    ProductQuantize,
+    Prune,
+    Share,
+)  # fmt: skip
+from hashpress.compress.passes.looks import LOOKS, looks
 from hashpress.compress.recipe import Recipe, compress
 from hashpress.compress.sensitivity import sensitivity
 from hashpress.core.data import load_data
@@ -151,3 +167,43 @@ def test_files_of_an_earlier_run_stay_until_all_is_written(
     out.mkdir()
     with pytest.raises(InputError, match=re.escape(f"cannot write {out}: it is a folder")):
         compress(model, Recipe.of(Share(bits=4)), None, out=out)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Fold(),
+        Finetune(epochs=1, system="dpsh"),
+        Int8(),
+        Merge(share=0.2),
+        Merge(share=0.2, refit=20),
+        Merge(share=0.2, refit=20, images="noise"),
+        Narrow(ratio=0.2),
+        Narrow(ratio=0.2, refit=True),
+        Narrow(ratio=0.2, score="code"),
+        Cp(rank=2, fit="greedy", epc=False),
+        Cp(rank=2, fit="greedy", epc=False, data=True),
+        Cp(flips=0.1, fit="greedy", epc=False),
+        LowRank(ranks=2),
+        LowRank(ranks=2, solver="filter"),
+        HashWeights(share=0.5),
+        Fastfood(),
+        Prune(density=0.5),
+        Prune(density=0.5, compensate="obs"),
+        Prune(density=0.5, scope="sensitivity"),
+        Prune(density=0.5, stages=2, finetune={"epochs": 1}),
+        Share(bits=3),
+        Share(bits=3, importance="outputs", lam=0.1),
+        Share(bits=3, lam=0.1, finetune={"epochs": 1}),
+        ProductQuantize(entries=8),
+        ProductQuantize(entries=8, sweeps=0),
+    ],
+    ids=repr,
+)
+def test_passes_that_look_at_images_are_known(item: Pass, model: HashModel) -> None:
+    assert set(LOOKS) == set(PASSES.values())
+    if looks(item):
+        with pytest.raises(InputError, match="--data"):
+            item(model)
+    else:
+        item(model)

@@ -233,12 +233,28 @@ def test_faults_are_wrapped_once_with_their_step(
     with pytest.raises(RecipeError, match=r"^step 1 \(prune\): no layer answers to 'conv9'"):
         compress(model, Recipe.of(Prune(density={"conv9": 0.5})), split, out=tmp_path / "out.st")
     assert listing(tmp_path) == [], "nothing was done, nothing is kept"
-    with pytest.raises(InputError, match=r"^step 2 \(finetune\): finetune needs training images"):
-        compress(model, Recipe.of(Share(), Finetune()), None)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise InputError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Share, "codebooks", refuse)
+        with pytest.raises(InputError, match=r"^step 1 \(share\): no$"):
+            compress(model, Recipe.of(Share()), split)
     monkeypatch.setattr(Share, "codebooks", lambda *_, **__: 1 / 0)
     with pytest.raises(HashpressError, match=r"^step 1 \(share\): ZeroDivisionError: division by zero$") as caught:
         compress(model, Recipe.of(Share()), split)
     assert caught.value.exit_code == 1
+
+
+def test_steps_that_need_images_are_named_before_the_first_one_runs(
+    model: HashModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Share, "codebooks", lambda *_, **__: pytest.fail("it ran"))
+    message = r"^step 2 \(finetune\) needs training images; step 3 \(finetune\) needs .*; name a data set with --data$"
+    with pytest.raises(RecipeError, match=message):
+        compress(model, Recipe.of(Share(), Finetune(), Finetune()), None, out=tmp_path / "out.st")
+    assert listing(tmp_path) == []
 
 
 def test_a_full_disk_leaves_nothing_half_written(

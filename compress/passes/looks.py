@@ -1,0 +1,40 @@
+"""Which settings of passes look at training images: asked before a recipe begins, not when hours of it are done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .cp import Cp
+from .fastfood import Fastfood
+from .finetune import Finetune
+from .fold import Fold
+from .hashed import HashWeights
+from .int8 import Int8
+from .lowrank import LowRank
+from .merge import Merge
+from .narrow import Narrow
+from .pq import ProductQuantize
+from .prune import Prune
+from .share import Share
+from .step import Pass
+
+LOOKS: Mapping[type, Callable[[Any], bool]] = {
+    Fold: lambda _: False,
+    Merge: lambda item: item.refit > 0 and item.images == "training",
+    Narrow: lambda item: item.refit or item.score in ("taylor", "code"),
+    Cp: lambda item: item.data or item.flips is not None,
+    LowRank: lambda item: item.solver != "filter",
+    HashWeights: lambda _: False,
+    Fastfood: lambda _: False,
+    Finetune: lambda _: True,
+    Prune: lambda item: item.compensate != "none" or item.scope == "sensitivity" or item.stages > 1,
+    Share: lambda item: item.importance == "outputs" or item.finetune is not None,
+    ProductQuantize: lambda item: item.sweeps > 0,
+    Int8: lambda _: True,
+}
+
+
+def looks(item: Pass) -> bool:
+    """Return whether a pass with these settings needs training images."""
+    return bool(LOOKS[type(item)](item))

@@ -49,13 +49,12 @@ def content(model: HashModel) -> list[bytes | memoryview]:
     plain: dict[str, np.ndarray] = {}
     for name, tensor in state.items():
         array = tensor.contiguous().numpy()
-        coded = _coded(array)
-        large = array.dtype.kind == "f" and array.nbytes >= PLAIN_FROM
-        if coded is None or (large and len(coded.payload) > PLAIN_GAIN * array.nbytes):
+        found = coded(array)
+        if found is None:
             plain[name] = array
             continue
-        rows.append([name, container.code_of(array), list(array.shape), len(coded.payload), coded.table_bytes])
-        streams.append(coded.payload)
+        rows.append([name, container.code_of(array), list(array.shape), len(found.payload), found.table_bytes])
+        streams.append(found.payload)
     manifest = {
         "arch": model.arch.to_json(),
         "edits": [edit_to_json(edit) for edit in model.edits],
@@ -115,10 +114,13 @@ def _owned(array: np.ndarray) -> np.ndarray:
     return array if fits and array.nbytes >= VIEW_FROM else np.array(array)
 
 
-def _coded(array: np.ndarray) -> integers.Coded | None:
-    if array.dtype == np.float32:
-        return floats.encode(array)
-    return integers.encode(array) if array.dtype.kind in "iub" else None
+def coded(array: np.ndarray) -> integers.Coded | None:
+    """Return a tensor as the file codes it, None when it stands there as it is."""
+    if array.dtype.kind in "iub":
+        return integers.encode(array)
+    found = floats.encode(array) if array.dtype == np.float32 else None
+    large = array.nbytes >= PLAIN_FROM
+    return None if found is None or (large and len(found.payload) > PLAIN_GAIN * array.nbytes) else found
 
 
 def _described(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:

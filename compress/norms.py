@@ -48,9 +48,9 @@ def take_in(layer: Any, norm: Any) -> None:
 
 
 def without(net: nn.Module, spec: InputSpec) -> list[str]:
-    """Return the plain convolutions that run once, with values and a bias of their own: behind no others can a norm be folded away again.
+    """Return the plain convolutions behind which a norm can stand, and be folded away again.
 
-    Nor those that give one value an image, of which a batch of one image has no variance.
+    They run once, have a bias, share no values, and give several values an image: a batch of one has a variance then.
     """
     owners = Counter(id(value) for layer in net.modules() for value in layer.parameters(recurse=False))
     plain = {path: layer for path, layer in net.named_modules() if type(layer) is nn.Conv2d}

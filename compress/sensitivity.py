@@ -20,10 +20,9 @@ from ..core.progress import track
 from ..hashnets.codes import outputs
 from .calibrate import choose
 from .channels import Channels, channels
-from .coding import floats, integers
 from .layers.int8 import Quantized
 from .macs import count
-from .modelfile import PLAIN_FROM, PLAIN_GAIN
+from .modelfile import coded
 from .passes import PASSES
 from .passes.select import skipped, weighted
 
@@ -231,13 +230,8 @@ def tensor_bytes(net: torch.nn.Module, known: torch.nn.Module | None = None, siz
             found[name] = sizes[name]
             continue
         array = tensor.detach().cpu().contiguous().numpy()
-        if array.dtype == np.float32:
-            coded = floats.encode(array)
-        else:
-            coded = integers.encode(array) if array.dtype.kind in "iub" else None
-        large = array.dtype.kind == "f" and array.nbytes >= PLAIN_FROM
-        plain = coded is None or (large and len(coded.payload) > PLAIN_GAIN * array.nbytes)
-        found[name] = array.nbytes if coded is None or plain else len(coded.payload)
+        stream = coded(array)
+        found[name] = array.nbytes if stream is None else len(stream.payload)
     return found
 
 

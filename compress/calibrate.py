@@ -27,11 +27,15 @@ UNFOLDED = 8  # images whose patches are laid out together
 BATCH, VALUES = 100, 1 << 20  # images that run together: at most so many, with so many values
 
 
+def chosen(split: Split, count: int, seed: int = 0) -> np.ndarray:
+    """Return the places of at most ``count`` training images, drawn from ``seed``, in order."""
+    size = len(split.train)
+    return np.sort(np.random.default_rng(seed).permutation(size)[: min(count, size)])
+
+
 def choose(split: Split, count: int, seed: int = 0) -> Selection:
     """Return pixels (n, C, H, W) of at most ``count`` training images, drawn from ``seed``."""
-    size = len(split.train)
-    index = np.random.default_rng(seed).permutation(size)[: min(count, size)]
-    return split.train.select(np.sort(index))
+    return split.train.select(chosen(split, count, seed))
 
 
 def followers(model: HashModel, pixels: Pixels) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,21 @@ def test_results_without_rows_show_cells_and_targets(document, tmp_path):
         "| b | 0.1, 0.2 |",
     ):
         assert line in found
+
+
+def test_a_new_clone_adds_to_the_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    place = importlib.util.spec_from_file_location("cells", SCRIPTS / "cells.py")
+    cells = importlib.util.module_from_spec(place)
+    monkeypatch.setitem(sys.modules, "cells", cells)  # its dataclasses look for it
+    sys.path[:0] = [str(SCRIPTS), str(SCRIPTS.parent)]
+    place.loader.exec_module(cells)
+    monkeypatch.setattr(cells, "FOLDER", tmp_path)
+    monkeypatch.setattr(cells, "HERE", tmp_path / "benchmarks" / "papers")
+    book = cells.Book("net")
+    assert book.found() == {}
+    before = {"a-b": {"error": 1}, "a": {"error": 2}}
+    (tmp_path / "net.json").write_text(json.dumps({"values": {"ours": before}}))
+    book.cell("a", lambda: {"error": 3})
+    assert list(book.found().items()) == [("a-b", {"error": 1}), ("a", {"error": 3})]

@@ -7,6 +7,8 @@ import torch
 from hashpress.compress import rounding
 from hashpress.compress.passes.int8 import Int8
 from hashpress.core.data import load_data
+from hashpress.core.errors import RecipeError
+from hashpress.hashnets.codes import outputs
 from small_models import a_model, flips
 
 
@@ -24,13 +26,14 @@ def test_compensation_and_learning_keep_more_bits(split):
 
 
 def test_learned_weights_are_one_step_from_where_they_started(split):
-    model, pixels = a_model(widths=[4, 6, 10], bits=32), split.train.pixels
+    model, pixels, labels = a_model(widths=[4, 6, 10], bits=32), split.train.pixels, split.train.labels
     grids = Int8(bits=3, images=64)._grids(model, pixels, 0)[1]
     start = {}
     for path, grid in grids.items():
         layer = model.net.get_submodule(path)
         start[path] = (rounding.nearest(layer.weight.detach(), grid), layer.bias.detach())
-    found = rounding.learned(model, grids, start, pixels, steps=80, batch=16, lr=0.05, seed=0)
+    settings = {"task": 0.0, "batch": 16, "seed": 0}
+    found = rounding.learned(model, grids, start, pixels, labels, steps=80, lr=0.05, **settings)
     moved = 0
     for path, (whole, _) in found.items():
         real = model.net.get_submodule(path).weight.detach()
@@ -41,7 +44,7 @@ def test_learned_weights_are_one_step_from_where_they_started(split):
         assert ((real - start[path][0]) * change >= 0).all()
         assert (whole.abs() <= grids[path].top).all()
     assert moved > 0
-    same = rounding.learned(model, grids, start, pixels, steps=1, batch=16, lr=100.0, seed=0)
+    same = rounding.learned(model, grids, start, pixels, labels, steps=1, lr=100.0, **settings)
     assert all(torch.equal(same[path][0], start[path][0]) for path in start)  # what made it worse is dropped
 
 
@@ -50,3 +53,39 @@ def test_code_loss_is_zero_at_the_original_and_counts_flips():
     assert float(rounding.code_loss(wanted, wanted, margins)) == 0
     flipped = torch.tensor([[-1.0, -2.0]])
     assert float(rounding.code_loss(flipped, wanted, margins)) == pytest.approx((4 + 0) / 2 + (2 + 0) / 2)
+
+
+def test_centres_are_the_mean_signs_of_classes():
+    wanted = torch.tensor([[1.0, -2.0], [3.0, 0.0], [-5.0, -1.0], [-4.0, 6.0], [2.0, -2.0]])
+    found = rounding.centres(wanted, torch.tensor([7, 7, 2, 2, 7]))
+    assert torch.equal(found[0], torch.tensor([1.0, -1 / 3]))
+    assert torch.equal(found[2], torch.tensor([-1.0, 0.0]))
+    assert torch.equal(found[[0, 0, 2]], found[[1, 4, 3]])
+
+
+def test_task_loss_asks_for_the_side_of_the_centre():
+    drawn_to, margins = torch.tensor([[1.0, -0.5]]), torch.tensor([2.0, 1.0])
+    assert float(rounding.task_loss(torch.tensor([[2.0, -1.0]]), drawn_to, margins)) == 0
+    assert float(rounding.task_loss(torch.tensor([[-2.0, 0.0]]), drawn_to, margins)) == pytest.approx((2 + 0.5) / 2)
+
+
+def test_classes_draw_codes_to_their_centres(split):
+    """With 3 bits, images nobody learned from: more bits on the side of their class than the original's codes alone leave."""
+    model = a_model(widths=[8, 16, 60], bits=32)
+    wanted = torch.from_numpy(outputs(model, split.train.pixels))
+    where = rounding.centres(wanted, torch.from_numpy(split.train.labels))
+    of_class = {int(label): row for label, row in zip(split.train.labels, where, strict=True)}
+    aim = torch.stack([of_class[int(label)] for label in split.queries.labels])
+    shares = []
+    for task in (0.0, 4.0):
+        work = Int8(bits=3, images=300, rounding="learned", steps=120, lr=0.03, task=task)
+        given = torch.from_numpy(outputs(work(model, split), split.queries.pixels))
+        shares.append(float(((given >= 0) == (aim >= 0)).double().mean()))
+    assert shares[1] > shares[0] + 0.01
+
+
+def test_task_is_for_learned_rounding():
+    with pytest.raises(RecipeError, match=r"task 1\.0 is for rounding 'learned', got 'obs'"):
+        Int8(rounding="obs", task=1.0)
+    with pytest.raises(RecipeError, match=r"task must be at least 0, got -1"):
+        Int8(rounding="learned", task=-1)

@@ -25,7 +25,7 @@ from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.encoders.spec import MNIST
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import error_rate, train
-from results_io import Target, write_result
+from results_io import FOLDER, Target, write_result
 
 HERE = Path(__file__).parent
 SEED = 0
@@ -45,7 +45,10 @@ class Row:
 
 
 class Book:
-    """Cells of one paper under ``runs/papers/NAME``: a value that is there is not computed again."""
+    """Cells of one paper under ``runs/papers/NAME``: a value that is there is not computed again.
+
+    The table holds what is there and, of what is not, the figures that it held before: a new clone adds to it.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -73,9 +76,16 @@ class Book:
         """Return the size of a kept model."""
         return (self.folder / f"{name}.safetensors").stat().st_size
 
+    def published(self) -> dict[str, Any]:
+        """Return what the table of ``results/NAME.json`` holds, nothing when there is none."""
+        path = FOLDER / f"{self.name}.json"
+        return json.loads(path.read_text(encoding="utf-8"))["values"] if path.exists() else {}
+
     def found(self) -> dict[str, Any]:
-        """Return all cells that have been computed."""
-        return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.folder.glob("*.json"))}
+        """Return all cells that have been computed, by name: here, or else for the table."""
+        here = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in self.folder.glob("*.json")}
+        cells = self.published().get("ours", {}) | here
+        return {name: cells[name] for name in sorted(cells, key=lambda name: f"{name}.json")}
 
     def value(self, cell: str, key: str) -> Any:
         """Return one figure of a cell, None when it has not run."""

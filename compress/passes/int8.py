@@ -41,8 +41,9 @@ class Int8:
 
     ``bits`` of weights is one number or a table by layer (names, ``re:`` patterns, ``conv``, ``dense``, ``*``).
     ``range`` is how scales are found: ``minmax``, ``percentile`` or ``mse``. ``rounding`` is ``nearest``, ``obs``
-    (compensated, GPTQ) or ``learned`` (AdaRound on the code, from there on; ``steps`` of ``batch`` images). ``images`` training images
-    are looked at. With ``correct`` biases take up the mean error of each channel.
+    (compensated, GPTQ) or ``learned`` (AdaRound on the code, from there on; ``steps`` of ``batch`` images). What is learned
+    keeps the original's codes; ``task`` weighs how much codes are drawn to the hash centres of their classes beside that.
+    ``images`` training images are looked at. With ``correct`` biases take up the mean error of each channel.
 
     Raises:
         RecipeError: a setting is out of range.
@@ -58,6 +59,7 @@ class Int8:
     steps: int = 400
     batch: int = 32
     lr: float = 0.01
+    task: float = 0.0
 
     def __post_init__(self) -> None:
         table = self.bits if isinstance(self.bits, Mapping) else {"*": self.bits}
@@ -70,6 +72,10 @@ class Int8:
                 problems.append(f"int8: unknown {name} {getattr(self, name)!r} (there are: {', '.join(known)})")
         if min(self.images, self.batch) < 1 or self.steps < 0 or not self.lr > 0:
             problems.append("int8: images, batch, steps and lr must be positive")
+        if not 0 <= self.task < float("inf"):
+            problems.append(f"int8: task must be at least 0, got {self.task}")
+        elif self.task and self.rounding != "learned":
+            problems.append(f"int8: task {self.task} is for rounding 'learned', got {self.rounding!r}")
         if problems:
             raise RecipeError(problems)
 
@@ -99,8 +105,11 @@ class Int8:
         )  # fmt: skip
         if self.rounding == "learned" and split is not None:
             start = {path: rounded_of(get_layer(net, path), grid, edits[path]) for path, grid in grids.items()}
-            pool = calibrate.choose(split, max(POOL, self.images), seed)
-            chosen = learned(model, grids, start, pool, steps=self.steps, batch=self.batch, lr=self.lr, seed=seed)
+            index = calibrate.chosen(split, max(POOL, self.images), seed)
+            chosen = learned(
+                model, grids, start, split.train.select(index), split.train.labels[index],
+                task=self.task, steps=self.steps, batch=self.batch, lr=self.lr, seed=seed,
+            )  # fmt: skip
             net = self._made(model, edits, grids, chosen.__getitem__, None)
         return model.edited(net, list(edits.values()), step_of("int8", self, seed))
 

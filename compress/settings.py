@@ -18,6 +18,7 @@ NAMES = {
     tuple: "a list",
     Mapping: "a table",
 }
+MANY = {float: "numbers", int: "whole numbers", str: "texts", bool: "truths"}
 
 
 def problems_of(kind: type, given: Mapping[str, Any], where: str) -> list[str]:
@@ -47,6 +48,22 @@ def problems_of(kind: type, given: Mapping[str, Any], where: str) -> list[str]:
         except HashpressError as fault:
             problems.append(f"{where}: {fault}")
     return problems
+
+
+def check_types(where: str, settings: Any) -> None:
+    """Ask the fields of a dataclass to be of their types, those of a pass that is built in Python, too.
+
+    Raises:
+        RecipeError: some are not.
+    """
+    hints = get_type_hints(type(settings))
+    problems = [
+        f"{where}: {field.name} must be {_text(hints[field.name])}, found {repr(value)[:60]}"
+        for field in fields(settings)
+        if not fits(value := getattr(settings, field.name), hints[field.name])
+    ]
+    if problems:
+        raise RecipeError(problems)
 
 
 def made(kind: type, given: Mapping[str, Any]) -> Any:
@@ -80,4 +97,7 @@ def _text(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(_text(choice) for choice in get_args(hint) if choice is not type(None)))
     origin = get_origin(hint) or hint
+    items = get_args(hint)[-1:] if origin is Mapping else get_args(hint)[:1] if origin is tuple else ()
+    if items and items[0] in MANY:
+        return f"{NAMES[origin]} of {MANY[items[0]]}"
     return NAMES.get(origin, "a table" if is_dataclass(origin) else str(getattr(origin, "__name__", origin)))

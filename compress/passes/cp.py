@@ -26,6 +26,7 @@ from ..calibrate import choose, patch_moments
 from ..factored import Factored, chain_cost
 from ..layers.factored import Ranks, fill, group_kernels
 from ..macs import LayerCost, count
+from ..settings import check_types
 from ..tensors import cpd, ranks, tucker, whiten
 from ..tensors.decompose import Decomposed, Method, decompose
 from ..tensors.evbmf import rank_hint
@@ -70,6 +71,7 @@ class Cp:
     skip: tuple[str, ...] = ("first",)
 
     def __post_init__(self) -> None:
+        check_types("cp", self)
         given = [rule for rule in RULES if getattr(self, rule) is not None]
         problems = check_keys("cp: skip", self.skip)
         if len(given) != 1:

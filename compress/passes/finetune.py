@@ -32,6 +32,7 @@ from ..edits import Pruned
 from ..latent import original
 from ..layers.decoded import settle
 from ..norms import normed, without
+from ..settings import check_types
 from .fold import Fold
 from .step import step_of
 
@@ -93,6 +94,7 @@ class Finetune:
     norms: bool = False
 
     def __post_init__(self) -> None:
+        check_types("finetune", self)
         problems = []
         for check in (self.schedule, self._names):
             try:

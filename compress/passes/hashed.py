@@ -24,6 +24,7 @@ from ...core.progress import track
 from ...core.surgery import get_layer
 from ..decoders import band_of_column
 from ..form_edits import Hashed
+from ..settings import check_types
 from ..xxhash32 import layer_seed
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -56,6 +57,7 @@ class HashWeights:
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_types("hashed", self)
         table = self.share if isinstance(self.share, Mapping) else {"*": self.share}
         problems = [*check_keys("hashed: share", list(table)), *check_keys("hashed: skip", self.skip)]
         problems += [

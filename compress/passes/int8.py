@@ -26,6 +26,7 @@ from ..factored import Factored
 from ..layers.int8 import Quantized
 from ..refit import watched
 from ..rounding import Grid, Rounded, learned, nearest
+from ..settings import check_types
 from .select import check_keys, skipped, spread
 from .step import step_of
 
@@ -62,6 +63,7 @@ class Int8:
     task: float = 0.0
 
     def __post_init__(self) -> None:
+        check_types("int8", self)
         table = self.bits if isinstance(self.bits, Mapping) else {"*": self.bits}
         problems = [*check_keys("int8: bits", list(table)), *check_keys("int8: skip", self.skip)]
         problems += [

@@ -27,6 +27,7 @@ from ..factored import Factored, chain_cost
 from ..layers.factored import group_kernels
 from ..macs import Costs, LayerCost, count
 from ..rebuilding import SOLVERS, Sample, rebuild_layer
+from ..settings import check_types
 from ..tensors import ranks
 from ..tensors.reconstruct import spectrum
 from .fold import Fold
@@ -60,6 +61,7 @@ class LowRank:
     skip: tuple[str, ...] = ("first", "head")
 
     def __post_init__(self) -> None:
+        check_types("lowrank", self)
         given = [rule for rule in RULES if getattr(self, rule) is not None]
         problems = check_keys("lowrank: skip", self.skip)
         if len(given) != 1:

@@ -28,6 +28,7 @@ from ..narrowing import cut, frozen_reasons
 from ..noise import noise
 from ..obs import damped, remove_blocks
 from ..refit import refit
+from ..settings import check_types
 from .narrow import thinner
 from .select import check_keys, spread, weighted
 from .step import step_of
@@ -62,6 +63,7 @@ class Merge:
     images: str = "training"
 
     def __post_init__(self) -> None:
+        check_types("merge", self)
         table = self.share if isinstance(self.share, Mapping) else {} if self.share is None else {"*": self.share}
         problems = [*check_keys("merge: share", list(table)), *check_keys("merge: skip", self.skip)]
         problems += [

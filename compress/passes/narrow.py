@@ -21,6 +21,7 @@ from ..channel_scores import SCORES
 from ..channels import Channels, channels
 from ..narrowing import by_macs, by_ratio, cut, frozen_reasons, widths_left
 from ..refit import refit
+from ..settings import check_types
 from .select import check_answered, check_keys, pick, weighted, words_of
 from .step import step_of
 
@@ -50,6 +51,7 @@ class Narrow:
     refit: bool = False
 
     def __post_init__(self) -> None:
+        check_types("narrow", self)
         problems = [*check_keys("narrow: skip", self.skip)]
         if (self.ratio is None) == (self.macs is None):
             problems.append("narrow: give either ratio or macs")

@@ -30,6 +30,7 @@ from ..layers.pq import dense_weight
 from ..listening import calls
 from ..pqcorrect import DECODED, correct
 from ..responses import Responses, collect
+from ..settings import check_types
 from ..xxhash32 import layer_seed
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -64,6 +65,7 @@ class ProductQuantize:
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_types("pq", self)
         problems = check_keys("pq: skip", self.skip)
         for name, least, most in (("width", 1, 64), ("entries", 2, MAX_ENTRIES)):
             table = self.table(name)

@@ -22,6 +22,7 @@ from ..calibrate import choose
 from ..densities import allocated, amounts, measured, predicted
 from ..edits import Pruned
 from ..pruning import COMPENSATIONS, ROWS, compensated, in_blocks, threshold, uncompensated, zeroed
+from ..settings import check_types
 from .finetune import Finetune
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -57,6 +58,7 @@ class Prune:
     finetune: Finetune | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        check_types("prune", self)
         problems = [*self._amounts(), *check_keys("prune: skip", self.skip)]
         for name, known in (("scope", SCOPES), ("compensate", COMPENSATIONS)):
             if getattr(self, name) not in known:

@@ -98,8 +98,6 @@ def check_answered(keys: Sequence[str], words: Mapping[str, set[str]]) -> None:
 
 def check_keys(where: str, keys: Sequence[str]) -> list[str]:
     """Return what is wrong with patterns."""
-    if isinstance(keys, str):
-        return [f"{where}: a list of names was expected, got {keys!r}"]
     problems = []
     for key in keys:
         try:

@@ -31,8 +31,7 @@ import torch
 from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import PASSES
 from hashpress.core.data import Split, load_data
-from hashpress.core.model import HashModel
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from results_io import Target, write_result
 
 WORK = Path(__file__).parent.parent / "runs" / "alexnet"
@@ -113,7 +112,7 @@ def start() -> None:
     for name, encoder in (("alexnet", "alexnet"), ("small", "smallconv")):
         if not (WORK / f"{name}.safetensors").exists():
             arch = default_arch(encoder, 48)
-            save(HashModel(build(arch, seed=SEED).eval(), arch), WORK / f"{name}.safetensors")
+            save(untrained(arch, seed=SEED), WORK / f"{name}.safetensors")
 
 
 def main(chosen: list[str]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from hashpress.core.model import HashModel
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.encoders.alexnet import AlexNet
 from hashpress.targets.build import compile_model
 from hashpress.targets.onnx import export_onnx, open_session
@@ -49,9 +49,9 @@ def network(name: str) -> HashModel:
     """
     if name == "alexnet_features":
         arch = default_arch("latency:Features", 48, default_arch("alexnet", 48).input)
-        return HashModel(build(arch, seed=SEED, trust_code=True).eval(), arch)
+        return untrained(arch, seed=SEED, trust_code=True)
     arch = default_arch(name, 48)
-    return HashModel(build(arch, seed=SEED).eval(), arch)
+    return untrained(arch, seed=SEED)
 
 
 def side_by_side(model: HashModel, name: str, work: Path) -> dict[str, Any]:

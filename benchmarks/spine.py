@@ -33,7 +33,7 @@ from hashpress.core.data import load_data
 from hashpress.core.files import atomic_write
 from hashpress.core.model import HashModel
 from hashpress.hashnets.averaging import averaged
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs, pack
 from hashpress.hashnets.evaluate import quality
 from hashpress.hashnets.flips import bit_flips
@@ -110,14 +110,18 @@ def ends_of(
     name: str,
     model: HashModel,
     phases: Sequence[Finetune],
+    beside: Callable[[], HashModel] | None = None,
 ) -> list[HashModel]:
-    """Return ``model`` after each of the phases beside the ResNet-56, one learned after the other and kept by ``keep``."""
+    """Return ``model`` after each of the phases, one learned after the other and kept by ``keep``.
+
+    It learns beside the ResNet-56 or the network that ``beside`` makes.
+    """
     ends: list[HashModel] = []
     for number, learn in enumerate(phases, start=1):
 
         def next_end(work: Path, model: HashModel = model, learn: Finetune = learn) -> HashModel:
             work.mkdir(exist_ok=True)
-            return learn(model, cifar10(), seed=SEED, reference=teacher(), work=work)
+            return learn(model, cifar10(), seed=SEED, reference=(beside or teacher)(), work=work)
 
         model = keep(f"{name}-{number}", next_end)
         ends.append(model)
@@ -221,7 +225,7 @@ def lenet(name: str) -> dict[str, Any]:
     arch = default_arch(name, 10)
 
     def trained(checkpoint: Path) -> HashModel:
-        empty = HashModel(build(arch, seed=SEED).eval(), arch)
+        empty = untrained(arch, seed=SEED)
         return train(empty, split, "onehot", schedule, seed=SEED, checkpoint=checkpoint)
 
     model = kept(f"{name}-10", trained)

@@ -58,8 +58,8 @@ def verb(
     set_threads(threads)
     from ..compress.modelfile import load, save
     from ..core.data import load_data
-    from ..core.model import HashModel, InputSpec
-    from ..hashnets.build import build, default_arch
+    from ..core.model import InputSpec
+    from ..hashnets.build import default_arch, untrained
     from ..hashnets.schedule import Schedule
     from ..hashnets.train import train
 
@@ -86,8 +86,8 @@ def verb(
         if init:
             start = load(init, trust_code=trust_code)
         else:
-            arch = default_arch(encoder, bits, InputSpec(split.train.pixels.shape[1:], split.mean, split.std))
-            start = HashModel(build(arch, seed=seed, trust_code=trust_code), arch)
+            arch = default_arch(encoder, bits, InputSpec.of(split))
+            start = untrained(arch, seed=seed, trust_code=trust_code)
         model = train(start, split, system, schedule, seed=seed, checkpoint=checkpoint, settings=own)
         save(model, output)
     checkpoint.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .data.images import Split
 from .errors import InputError
 
 Json = Any  # what json.dumps takes and json.loads gives back unchanged
@@ -24,6 +25,11 @@ class InputSpec:
     shape: tuple[int, ...]  # (C, H, W)
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, split: Split) -> InputSpec:
+        """Return the spec of a data set's images: their shape, mean and standard deviation of the training images."""
+        return cls(split.train.pixels.shape[1:], split.mean, split.std)
 
     def normalise(self, pixels: np.ndarray) -> torch.Tensor:
         """Return uint8 ``pixels`` (N, C, H, W) as the float32 tensor the network takes.

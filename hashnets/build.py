@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..core.errors import InputError, lookup
-from ..core.model import Arch, InputSpec
+from ..core.model import Arch, HashModel, InputSpec
 from . import heads
 from .encoders import ENCODERS
 from .net import HashNet
@@ -31,6 +31,11 @@ def build(arch: Arch, *, seed: int = 0, trust_code: bool = False) -> HashNet:
         torch.manual_seed(seed)
         encoder = maker(arch.input.shape, **arch.options)
         return HashNet(encoder, heads.linear(_width(encoder, arch), arch.bits))
+
+
+def untrained(arch: Arch, *, seed: int = 0, trust_code: bool = False) -> HashModel:
+    """Return a model of ``arch`` with initial values drawn from ``seed``; errors as :func:`build`."""
+    return HashModel(build(arch, seed=seed, trust_code=trust_code).eval(), arch)
 
 
 def default_arch(encoder: str, bits: int, input: InputSpec | None = None, **options: Any) -> Arch:  # noqa: A002  # the field's name in Arch

@@ -12,8 +12,8 @@ import pytest
 pytest.register_assert_rewrite("program")
 
 from hashpress.compress.modelfile import save
-from hashpress.core.model import Arch, HashModel, InputSpec
-from hashpress.hashnets.build import build
+from hashpress.core.model import Arch, InputSpec
+from hashpress.hashnets.build import untrained
 
 
 @pytest.fixture(scope="session")
@@ -29,5 +29,5 @@ def model_file(tmp_path_factory) -> Path:
     """An untrained LeNet-300-100 for 8x8 images with 16 bits, as a model file."""
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     arch = Arch("lenet300", 16, InputSpec((1, 8, 8), (0.3,), (0.4,)))
-    save(HashModel(build(arch, seed=0).eval(), arch), path)
+    save(untrained(arch, seed=0), path)
     return path

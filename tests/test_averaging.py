@@ -6,9 +6,9 @@ import torch
 from hashpress.compress.passes import Fold
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError
-from hashpress.core.model import Arch, HashModel, InputSpec
+from hashpress.core.model import Arch, InputSpec
 from hashpress.hashnets.averaging import averaged
-from hashpress.hashnets.build import build
+from hashpress.hashnets.build import untrained
 from hashpress.hashnets.codes import outputs
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import train
@@ -23,7 +23,7 @@ def split():
 
 @pytest.fixture(scope="module")
 def ends(split):
-    start = HashModel(build(ARCH, seed=0).eval(), ARCH)
+    start = untrained(ARCH, seed=0)
     first = train(start, split, "dlbhc", Schedule(epochs=1, batch=64, lr=0.05))
     return [first, train(first, split, "dlbhc", Schedule(epochs=1, batch=64, lr=0.05), seed=1)]
 

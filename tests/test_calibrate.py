@@ -7,8 +7,8 @@ from hashpress.compress import calibrate, importance
 from hashpress.compress.passes import Cp, Int8, LowRank, Merge, ProductQuantize, Prune
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Selection
-from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.core.model import InputSpec
+from hashpress.hashnets.build import default_arch, untrained
 
 
 def test_large_images_run_fewer_at_a_time():
@@ -21,7 +21,7 @@ def test_large_images_run_fewer_at_a_time():
 def test_large_weights_keep_their_energy_in_single_precision(monkeypatch):
     digits = load_data("digits?size=16")
     arch = default_arch("lenet5", 8, InputSpec((1, 16, 16), digits.mean, digits.std), widths=[4, 6, 10])
-    model = HashModel(build(arch, seed=0).eval(), arch)
+    model = untrained(arch, seed=0)
     paths = ["encoder.conv2", "encoder.fc1", "head"]
     exact = importance.output_energy(model, digits.train.pixels, paths, batches=5)
     monkeypatch.setattr(importance, "LARGE", 60)
@@ -59,7 +59,7 @@ def test_a_selection_gives_the_parts_of_the_array_and_copies_nothing_else():
 def test_passes_never_hold_all_images_they_look_at(work, monkeypatch):
     digits = load_data("digits?size=16")
     arch = default_arch("lenet5", 8, InputSpec((1, 16, 16), digits.mean, digits.std), widths=[4, 6, 10])
-    model = HashModel(build(arch, seed=0).eval(), arch)
+    model = untrained(arch, seed=0)
     sizes, read = [], Selection.__getitem__
 
     def watched(self, part):

@@ -11,8 +11,8 @@ from hashpress.compress.importance import output_energy
 from hashpress.compress.latent import Latent, fit_budget
 from hashpress.compress.layers.forms import Lookup
 from hashpress.compress.layers.forms import Shared as SharedForm
-from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.core.model import InputSpec
+from hashpress.hashnets.build import default_arch, untrained
 
 
 def test_the_gradient_of_a_codebook_is_the_sum_over_its_cluster() -> None:
@@ -103,7 +103,7 @@ def test_priced_clusters_reach_the_theory_of_high_rates() -> None:
 def test_importance_against_the_jacobian() -> None:
     torch.manual_seed(0)
     arch = default_arch("lenet300", 3, InputSpec((1, 2, 2), (0.5,), (0.3,)), widths=(4, 3))
-    model = HashModel(build(arch, seed=1).eval(), arch)
+    model = untrained(arch, seed=1)
     pixels = np.random.default_rng(0).integers(0, 256, (8, 1, 2, 2), dtype=np.uint8)
     images = arch.input.normalise(pixels)
     weight = model.net.encoder.fc2.weight.detach()

@@ -16,7 +16,7 @@ from hashpress.compress.tensors.decompose import Method, decompose
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 from torch import nn
 from torch.nn import functional
@@ -41,7 +41,7 @@ def digits():
 @pytest.fixture(scope="module")
 def model(digits):
     arch = default_arch("smallconv", 16, InputSpec((1, 8, 8), digits.mean, digits.std), widths=[8, 12, 16, 20])
-    return HashModel(build(arch, seed=1).eval(), arch)
+    return untrained(arch, seed=1)
 
 
 @pytest.mark.parametrize("options", SHAPES)

@@ -12,7 +12,7 @@ from hashpress.compress.reader import decoded_layers, read_manifest
 from hashpress.core.data import load_data
 from hashpress.core.errors import ReportError
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs, pack
 from hashpress.profiling.html.page import page
 from hashpress.profiling.measure import profile
@@ -45,7 +45,7 @@ def split():
 @pytest.fixture(scope="module")
 def model() -> HashModel:
     arch = default_arch("lenet300", 12, InputSpec((1, 8, 8), (0.3,), (0.4,)), widths=(48, 24))
-    return HashModel(build(arch, seed=1).eval(), arch)
+    return untrained(arch, seed=1)
 
 
 def made(model: HashModel, passes, split) -> HashModel:

@@ -34,7 +34,7 @@ from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 
 
@@ -45,9 +45,9 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def model(split: Split) -> HashModel:
-    spec = InputSpec(split.train.pixels.shape[1:], split.mean, split.std)
+    spec = InputSpec.of(split)
     arch = default_arch("smallconv", 24, spec)
-    return Fold()(HashModel(build(arch, seed=3).eval(), arch))
+    return Fold()(untrained(arch, seed=3))
 
 
 def test_nothing_of_a_layer_may_stay(model: HashModel, split: Split, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hashpress.compress.passes.fastfood import Fastfood
 from hashpress.compress.xxhash32 import permutation
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.core.model import HashModel
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 from torch import nn
 
@@ -108,7 +108,7 @@ def test_long_transforms_draw_norms_of_the_same_distribution() -> None:
 @pytest.fixture
 def lenet() -> HashModel:
     arch = default_arch("lenet5", 10)
-    return HashModel(build(arch, seed=0).eval(), arch)
+    return untrained(arch, seed=0)
 
 
 def test_the_pass_leaves_three_diagonals_and_a_seed(lenet: HashModel) -> None:
@@ -139,7 +139,7 @@ def test_the_pass_leaves_three_diagonals_and_a_seed(lenet: HashModel) -> None:
 def test_values_of_the_deep_fried_paper() -> None:
     """LeNet's layer of 1,024 outputs on 800 inputs: 25,500 + 3 x 1,024 + 10 x 1,024 = 38,812 weights in all."""
     arch = default_arch("lenet5", 10, widths=(20, 50, 1024))
-    model = Fastfood()(HashModel(build(arch), arch))
+    model = Fastfood()(untrained(arch))
     weights = sum(value.numel() for name, value in model.net.state_dict().items() if not name.endswith("bias"))
     assert weights == 38_812 - (1024 - 800)  # B is kept for the inputs that are there
 
@@ -149,7 +149,7 @@ def test_layers_that_would_grow_are_left(lenet: HashModel) -> None:
     assert "encoder.fc1" in plan["layers"]
     assert "head" in plan["layers"]
     arch = default_arch("lenet300", 2, widths=(300, 4))
-    plan = Fastfood(skip=()).decide(HashModel(build(arch), arch))
+    plan = Fastfood(skip=()).decide(untrained(arch))
     assert plan["left"]["head"] == "10 values would replace 8"
 
 

@@ -27,7 +27,7 @@ from hashpress.compress.passes import (
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 
 PASSES = {
@@ -66,10 +66,8 @@ def split() -> Split:
 
 @pytest.fixture(scope="module", params=nets_foreign.NETS)
 def model(request: pytest.FixtureRequest, split: Split) -> HashModel:
-    arch = default_arch(
-        f"nets_foreign:{request.param}", 12, InputSpec(split.train.pixels.shape[1:], split.mean, split.std)
-    )
-    made = HashModel(build(arch, seed=3, trust_code=True).eval(), arch)
+    arch = default_arch(f"nets_foreign:{request.param}", 12, InputSpec.of(split))
+    made = untrained(arch, seed=3, trust_code=True)
     for layer in made.net.modules():
         if isinstance(layer, torch.nn.BatchNorm1d):
             torch.nn.init.uniform_(layer.running_mean, -1, 1)  # type: ignore[arg-type]  # it is there
@@ -107,8 +105,8 @@ def test_integers_are_near(model: HashModel, split: Split) -> None:
 
 
 def of(name: str, split: Split) -> HashModel:
-    arch = default_arch(f"nets_foreign:{name}", 12, InputSpec(split.train.pixels.shape[1:], split.mean, split.std))
-    return HashModel(build(arch, seed=3, trust_code=True).eval(), arch)
+    arch = default_arch(f"nets_foreign:{name}", 12, InputSpec.of(split))
+    return untrained(arch, seed=3, trust_code=True)
 
 
 def test_a_layer_of_two_names_stays_one_layer(split: Split, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import ModelFileError
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 
 CASES = [
@@ -37,7 +37,7 @@ def digits() -> Split:
 def made(name: str, settings: dict, split: Split) -> HashModel:
     arch = default_arch("lenet5", 12, InputSpec((1, 16, 16), (0.3,), (0.4,)), widths=(8, 12, 40))
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    model = HashModel(build(arch, seed=1).eval(), arch)
+    model = untrained(arch, seed=1)
     if name == "pq" and settings["sweeps"]:
         large = np.repeat(np.repeat(split.train.pixels, 2, 2), 2, 3)
         split = Split(

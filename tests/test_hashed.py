@@ -15,7 +15,7 @@ from hashpress.compress.layers.dense import densified
 from hashpress.compress.passes.hashed import HashWeights, band_sizes
 from hashpress.core.errors import ModelFileError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import build, default_arch, untrained
 from hashpress.hashnets.codes import outputs
 from test_xxhash32 import plain
 from torch import nn
@@ -149,7 +149,7 @@ def test_band_sizes_fall_with_the_frequency_and_add_up() -> None:
 @pytest.fixture
 def lenet() -> HashModel:
     arch = default_arch("lenet5", 10)
-    return HashModel(build(arch, seed=0).eval(), arch)
+    return untrained(arch, seed=0)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import torch
 from hashpress.compress import container, modelfile, reader
 from hashpress.compress.passes import Prune, Share
 from hashpress.core.errors import ModelFileError
-from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.core.model import InputSpec
+from hashpress.hashnets.build import default_arch, untrained
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +27,7 @@ TINY = InputSpec((1, 4, 4), (0.5,), (0.25,))
 @pytest.fixture(scope="module")
 def tiny() -> bytes:
     arch = default_arch("lenet300", 4, TINY, widths=(6, 5))
-    model = Share(bits=2)(Prune(density=0.4)(HashModel(build(arch).eval(), arch)))
+    model = Share(bits=2)(Prune(density=0.4)(untrained(arch)))
     return b"".join(modelfile.content(model))
 
 
@@ -242,7 +242,7 @@ def test_a_header_that_only_differs_in_its_offsets(tiny: bytes, tmp_path: Path) 
 
 def test_indices_outside_their_codebook(tmp_path: Path) -> None:
     arch = default_arch("lenet300", 4, TINY, widths=(6, 5))
-    model = Share(bits=2)(HashModel(build(arch).eval(), arch))
+    model = Share(bits=2)(untrained(arch))
     model.net.head.form.indices[1, 2] = len(model.net.head.form.codebook)
     modelfile.save(model, tmp_path / "m")
     for read in (modelfile.load, reader.read_dense):

@@ -15,7 +15,7 @@ from hashpress.compress.passes import Fastfood, Fold, HashWeights, Int8, Product
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError
 from hashpress.core.model import HashModel
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import build, default_arch, untrained
 from hashpress.hashnets.codes import outputs
 from small_models import a_model
 from torch import nn
@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 def test_lenet5_is_what_everyone_counts():
     arch = default_arch("lenet5", 10)
-    costs = count(HashModel(build(arch), arch))
+    costs = count(untrained(arch))
     # 24x24x20x25, 8x8x50x20x25, 800x500, 500x10
     assert [layer.macs for layer in costs.layers] == [288_000, 1_600_000, 400_000, 5_000]
     assert [layer.parameters for layer in costs.layers] == [520, 25_050, 400_500, 5_010]

@@ -17,7 +17,7 @@ from hashpress.compress.layers.dense import densified
 from hashpress.compress.passes import Fold, Prune, Share
 from hashpress.core.errors import ModelFileError
 from hashpress.core.model import HashModel, InputSpec, Step
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import build, default_arch, untrained
 
 SMALL = InputSpec((1, 16, 16), (0.5,), (0.25,))
 
@@ -172,7 +172,7 @@ def test_users_code_runs_only_when_trusted(tmp_path: Path, monkeypatch: pytest.M
     )
     monkeypatch.syspath_prepend(tmp_path)
     arch = default_arch("mynet:make", 8, SMALL)
-    model = HashModel(build(arch, trust_code=True).eval(), arch)
+    model = untrained(arch, trust_code=True)
     modelfile.save(model, tmp_path / "m.safetensors")
     with pytest.raises(ModelFileError, match="trust_code"):
         modelfile.load(tmp_path / "m.safetensors")

@@ -14,7 +14,7 @@ from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.model import Arch, HashModel, InputSpec
 from hashpress.hashnets import train
-from hashpress.hashnets.build import build
+from hashpress.hashnets.build import untrained
 from hashpress.hashnets.codes import outputs
 from torch import nn
 
@@ -29,8 +29,8 @@ def split() -> Split:
 @pytest.fixture(scope="module")
 def whole(split: Split) -> HashModel:
     """A folded ResNet-20 whose norms did something."""
-    arch = Arch("resnet20", 10, InputSpec(split.train.pixels.shape[1:], split.mean, split.std))
-    start = HashModel(build(arch, seed=3).eval(), arch)
+    arch = Arch("resnet20", 10, InputSpec.of(split))
+    start = untrained(arch, seed=3)
     return Fold()(Finetune(epochs=1, system="onehot", distill=0.0)(start, split))
 
 

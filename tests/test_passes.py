@@ -46,7 +46,7 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def nets(split: Split) -> dict[str, HashModel]:
-    spec = InputSpec(split.train.pixels.shape[1:], split.mean, split.std)
+    spec = InputSpec.of(split)
     kinds = {"lenet300": ("lenet300", {}), "resnet20": ("resnet20", {}), "wide": ("lenet300", {"widths": (40, 30)})}
     models = {}
     for name, (encoder, options) in kinds.items():

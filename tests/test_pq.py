@@ -13,7 +13,7 @@ from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 from torch import nn
 from torch.nn import functional
@@ -123,7 +123,7 @@ def digits() -> Split:
 @pytest.fixture(scope="module")
 def model(digits: Split) -> HashModel:
     arch = default_arch("lenet300", 10, InputSpec((1, 8, 8), (0.3,), (0.4,)), widths=(60, 40))
-    return HashModel(build(arch, seed=0).eval(), arch)
+    return untrained(arch, seed=0)
 
 
 SETTINGS = [

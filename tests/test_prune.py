@@ -18,7 +18,7 @@ from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.core.surgery import get_layer
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 from small_models import flips
 from torch import nn
@@ -35,9 +35,9 @@ def split() -> Split:
 @pytest.fixture(scope="module")
 def model(split: Split) -> HashModel:
     """A small LeNet-5 that knows the digits."""
-    spec = InputSpec(split.train.pixels.shape[1:], split.mean, split.std)
+    spec = InputSpec.of(split)
     arch = default_arch("lenet5", 24, spec, widths=[8, 12, 60])
-    start = HashModel(build(arch, seed=1).eval(), arch)
+    start = untrained(arch, seed=1)
     trained = Finetune(epochs=12, lr=0.003, system="dpsh", distill=0)(start, split)
     return HashModel(trained.net, arch)
 
@@ -107,7 +107,7 @@ def test_a_dense_layer_is_nearly_the_least_squares_solution_on_its_mask(model: H
 def test_groups_of_a_convolution_have_their_own_inputs(split: Split) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(864, 16))
-    arch = default_arch("lenet5", 16, InputSpec(split.train.pixels.shape[1:], split.mean, split.std))
+    arch = default_arch("lenet5", 16, InputSpec.of(split))
     model = HashModel(net.eval(), arch)
     plain = Prune(density={"2": 0.4})(model)
     made_up = Prune(density={"2": 0.4}, compensate="obs")(model, split)

@@ -1,11 +1,14 @@
 """README says what the result files say, and names only commands and files that exist."""
 
+import ast
 import importlib.util
 import json
 import re
+import runpy
 import shlex
 from pathlib import Path
 
+import hashpress
 import pytest
 import typer
 from hashpress.cli.main import app
@@ -50,3 +53,27 @@ def test_links_lead_somewhere(link):
 def test_the_two_commands_can_be_run(command):
     assert f"\n{command} " in README
     assert (ROOT / command).stat().st_mode & 0o111
+
+
+def test_the_python_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.py").write_text(code, encoding="utf-8")
+    runpy.run_path("page.py")
+    whole, small = map(float, capsys.readouterr().out.split())
+    assert whole > 0.9
+    assert small > 0.9
+    assert (tmp_path / "small.safetensors").stat().st_size < 30_000
+    assert (tmp_path / "small.bundle").is_dir()
+
+
+def test_the_public_names_are_those_that_type_checkers_see():
+    body = ast.parse((ROOT / "api" / "__init__.py").read_text(encoding="utf-8")).body
+    (block,) = [node for node in body if isinstance(node, ast.If)]
+    assert all(isinstance(line, ast.ImportFrom) and line.level == 1 for line in block.body)
+    seen = {alias.name: line.module for line in block.body for alias in line.names}
+    assert seen == hashpress._HOMES
+    assert {name: getattr(hashpress, name).__name__ for name in seen if name != "PASSES"} == {
+        name: name for name in seen if name != "PASSES"
+    }
+    assert {kind.__name__ for kind in hashpress.PASSES.values()} <= set(seen)

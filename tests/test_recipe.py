@@ -17,7 +17,7 @@ from hashpress.core.data.images import Split
 from hashpress.core.errors import HashpressError, InputError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets import train
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 
 RECIPE = b"""
 about = "a test"
@@ -46,8 +46,8 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def model(split: Split) -> HashModel:
-    arch = default_arch("lenet300", 10, InputSpec(split.train.pixels.shape[1:], split.mean, split.std), widths=(30, 20))
-    return HashModel(build(arch, seed=3).eval(), arch)
+    arch = default_arch("lenet300", 10, InputSpec.of(split), widths=(30, 20))
+    return untrained(arch, seed=3)
 
 
 def listing(folder: Path) -> list[str]:

@@ -23,8 +23,8 @@ from hashpress.compress.sensitivity import AMOUNTS, WHAT, Sensitivity, sensitivi
 from hashpress.compress.sensitivity_plot import plot
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError
-from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.core.model import InputSpec
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 from small_models import a_model
 
@@ -109,8 +109,8 @@ def test_json_round_trip_table_and_plot(found, tmp_path):
 
 
 def of_nobody(name, split):
-    arch = default_arch(f"nets_foreign:{name}", 12, InputSpec(split.train.pixels.shape[1:], split.mean, split.std))
-    return HashModel(build(arch, seed=3, trust_code=True).eval(), arch)
+    arch = default_arch(f"nets_foreign:{name}", 12, InputSpec.of(split))
+    return untrained(arch, seed=3, trust_code=True)
 
 
 @pytest.mark.parametrize("name", ["untraceable", "chain"])

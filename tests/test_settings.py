@@ -31,5 +31,5 @@ def test_all_wrong_types_are_named_together():
 
 
 def test_right_types_pass():
-    Int8(bits={"*": 4}, skip=("head",), lr=1)
-    Prune(density=np.float64(0.5), finetune=Finetune(epochs=1))
+    assert Int8(bits={"*": 4}, skip=("head",), lr=1).lr == 1
+    assert Prune(density=np.float64(0.5), finetune=Finetune(epochs=1)).density == 0.5

@@ -11,7 +11,7 @@ from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import RecipeError
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from torch import nn
 
 
@@ -22,9 +22,9 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def model(split: Split) -> HashModel:
-    spec = InputSpec(split.train.pixels.shape[1:], split.mean, split.std)
+    spec = InputSpec.of(split)
     arch = default_arch("lenet300", 10, spec, widths=(40, 30))
-    return HashModel(build(arch, seed=3).eval(), arch)
+    return untrained(arch, seed=3)
 
 
 def test_share_keeps_to_its_bytes_while_it_trains(model: HashModel, split: Split) -> None:

@@ -14,7 +14,7 @@ from hashpress.compress.recipe import compress, load_recipe
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import train
@@ -27,9 +27,9 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def base(split: Split) -> HashModel:
-    arch = default_arch("lenet300", 16, InputSpec(split.train.pixels.shape[1:], split.mean, split.std))
+    arch = default_arch("lenet300", 16, InputSpec.of(split))
     schedule = Schedule(epochs=4, lr=0.003, optimizer="adam")
-    return train(HashModel(build(arch, seed=0), arch), split, "dlbhc", schedule)
+    return train(untrained(arch, seed=0), split, "dlbhc", schedule)
 
 
 def test_data_free_looks_at_no_image(base, split, tmp_path):

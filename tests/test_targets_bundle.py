@@ -15,7 +15,7 @@ from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import Prune, Share
 from hashpress.core.errors import DeviceError, InputError, TargetError
 from hashpress.core.model import Arch, HashModel, InputSpec
-from hashpress.hashnets.build import build
+from hashpress.hashnets.build import build, untrained
 from hashpress.hashnets.codes import outputs, pack
 from hashpress.targets import onnx
 from hashpress.targets.build import compile_model
@@ -30,7 +30,7 @@ PIXELS = np.random.default_rng(3).integers(0, 256, (7, 3, 16, 16), dtype=np.uint
 
 @pytest.fixture(scope="module")
 def model() -> HashModel:
-    return HashModel(build(ARCH, seed=1).eval(), ARCH)
+    return untrained(ARCH, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_two_compilations_give_the_same_bytes(model, bundle, tmp_path):
 
 def test_compiling_over_a_bundle_replaces_it_and_both_can_be_open(model, copy):
     old = Runtime(copy)
-    other = HashModel(build(ARCH, seed=2).eval(), ARCH)
+    other = untrained(ARCH, seed=2)
     new = Runtime(compile_model(other, "host", copy).path)
     inputs = old.normalise(PIXELS)
     assert np.abs(old.outputs(inputs) - outputs(model, PIXELS)).max() < 1e-3
@@ -198,7 +198,7 @@ def test_what_is_no_library_is_refused(copy):
 
 def test_a_model_file_of_another_network_is_refused(copy, tmp_path):
     arch = Arch("lenet300", 20, ARCH.input)
-    save(HashModel(build(arch).eval(), arch), tmp_path / "other.safetensors")
+    save(untrained(arch), tmp_path / "other.safetensors")
     forged(copy, "model.safetensors", (tmp_path / "other.safetensors").read_bytes())
     with pytest.raises(TargetError, match=r"takes encoder\.conv1\.weight of shape"):
         Runtime(copy)

@@ -10,7 +10,7 @@ from hashpress.compress.passes import Fold, Int8
 from hashpress.core.data import load_data
 from hashpress.core.errors import TargetError
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import build, default_arch, untrained
 from hashpress.hashnets.codes import outputs, pack
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import train
@@ -57,7 +57,7 @@ def test_outputs_are_torchs_bit_for_bit(name, target, split, tmp_path):
 def test_a_trained_lenet_has_its_codes_on_every_target(split, tmp_path):
     """Fewer bits and steps that are no multiples of each other; the golden codes come out of a file."""
     arch = default_arch("lenet5", 10, SPEC, widths=(8, 16, 60))
-    model = train(HashModel(build(arch, seed=1), arch), split, "onehot", Schedule(epochs=1))
+    model = train(untrained(arch, seed=1), split, "onehot", Schedule(epochs=1))
     save(Int8(bits=4, images=128)(model, split), tmp_path / "m")
     small = load(tmp_path / "m")
     pixels = split.queries.pixels

@@ -10,8 +10,8 @@ from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import Finetune, Fold, Prune, Share
 from hashpress.compress.recipe import Recipe, compress
 from hashpress.core.data import load_data
-from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.core.model import InputSpec
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs, pack
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import train
@@ -31,8 +31,8 @@ def split():
 
 @pytest.fixture(scope="module")
 def base(split):
-    arch = default_arch("lenet300", 16, InputSpec(split.train.pixels.shape[1:], split.mean, split.std))
-    empty = HashModel(build(arch, seed=0), arch)
+    arch = default_arch("lenet300", 16, InputSpec.of(split))
+    empty = untrained(arch, seed=0)
     return train(empty, split, "dlbhc", Schedule(epochs=6, lr=0.003, optimizer="adam"), seed=0)
 
 

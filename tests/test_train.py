@@ -12,7 +12,7 @@ from hashpress.core.errors import CheckpointError, DataError, InputError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.core.progress import reporting
 from hashpress.hashnets import heads
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import build, default_arch, untrained
 from hashpress.hashnets.codes import outputs
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.systems import SYSTEMS
@@ -229,7 +229,7 @@ def test_spread_head_has_mean_nought_and_deviation_one():
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_digits_are_learned_as_classes(digits, precision):
     arch = default_arch("lenet300", 10, SPEC)
-    start = HashModel(build(arch), arch)
+    start = untrained(arch)
     schedule = Schedule(epochs=12, batch=32, lr=0.02, precision=precision)
     before = copy.deepcopy(start.net.state_dict())
     model = train(start, digits, "onehot", schedule, seed=3)
@@ -247,7 +247,7 @@ def test_digits_are_learned_as_codes(digits, system):
     """From scratch, without batch norm; nearest neighbours by brute force."""
     arch = default_arch("smallconv", 16, SPEC)
     schedule = Schedule(epochs=25, batch=32, lr=0.002, optimizer="adam")
-    model = train(HashModel(build(arch), arch), digits, system, schedule)
+    model = train(untrained(arch), digits, system, schedule)
     queries, database = (outputs(model, part.pixels) >= 0 for part in (digits.queries, digits.database))
     nearest = (queries[:, None] != database[None]).sum(2).argmin(1)
     assert (digits.database.labels[nearest] == digits.queries.labels).mean() >= 0.95
@@ -270,7 +270,7 @@ def test_divergence_is_said_with_epoch_and_step(few):
 
 def test_what_cannot_be_trained(digits, few):
     arch = default_arch("lenet300", 10, SPEC)
-    model = HashModel(build(arch), arch)
+    model = untrained(arch)
     with pytest.raises(InputError, match="did you mean 'dpsh'"):
         train(model, digits, "dphs", QUICK)
     with pytest.raises(InputError, match="'dlbhc' does not take these settings"):

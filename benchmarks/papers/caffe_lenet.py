@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from cells import SEED, mnist
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from torch import nn
 
 STEPS = 10_000
@@ -17,7 +17,7 @@ STEPS = 10_000
 def train_as_caffe(_: Path) -> HashModel:
     """Return LeNet-5 from Xavier's initial values, pixels from 0 to 1, after 10,000 steps of 64 images."""
     arch = default_arch("lenet5", 10, InputSpec((1, 28, 28), (0.0,), (1.0,)))
-    model, images = HashModel(build(arch, seed=SEED), arch), mnist().train
+    model, images = untrained(arch, seed=SEED), mnist().train
     torch.manual_seed(SEED)
     for layer in model.net.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):

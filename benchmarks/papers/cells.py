@@ -21,7 +21,7 @@ from hashpress.compress.modelfile import load, save
 from hashpress.core.data import Split, load_data
 from hashpress.core.files import atomic_write
 from hashpress.core.model import HashModel
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.encoders.spec import MNIST
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import error_rate, train
@@ -109,7 +109,7 @@ def mnist() -> Split:
 def empty(encoder: str, bits: int = 10, **options: Any) -> HashModel:
     """Return an untrained network with ten outputs on MNIST."""
     arch = default_arch(encoder, bits, MNIST, **options)
-    return HashModel(build(arch, seed=SEED, trust_code=True).eval(), arch)
+    return untrained(arch, seed=SEED, trust_code=True)
 
 
 def classifier(model: HashModel, schedule: Schedule, checkpoint: Path) -> HashModel:

@@ -19,7 +19,7 @@ from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, run, tes
 from hashpress.compress.passes.fastfood import Fastfood
 from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.evaluate import evaluate
 from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import train
@@ -76,11 +76,11 @@ def cifar10() -> Split:
     return load_data(f"cifar10:{os.environ['HASHPRESS_DATA']}/cifar10-jpeg.tar.xz?size=64", protocol="B")
 
 
-def untrained() -> HashModel:
+def fresh() -> HashModel:
     """Return an AlexNet with 48 bits for images of 64x64."""
     split = cifar10()
-    arch = default_arch("alexnet", 48, InputSpec((3, 64, 64), split.mean, split.std))
-    return HashModel(build(arch, seed=SEED).eval(), arch)
+    arch = default_arch("alexnet", 48, InputSpec.of(split))
+    return untrained(arch, seed=SEED)
 
 
 def learned(name: str, make: Callable[[], HashModel]) -> HashModel:
@@ -90,7 +90,7 @@ def learned(name: str, make: Callable[[], HashModel]) -> HashModel:
 
 def dense() -> HashModel:
     """Return the trained AlexNet hash network with dense layers."""
-    return learned("alexnet", untrained)
+    return learned("alexnet", fresh)
 
 
 def alexnet() -> None:
@@ -106,7 +106,7 @@ def alexnet() -> None:
     fastfood = partial(Fastfood(), seed=SEED)
     BOOK.cell(
         "alexnet-fastfood",
-        lambda: measured("alexnet-fastfood", learned("alexnet-fastfood", lambda: fastfood(untrained()))),
+        lambda: measured("alexnet-fastfood", learned("alexnet-fastfood", lambda: fastfood(fresh()))),
     )
 
 

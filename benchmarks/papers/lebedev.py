@@ -33,7 +33,7 @@ from hashpress.compress.passes.lowrank import LowRank
 from hashpress.compress.tensors import cpd, epc, kruskal
 from hashpress.core.data import Split
 from hashpress.core.model import HashModel
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 from hashpress.hashnets.importers.recognise import import_checkpoint
 from hashpress.hashnets.schedule import Schedule
@@ -177,7 +177,7 @@ def trained(name: str) -> HashModel:
 
     def make(checkpoint: Path) -> HashModel:
         arch = default_arch(name, 48)
-        start = HashModel(build(arch, seed=SEED).eval(), arch)
+        start = untrained(arch, seed=SEED)
         return train(start, data(name), "dlbhc", schedule, seed=SEED, checkpoint=checkpoint)
 
     model = BOOK.model(name, make)

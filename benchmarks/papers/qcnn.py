@@ -27,7 +27,7 @@ from hashpress.compress.reader import sections
 from hashpress.core.data import load_data
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.core.surgery import get_layer
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.schedule import Schedule
 
 BOOK = Book("qcnn")
@@ -134,7 +134,7 @@ def alexnet() -> None:
     arch = default_arch(
         "nets:caffe_alexnet", 1000, InputSpec((3, 227, 227), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     )
-    model = HashModel(build(arch, seed=SEED, trust_code=True).eval(), arch)
+    model = untrained(arch, seed=SEED, trust_code=True)
 
     def compute(name: str, settings: dict[str, Any]) -> dict[str, Any]:
         began = time.perf_counter(), time.process_time()

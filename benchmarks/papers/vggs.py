@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hashpress.compress.passes import Finetune
 from hashpress.hashnets.schedule import Schedule
@@ -15,6 +17,7 @@ LAST = (
     LEARN(epochs=4, lr=0.01, augment="none", distill=1.0),
     LEARN(epochs=8, lr=0.01, augment="none", distill=0.0),
 )
+SHORT = (replace(SHIFTS, epochs=12), LAST[1], replace(LAST[2], epochs=6))
 EARLY, MORE = (replace(SHIFTS, epochs=18),), (replace(SHIFTS, epochs=14),)
 
 
@@ -40,6 +43,8 @@ class Net:
     behind: tuple[Finetune, ...]
     left: tuple[Finetune, ...]
     about: str
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the encoder
+    alike: bool = False  # both learn beside the network that was cut, not beside the ResNet-56
 
 
 NETS = {
@@ -86,5 +91,17 @@ NETS = {
         (*EARLY, SHIFTS, *LAST),
         with_norms(*EARLY, SHIFTS, *LAST),
         "34 epochs before the cut; behind it both have the same 59",
+    ),
+    "vgg11-full": Net(
+        "VGG-11 of full width",
+        "vgg11-full",
+        "nets:vgg11",
+        (shifted(26),),
+        (),
+        SHORT,
+        with_norms(*SHORT),
+        "26 epochs alone before the cut; behind it both have the same 22 beside the network that was cut",
+        {"share": 1.0},
+        alike=True,
     ),
 }

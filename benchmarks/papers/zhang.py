@@ -5,7 +5,8 @@
 Stages: ``checkpoint`` (fast: solvers side by side on somebody's ResNet-20, bit flips of a random 48-bit head, nothing is
 trained), ``vgg11`` (trains VGG-11 of half width on CIFAR-10, an hour; then all solvers at 4x fewer MACs without training),
 ``tune11`` (4x after fine-tuning, an hour), ``early11`` (cut earlier, so that both learn as long behind it), ``long11``
-(cut later, both learn 59 epochs behind it, two hours), ``vgg6`` and ``tune6`` (six convolutions of 0.65 million
+(cut later, both learn 59 epochs behind it, two hours), ``vgg11-full`` and ``tune11-full`` (the same network at full
+width, both learn 22 epochs behind the cut, five hours), ``vgg6`` and ``tune6`` (six convolutions of 0.65 million
 parameters); ``speeds`` (2x, 3x and 5x), ``tune-more`` (other kinds and 5x). The networks and how they learn stand in
 ``vggs.py``. Every cell is kept, so a run goes on where it stopped.
 """
@@ -28,7 +29,7 @@ from hashpress.compress.passes.fold import Fold
 from hashpress.compress.passes.lowrank import LowRank
 from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel
-from hashpress.hashnets.build import build, default_arch
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 from hashpress.hashnets.encoders.spec import CIFAR
 from hashpress.hashnets.evaluate import evaluate
@@ -101,15 +102,15 @@ def checkpoint() -> None:
 def trained(name: str) -> HashModel:
     """Return a network with 48 bits as it is cut, but for its batch norms."""
     net = NETS[name]
-    arch = default_arch(net.encoder, 48, CIFAR)
-    model = HashModel(build(arch, seed=SEED, trust_code=True).eval(), arch)
+    arch = default_arch(net.encoder, 48, CIFAR, **net.options)
+    model = untrained(arch, seed=SEED, trust_code=True)
     for number, schedule in enumerate(net.alone, start=1):
 
         def make(path: Path, model: HashModel = model, schedule: Schedule = schedule) -> HashModel:
             return train(model, cifar(), "dlbhc", schedule, seed=SEED, checkpoint=path)
 
         model = BOOK.model(f"{net.kept}-alone-{number}", make)
-    return ends_of(BOOK.model, f"{net.kept}-taught", model, net.taught)[-1]
+    return [model, *ends_of(BOOK.model, f"{net.kept}-taught", model, net.taught)][-1]
 
 
 def base(name: str, model: HashModel) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def compressed(name: str, model: HashModel, split: Split, kind: str, speedup: fl
     return BOOK.model(f"{name}-{speedup:g}x-{kind}", lambda _: work(model, split, seed=SEED))
 
 
-def untrained(name: str, *speedups: float) -> None:
+def without_training(name: str, *speedups: float) -> None:
     """Measure all kinds at some speeds, without training: all queries, 10,000 images stored."""
     model, split = Fold()(trained(name)), cifar()
     before = base(name, model)
@@ -148,15 +149,16 @@ def tune(name: str, *cells: tuple[str, float]) -> None:
     """Measure what fine-tuning gives back, beside the whole network that goes on learning too."""
     net, split, before = NETS[name], cifar(), trained(name)
     model = Fold()(before)
+    learned = partial(ends_of, BOOK.model, beside=(lambda: before) if net.alike else None)
 
     def longer() -> HashModel:
-        return Fold()(ends_of(BOOK.model, f"{name}-whole", before, net.behind)[-1])
+        return Fold()(learned(f"{name}-whole", before, net.behind)[-1])
 
     whole = BOOK.cell(f"{name}-whole-tuned", lambda: {"map": evaluate(longer(), split).map})
 
     def compute(kind: str, speedup: float) -> dict[str, Any]:
         cut = compressed(name, model, split, kind, speedup)
-        small = ends_of(BOOK.model, f"{name}-{speedup:g}x-{kind}-taught", cut, net.left)[-1]
+        small = learned(f"{name}-{speedup:g}x-{kind}-taught", cut, net.left)[-1]
         found = evaluate(small, split).map
         return {"macs_fewer": count(model).macs / count(small).macs, "map": found, "drop": whole["map"] - found}
 
@@ -207,13 +209,15 @@ def publish() -> None:
 
 STAGES = {
     "checkpoint": checkpoint,
-    "vgg11": partial(untrained, "vgg11", 4.0),
+    "vgg11": partial(without_training, "vgg11", 4.0),
     "tune11": partial(tune, "vgg11", ("asymmetric-3d", 4.0)),
     "early11": partial(tune, "vgg11-early", ("asymmetric-3d", 4.0)),
     "long11": partial(tune, "vgg11-long", ("asymmetric-3d", 4.0)),
-    "vgg6": partial(untrained, "vgg6", 4.0),
+    "vgg11-full": partial(without_training, "vgg11-full", 4.0),
+    "tune11-full": partial(tune, "vgg11-full", ("asymmetric-3d", 4.0)),
+    "vgg6": partial(without_training, "vgg6", 4.0),
     "tune6": partial(tune, "vgg6", ("asymmetric-3d", 4.0)),
-    "speeds": partial(untrained, "vgg6", 2.0, 3.0, 5.0),
+    "speeds": partial(without_training, "vgg6", 2.0, 3.0, 5.0),
     "tune-more": partial(
         tune,
         "vgg6",

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import deepfried
 import numpy as np
@@ -46,7 +47,12 @@ METHODS = {
     "entropy": CalibrationMethod.Entropy,
 }
 PEERS = {"minmax": "minmax", "percentile": "percentile", "mse": "entropy"}  # our ranges: the nearest of theirs
-ROUNDINGS = ("nearest", "obs", "learned")
+ROUNDINGS: dict[str, dict[str, Any]] = {
+    "nearest": {"rounding": "nearest"},
+    "obs": {"rounding": "obs"},
+    "learned": {"rounding": "learned"},
+    "task": {"rounding": "learned", "task": 2.0, "steps": 1200},  # with labels, three times as long
+}
 ALL = 10_000  # queries
 BATCH = 500
 LARGEST = 8  # bits of weights
@@ -169,23 +175,23 @@ ALEXNET = Contest("alexnet-", cache(deepfried.dense), deepfried.cifar10, 10_000)
 def ours() -> None:
     """Quantize ResNet-20 with our pass."""
     for how in PEERS:
-        for rounding in ROUNDINGS:
-            RESNET20.ours(f"{how}-{rounding}", Int8(range=how, rounding=rounding, images=IMAGES))
+        for rounding, settings in ROUNDINGS.items():
+            RESNET20.ours(f"{how}-{rounding}", Int8(range=how, images=IMAGES, **settings))
 
 
 def low() -> None:
     """Quantize inner weights of ResNet-20 to 4 and 3 bits."""
     for bits in (4, 3):
-        for rounding in ROUNDINGS:
-            RESNET20.ours(f"{bits}bit-{rounding}", Int8(bits=bits, rounding=rounding, images=IMAGES))
+        for rounding, settings in ROUNDINGS.items():
+            RESNET20.ours(f"{bits}bit-{rounding}", Int8(bits=bits, images=IMAGES, **settings))
 
 
 def alexnet() -> None:
     """Quantize the AlexNet of ``deepfried.py`` with both."""
     ALEXNET.theirs()
     for how in PEERS:
-        for rounding in ROUNDINGS:
-            ALEXNET.ours(f"{how}-{rounding}", Int8(range=how, rounding=rounding, images=IMAGES))
+        for rounding, settings in ROUNDINGS.items():
+            ALEXNET.ours(f"{how}-{rounding}", Int8(range=how, images=IMAGES, **settings))
 
 
 def against(prefix: str) -> list[Target]:

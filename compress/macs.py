@@ -1,5 +1,7 @@
 """Multiplications and parameters of every layer of a network, counted while shapes run through it on the meta device.
 
+A network that looks at its own values cannot run there: zeros run through a copy of it.
+
 Counted are the multiply-accumulates of convolutions and matrix products, however they are called; element-wise work
 (biases, norms, activations, pooling) is not, as everywhere in the field.
 
@@ -27,6 +29,7 @@ from ..core.errors import InputError
 from ..core.model import HashModel
 
 Shape = tuple[int, ...]
+_FAULTS = (RuntimeError, ValueError, TypeError, IndexError)
 
 
 def _by_look_up(
@@ -91,20 +94,28 @@ def count(model: HashModel) -> Costs:
 
 
 def count_net(net: nn.Module, shape: Shape) -> Costs:
-    """Return the costs of ``net`` for one input of ``shape`` (C, H, W); nothing is computed and ``net`` is not changed.
+    """Return the costs of ``net`` for one input of ``shape`` (C, H, W); ``net`` is not changed.
+
+    Nothing is computed, unless the network looks at its values: then a copy of it runs on zeros.
 
     Raises:
         InputError: the network cannot take this input.
     """
-    hollow = _hollow(net)
-    counter = _Counter()
     try:
-        with torch.no_grad(), torch.device("meta"), counter.watching(hollow), counter:
-            hollow(torch.empty(1, *shape, device="meta"))
-    except (RuntimeError, ValueError, TypeError, IndexError) as fault:
-        text = "".join(str(fault).splitlines()[:1])[:200]
-        raise InputError(f"the network cannot be followed with an input of shape {tuple(shape)}: {text}") from fault
-    return Costs(tuple(_rows(hollow, counter)))
+        return _counted(_hollow(net), shape, "meta")
+    except _FAULTS:
+        try:
+            return _counted(copy.deepcopy(net).eval(), shape, "cpu")
+        except _FAULTS as fault:
+            text = "".join(str(fault).splitlines()[:1])[:200]
+            raise InputError(f"the network cannot be followed with an input of shape {tuple(shape)}: {text}") from fault
+
+
+def _counted(net: nn.Module, shape: Shape, device: str) -> Costs:
+    counter = _Counter()
+    with torch.no_grad(), torch.device(device), counter.watching(net), counter:
+        net(torch.zeros(1, *shape))
+    return Costs(tuple(_rows(net, counter)))
 
 
 def _hollow(net: nn.Module) -> nn.Module:

@@ -30,7 +30,12 @@ def build(arch: Arch, *, seed: int = 0, trust_code: bool = False) -> HashNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = maker(arch.input.shape, **arch.options)
-        return HashNet(encoder, heads.linear(_width(encoder, arch), arch.bits))
+        try:
+            width = _width(encoder, arch)
+        except RuntimeError:  # it looks at its own values, and there are none on the meta device
+            with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+                width = _width(maker(arch.input.shape, **arch.options), arch)
+        return HashNet(encoder, heads.linear(width, arch.bits))
 
 
 def untrained(arch: Arch, *, seed: int = 0, trust_code: bool = False) -> HashModel:

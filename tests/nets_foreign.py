@@ -136,6 +136,18 @@ class Gated(nn.Module):
         return functional.relu(self.out((x * gate).mean((2, 3))))
 
 
+class Looking(nn.Module):
+    """Its images are scaled by a number that it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.out = nn.Conv2d(1, 8, 3), nn.Linear(288, 48)
+
+    def forward(self, x):
+        scale = x.abs().max().item() or 1.0
+        return functional.relu(self.out(functional.relu(self.first(x / scale)).flatten(1)))
+
+
 def _stack(conv: nn.Module) -> nn.Module:
     return nn.Sequential(conv, nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 48), nn.ReLU())
 
@@ -152,6 +164,7 @@ NETS = {
     "untraceable": Untraceable,
     "alias": Alias,
     "gated": Gated,
+    "looking": Looking,
     "reflected": lambda: _stack(nn.Conv2d(1, 8, 3, padding=1, padding_mode="reflect")),
     "parametrized": lambda: _stack(nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 8, 3, padding=1))),
     "standardised": lambda: _stack(Standardised(1, 8, 3, padding=1)),

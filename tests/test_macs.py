@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import nets_foreign
 import pytest
 import torch
 from hashpress.compress import macs
@@ -21,6 +22,17 @@ from small_models import a_model
 from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
+
+
+def test_a_network_that_looks_at_its_values_is_counted_too():
+    net = nets_foreign.Looking()
+    costs = count_net(net, (1, 8, 8))
+    assert {layer.path: layer.macs for layer in costs.layers} == {"first": 36 * 8 * 9, "out": 288 * 48}
+    assert costs.by_path["first"].output == (8, 6, 6)
+    assert costs.parameters == sum(value.numel() for value in net.parameters())
+    assert net.training
+    with pytest.raises(InputError, match=r"\(2, 8, 8\)"):
+        count_net(net, (2, 8, 8))
 
 
 def test_lenet5_is_what_everyone_counts():

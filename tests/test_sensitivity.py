@@ -113,6 +113,13 @@ def of_nobody(name, split):
     return untrained(arch, seed=3, trust_code=True)
 
 
+def test_a_network_that_looks_at_its_values_has_curves():
+    split = load_data("digits?limit=120")
+    found = sensitivity(of_nobody("looking", split), split, passes=("prune", "lowrank"), images=10)
+    assert {point.name for point in found.points} == {"prune", "lowrank"}
+    assert min(point.macs for point in found.points) < found.macs
+
+
 @pytest.mark.parametrize("name", ["untraceable", "chain"])
 def test_bits_that_the_pass_overrules_are_no_points(name, split):
     if name == "chain":

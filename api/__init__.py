@@ -3,62 +3,58 @@
 Names are loaded when they are first used, so that ``import hashpress`` works where torch is not installed.
 """
 
-# ruff: noqa: F401  # the imports below are for type checkers and editors
-
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .compress.modelfile import load, save
-    from .compress.passes import (
-        PASSES,
-        Cp,
-        Fastfood,
-        Finetune,
-        Fold,
-        HashWeights,
-        Int8,
-        LowRank,
-        Merge,
-        Narrow,
-        ProductQuantize,
-        Prune,
-        Share,
-    )  # fmt: skip
-    from .compress.recipe import load_recipe
-    from .core.data import load_data
-    from .core.errors import HashpressError
-    from .core.model import Arch, HashModel, InputSpec, Step
-    from .hashnets.build import default_arch, untrained
-    from .hashnets.codes import outputs, pack
-    from .hashnets.evaluate import evaluate
-    from .hashnets.importers.recognise import import_checkpoint
-    from .hashnets.schedule import Schedule
-    from .hashnets.train import train
-    from .targets.build import compile_model
-    from .targets.runtime import Runtime
+    from .compress.modelfile import load as load
+    from .compress.modelfile import save as save
+    from .compress.passes import PASSES as PASSES
+    from .compress.passes import Cp as Cp
+    from .compress.passes import Fastfood as Fastfood
+    from .compress.passes import Finetune as Finetune
+    from .compress.passes import Fold as Fold
+    from .compress.passes import HashWeights as HashWeights
+    from .compress.passes import Int8 as Int8
+    from .compress.passes import LowRank as LowRank
+    from .compress.passes import Merge as Merge
+    from .compress.passes import Narrow as Narrow
+    from .compress.passes import ProductQuantize as ProductQuantize
+    from .compress.passes import Prune as Prune
+    from .compress.passes import Share as Share
+    from .compress.plan import Recipe as Recipe
+    from .compress.recipe import load_recipe as load_recipe
+    from .compress.recipe import named_recipes as named_recipes
+    from .compress.sensitivity import Sensitivity as Sensitivity
+    from .compress.sensitivity import sensitivity as sensitivity
+    from .core.data import load_data as load_data
+    from .core.data.images import Images as Images
+    from .core.data.images import Split as Split
+    from .core.errors import HashpressError as HashpressError
+    from .core.model import Arch as Arch
+    from .core.model import HashModel as HashModel
+    from .core.model import InputSpec as InputSpec
+    from .core.model import Step as Step
+    from .hashnets.build import default_arch as default_arch
+    from .hashnets.build import untrained as untrained
+    from .hashnets.codes import outputs as outputs
+    from .hashnets.codes import pack as pack
+    from .hashnets.encoders import ENCODERS as ENCODERS
+    from .hashnets.evaluate import evaluate as evaluate
+    from .hashnets.flips import bit_flips as bit_flips
+    from .hashnets.importers.recognise import import_checkpoint as import_checkpoint
+    from .hashnets.schedule import Schedule as Schedule
+    from .hashnets.systems import SYSTEMS as SYSTEMS
+    from .hashnets.train import train as train
+    from .profiling.measure import profile as profile
+    from .targets.build import compile_model as compile_model
+    from .targets.runtime import Runtime as Runtime
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Arch": "core.model",
-    "HashModel": "core.model",
-    "InputSpec": "core.model",
-    "Step": "core.model",
-    "HashpressError": "core.errors",
-    "load_data": "core.data",
-    "default_arch": "hashnets.build",
-    "untrained": "hashnets.build",
-    "import_checkpoint": "hashnets.importers.recognise",
-    "Schedule": "hashnets.schedule",
-    "train": "hashnets.train",
-    "outputs": "hashnets.codes",
-    "pack": "hashnets.codes",
-    "evaluate": "hashnets.evaluate",
     "load": "compress.modelfile",
     "save": "compress.modelfile",
-    "load_recipe": "compress.recipe",
-    "PASSES": "compress.passes",
     "Cp": "compress.passes",
     "Fastfood": "compress.passes",
     "Finetune": "compress.passes",
@@ -68,20 +64,47 @@ _HOMES = {
     "LowRank": "compress.passes",
     "Merge": "compress.passes",
     "Narrow": "compress.passes",
+    "PASSES": "compress.passes",
     "ProductQuantize": "compress.passes",
     "Prune": "compress.passes",
     "Share": "compress.passes",
+    "Recipe": "compress.plan",
+    "load_recipe": "compress.recipe",
+    "named_recipes": "compress.recipe",
+    "Sensitivity": "compress.sensitivity",
+    "sensitivity": "compress.sensitivity",
+    "load_data": "core.data",
+    "Images": "core.data.images",
+    "Split": "core.data.images",
+    "HashpressError": "core.errors",
+    "Arch": "core.model",
+    "HashModel": "core.model",
+    "InputSpec": "core.model",
+    "Step": "core.model",
+    "default_arch": "hashnets.build",
+    "untrained": "hashnets.build",
+    "outputs": "hashnets.codes",
+    "pack": "hashnets.codes",
+    "ENCODERS": "hashnets.encoders",
+    "evaluate": "hashnets.evaluate",
+    "bit_flips": "hashnets.flips",
+    "import_checkpoint": "hashnets.importers.recognise",
+    "Schedule": "hashnets.schedule",
+    "SYSTEMS": "hashnets.systems",
+    "train": "hashnets.train",
+    "profile": "profiling.measure",
     "compile_model": "targets.build",
     "Runtime": "targets.runtime",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604
 
+if not TYPE_CHECKING:  # a checker that saw it would find every name
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'hashpress' has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'hashpress' has no attribute {name!r}")
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

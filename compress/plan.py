@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from .ledger import Ledger
 from .passes import PASSES
 from .passes.step import Pass, settings_of
 from .preview import preview
+from .run import compress
 from .settings import made, problems_of
 
 RANKS = {"fold": 0, "structure": 1, "values": 2}  # finetune may stand anywhere
@@ -93,6 +95,18 @@ class Recipe:
     def preview(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> Ledger:
         """Return what each pass would decide and the size of the file behind it, without any training."""
         return preview(model, self.passes(), split, seed=seed)
+
+    def run(
+        self,
+        model: HashModel,
+        split: Split | None = None,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        seed: int = 0,
+        resume: bool = False,
+    ) -> HashModel:
+        """Return ``model`` after all passes; files, resuming and errors as :func:`compress`."""
+        return compress(model, self, split, out=out, seed=seed, resume=resume)
 
     def to_toml(self) -> str:
         """Return the recipe with every setting written out."""

@@ -13,7 +13,7 @@ from ..core.model import HashModel
 from .ledger import Ledger, Line, measured
 from .passes.step import Pass, settings_of
 
-UNTRAINED = {"stages": 1, "finetune": None, "bytes": None}
+UNTRAINED = {"stages": 1, "finetune": None, "bytes": None, "steps": 0}
 
 
 def preview(
@@ -28,12 +28,12 @@ def preview(
     for number, (name, item) in enumerate(passes, start=1):
         with named(number, name):
             decision = item.decide(model, split, seed=seed)
-            model = model if item.phase == "finetune" else untrained(item)(model, split, seed=seed)
+            model = model if item.phase == "finetune" else at_once(item)(model, split, seed=seed)
         lines.append(Line(number, name, settings_of(item), decision, measured(model, model, None, ())))
     return Ledger(tuple(lines))
 
 
-def untrained(item: Any) -> Any:
+def at_once(item: Any) -> Any:
     """Return the pass without the training inside it."""
     return replace(item, **{field.name: UNTRAINED[field.name] for field in fields(item) if field.name in UNTRAINED})
 

@@ -33,6 +33,7 @@ LARGEST = 1 << 22  # weights of a layer that still learns; larger ones would tak
 FIRST = 0.2  # how far each weight is on its way at the start
 WARM = 0.2  # share of the steps without pressure
 SHARP = (20.0, 2.0)
+ASIDE = 5  # one of so many images is not learned from
 PRESSURE = (0.03, 30.0)  # of the regulariser's gradient, as multiples of the loss's
 
 
@@ -76,6 +77,13 @@ def task_loss(given: Tensor, drawn_to: Tensor, margins: Tensor) -> Tensor:
     return (functional.relu(1 - given / margins * drawn_to.sign()) * drawn_to.abs()).mean()
 
 
+def mixed(index: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return the places of images, in another order where those that are kept aside would lack a class."""
+    if set(labels[index[: len(index) // ASIDE]]) == set(labels[index]):
+        return index
+    return np.random.default_rng(seed).permutation(index)
+
+
 def learned(
     model: HashModel,
     grids: Mapping[str, Grid],
@@ -88,16 +96,16 @@ def learned(
     batch: int,
     lr: float,
     seed: int,
-) -> dict[str, Rounded]:
-    """Return whole numbers and real biases after ``steps`` steps from ``start``, or ``start`` if it was better.
+) -> Mapping[str, Rounded]:
+    """Return whole numbers and real biases after ``steps`` steps from ``start``, or ``start`` itself if it was better.
 
-    A fifth of ``pixels`` is not learned from but decides which is better. ``task`` weighs the hash centres of ``labels``.
+    The first fifth of ``pixels`` is not learned from but decides which is better. ``task`` weighs the hash centres of ``labels``.
     """
+    aside = max(1, len(pixels) // ASIDE)
     wanted = torch.from_numpy(outputs(model, pixels))
     margins = wanted.abs().median(dim=0).values.clamp_min(1e-6)
     middle = centres(wanted, torch.from_numpy(labels)) if task else wanted
     soft, net = _softened(model, grids, start)
-    aside = max(1, len(pixels) // 5)
 
     def loss(given: Tensor, which: Tensor | slice) -> Tensor:
         kept = code_loss(given, wanted[which], margins)
@@ -131,8 +139,8 @@ def learned(
         optimizer.step()
     for layer in soft.values():
         layer.settled = True
-    if judged() >= before:
-        return dict(start)
+    if not judged() < before:  # NaN is no gain
+        return start
     return {path: (layer.whole().detach(), layer.bias.detach()) for path, layer in soft.items()}
 
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.data.images import Split
 from ..core.errors import InputError, RecipeError
@@ -19,8 +20,10 @@ from .ledger import Ledger, Line, measured
 from .modelfile import content, load, save
 from .passes.looks import looks
 from .passes.step import Pass, settings_of
-from .plan import Recipe
 from .preview import named
+
+if TYPE_CHECKING:
+    from .plan import Recipe  # whose method this is
 
 MARKER = "run.json"
 

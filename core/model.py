@@ -14,6 +14,7 @@ from torch import nn
 
 from .data.images import Split
 from .errors import InputError
+from .settings import check_fields
 
 Json = Any  # what json.dumps takes and json.loads gives back unchanged
 
@@ -25,6 +26,9 @@ class InputSpec:
     shape: tuple[int, ...]  # (C, H, W)
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        check_fields("input", self)
 
     @classmethod
     def of(cls, split: Split) -> InputSpec:
@@ -65,6 +69,7 @@ class Arch:
     options: Mapping[str, Json] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields("arch", self)
         if self.bits < 1:
             raise InputError(f"a code needs at least one bit, got {self.bits}")
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
@@ -106,6 +111,9 @@ class Step:
     seed: int | None = None
     before: Mapping[str, Json] = field(default_factory=dict)
     after: Mapping[str, Json] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields("step", self)
 
     def to_json(self) -> dict[str, Json]:
         """Return the step as plain JSON values; empty fields are left out."""

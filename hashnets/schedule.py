@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from ..core.errors import InputError, lookup
 from ..core.model import Json
+from ..core.settings import check_fields
 from .augment import AUGMENTATIONS
 
 OPTIMIZERS = {"sgd": "SGD with Nesterov momentum", "adam": "AdamW"}
@@ -41,6 +42,7 @@ class Schedule:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        check_fields("schedule", self)
         problems = []
         for name, known, kind in (
             ("optimizer", OPTIMIZERS, "optimizer"),

@@ -7,6 +7,7 @@ so a run that was interrupted ends in the same bytes as one that was not (same m
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def train(
     schedule: Schedule,
     *,
     seed: int = 0,
-    checkpoint: Path | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     settings: Mapping[str, float] | None = None,
 ) -> HashModel:
     """Return ``model`` trained on ``split.train`` as a published system; the one given stays as it is.
@@ -55,7 +56,7 @@ def train(
         CheckpointError: ``checkpoint`` holds another run.
     """
     maker = lookup(SYSTEMS, system, "system")
-    net, settings = model.copied_net(), dict(settings or {})
+    net, settings, seed = model.copied_net(), dict(settings or {}), int(seed)
     try:
         objective = maker(model.arch, len(split.classes), len(split.train), seed, **settings)
     except TypeError as fault:
@@ -64,7 +65,8 @@ def train(
     if isinstance(head, nn.Linear) and not any(step.name == "train" for step in model.history):
         some = split.train.pixels[:: max(1, len(split.train) // START)][:START]
         heads.spread(net, head, model.arch.input.normalise(some))
-    log = fit(net, objective, split.train, model.arch.input, schedule, seed=seed, checkpoint=checkpoint)
+    path = None if checkpoint is None else Path(checkpoint)
+    log = fit(net, objective, split.train, model.arch.input, schedule, seed=seed, checkpoint=path)
     about = {"system": system, **settings, **schedule.to_json()}
     data = {"data": split.name, "protocol": split.protocol, "digest": split.digest}
     figures = {"loss": log[-1]["loss"]} if log else {}

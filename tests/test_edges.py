@@ -108,7 +108,7 @@ REFUSED = [
     (lambda: Finetune(settings={"eta": 3}), "settings eta are a system's own; name the system"),
     (lambda: Cp(rank={"*": 2.5}), r"rank of '\*' must be 1 whole number"),
     (lambda: Cp(rank={"*": [3]}, order="tucker"), r"rank of '\*' must be 2 whole number"),
-    (lambda: Cp(energy="much"), "energy must be a number or a table of numbers, found 'much'"),
+    (lambda: Cp(energy="much"), "energy must be a number or a table of numbers by name, found 'much'"),
     (lambda: LowRank(energy=0.9, skip="head"), "skip must be a list of texts, found 'head'"),
     (lambda: Prune(q=float("inf")), "q of"),
 ]

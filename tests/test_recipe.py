@@ -91,7 +91,7 @@ def test_all_problems_are_reported_together() -> None:
     for part in (
         "unknown measure 'flops'",
         "step 1: unknown pass 'prun'; did you mean 'prune'?",
-        "step 2 (share): bits must be a whole number or a table of whole numbers, found 'five'",
+        "step 2 (share): bits must be a whole number or a table of whole numbers by name, found 'five'",
         "step 2 (share): unknown setting 'lambda'; did you mean 'lam'?",
         "step 3 (prune): unknown setting 'densty'; did you mean 'density'?",
         "step 3 (prune): finetune: unknown setting 'epoch'; did you mean 'epochs'?",

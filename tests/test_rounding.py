@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from hashpress.compress import rounding
 from hashpress.compress.passes.int8 import Int8
+from hashpress.compress.recipe import Recipe
 from hashpress.core.data import load_data
-from hashpress.core.errors import RecipeError
+from hashpress.core.errors import InputError, RecipeError
 from hashpress.hashnets.codes import outputs
 from small_models import a_model, flips
 
@@ -89,3 +93,40 @@ def test_task_is_for_learned_rounding():
         Int8(rounding="obs", task=1.0)
     with pytest.raises(RecipeError, match=r"task must be at least 0, got -1"):
         Int8(rounding="learned", task=-1)
+
+
+def test_nothing_to_round_and_nothing_to_learn_from(split):
+    model = a_model(widths=[4, 6, 10], bits=32)
+    same = Int8(bits={}, rounding="learned")(model, split)
+    assert torch.equal(
+        torch.from_numpy(outputs(same, split.queries.pixels)), torch.from_numpy(outputs(model, split.queries.pixels))
+    )
+    empty = replace(split, train=split.train.take(np.arange(0)))
+    with pytest.raises(InputError, match=r"to find ranges, digits.* has none"):
+        Int8()(model, empty)
+
+
+def test_steps_that_end_in_nothing_are_dropped(split):
+    model = a_model(widths=[4, 6, 10], bits=32)
+    how = {"rounding": "learned", "images": 60}
+    kept = Int8(**how, steps=0)(model, split)
+    wild = Int8(**how, steps=5, lr=1e30)(model, split)
+    assert np.array_equal(outputs(wild, split.queries.pixels), outputs(kept, split.queries.pixels))
+    assert wild.history[-1].after["learned"] is False
+
+
+def test_images_that_come_class_by_class_are_mixed():
+    labels = np.repeat(np.arange(5), 20)
+    index = np.arange(100)
+    found = rounding.mixed(index, labels, 0)
+    assert sorted(found) == list(range(100))
+    assert set(labels[found[:20]]) == set(range(5))
+    shuffled = np.random.default_rng(1).permutation(labels)
+    assert rounding.mixed(index, shuffled, 0) is index
+
+
+def test_a_preview_learns_nothing(split, monkeypatch):
+    taken = []
+    monkeypatch.setattr(rounding, "code_loss", lambda given, *_: taken.append(len(given)) or given.mean())
+    Recipe.of(Int8(rounding="learned", images=60)).preview(a_model(widths=[4, 6, 10], bits=32), split)
+    assert set(taken) <= {len(split.train) // 5}  # only what is kept aside was judged, no batch was learned from

@@ -47,7 +47,8 @@ class Row:
 class Book:
     """Cells of one paper under ``runs/papers/NAME``: a value that is there is not computed again.
 
-    The table holds what is there and, of what is not, the figures that it held before: a new clone adds to it.
+    The table holds what is there and, of what is not, the figures that it held before (it names them ``earlier``): a new
+    clone adds to it. Cells that no script makes any more are taken out of the result file by hand.
     """
 
     def __init__(self, name: str) -> None:
@@ -81,10 +82,13 @@ class Book:
         path = FOLDER / f"{self.name}.json"
         return json.loads(path.read_text(encoding="utf-8"))["values"] if path.exists() else {}
 
+    def here(self) -> dict[str, Any]:
+        """Return the cells that are kept in the folder."""
+        return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in self.folder.glob("*.json")}
+
     def found(self) -> dict[str, Any]:
         """Return all cells that have been computed, by name: here, or else for the table."""
-        here = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in self.folder.glob("*.json")}
-        cells = self.published().get("ours", {}) | here
+        cells = self.published().get("ours", {}) | self.here()
         return {name: cells[name] for name in sorted(cells, key=lambda name: f"{name}.json")}
 
     def value(self, cell: str, key: str) -> Any:
@@ -93,7 +97,9 @@ class Book:
 
     def publish(self, paper: dict[str, Any], targets: list[Target], rows: Sequence[Row] = ()) -> None:
         """Write ``results/NAME.json`` with our cells beside those of the paper, and ``docs/papers.md`` anew."""
-        values = {"ours": self.found(), "paper": paper, "rows": [asdict(row) for row in rows]}
+        cells = self.found()
+        earlier = sorted(cells.keys() - self.here().keys())
+        values = {"ours": cells, "earlier": earlier, "paper": paper, "rows": [asdict(row) for row in rows]}
         print(write_result(self.name, values, targets, kind="measured", seed=SEED))
         document.main([])
 

@@ -45,7 +45,9 @@ def document(results: Path, scripts: dict[str, Path]) -> str:
             continue
         result = json.loads(path.read_text(encoding="utf-8"))
         links = f"[script](../{script.relative_to(ROOT)}), [result file](../benchmarks/results/{name}.json)"
-        sections.append(f"{links}; {result['machine']['cpu']}, {len(result['values']['ours'])} cells.\n")
+        count, earlier = (len(result["values"].get(key, ())) for key in ("ours", "earlier"))
+        before = f", {earlier} of them measured before the others" if earlier else ""
+        sections.append(f"{links}; {result['machine']['cpu']}, {count} cells{before}.\n")
         sections += [part for part in (rows(result), targets(result), cells(result)) if part]
     return "\n".join(sections)
 

@@ -226,7 +226,9 @@ def errors() -> dict[str, float]:
     found = dict(BOOK.published().get("paper", {}).get(ERRORS, {}))
     for path in sorted(BOOK.folder.glob("*ours-*.npy")):
         prefix, how = path.stem.split("ours-")
-        peer = BOOK.folder / f"{prefix}ort-{how.split('-')[0]}{'-rounded' * how.endswith('-rounded')}.npy"
+        method = PEERS.get(how.split("-")[0])
+        peer = BOOK.folder / f"{prefix}ort-{method}{'-rounded' * how.endswith('-rounded')}.npy"
+        found.pop(path.stem, None)
         if peer.exists():
             apart = np.load(path) - np.load(peer)
             found[path.stem] = round(float(apart.std() / len(apart) ** 0.5), 6)

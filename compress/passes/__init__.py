@@ -30,3 +30,8 @@ PASSES: dict[str, type[Pass]] = {
     "pq": ProductQuantize,
     "int8": Int8,
 }
+
+__all__ = [
+    "PASSES", "Cp", "Fastfood", "Finetune", "Fold", "HashWeights", "Int8", "LowRank", "Merge", "Narrow", "Pass",
+    "ProductQuantize", "Prune", "Share",
+]  # fmt: skip

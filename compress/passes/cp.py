@@ -20,13 +20,13 @@ from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
 from ...core.model import HashModel, Json
 from ...core.progress import track
+from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from ...hashnets.codes import outputs
 from ..calibrate import choose, patch_moments
 from ..factored import Factored, chain_cost
 from ..layers.factored import Ranks, fill, group_kernels
 from ..macs import LayerCost, count
-from ..settings import check_types
 from ..tensors import cpd, ranks, tucker, whiten
 from ..tensors.decompose import Decomposed, Method, decompose
 from ..tensors.evbmf import rank_hint
@@ -71,7 +71,7 @@ class Cp:
     skip: tuple[str, ...] = ("first",)
 
     def __post_init__(self) -> None:
-        check_types("cp", self)
+        check_fields("cp", self, RecipeError)
         given = [rule for rule in RULES if getattr(self, rule) is not None]
         problems = check_keys("cp: skip", self.skip)
         if len(given) != 1:
@@ -88,7 +88,6 @@ class Cp:
                 problems.append(f"cp: {name} must be at least {smallest}, got {getattr(self, name)}")
         if problems:
             raise RecipeError(problems)
-        object.__setattr__(self, "skip", tuple(self.skip))
 
     def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
         """Return form, ranks and costs before and after of each layer, and ``left``: layer -> reason.

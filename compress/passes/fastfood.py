@@ -18,10 +18,10 @@ from ...core.data.images import Split
 from ...core.errors import RecipeError
 from ...core.model import HashModel, Json
 from ...core.progress import track
+from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from ..form_edits import Fastfooded
 from ..hadamard import padded_size
-from ..settings import check_types
 from ..xxhash32 import layer_seed
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -42,7 +42,7 @@ class Fastfood:
     skip: tuple[str, ...] = ("head",)
 
     def __post_init__(self) -> None:
-        check_types("fastfood", self)
+        check_fields("fastfood", self, RecipeError)
         problems = check_keys("fastfood: skip", self.skip)
         if self.precision not in PRECISIONS:
             problems.append(f"fastfood: unknown precision {self.precision!r} (there are: {', '.join(PRECISIONS)})")

@@ -21,6 +21,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from ...core.data.images import Split
 from ...core.errors import HashpressError, InputError, RecipeError, lookup
 from ...core.model import HashModel, Json
+from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from ...hashnets.codes import outputs
 from ...hashnets.objective import Batch, Objective
@@ -32,7 +33,6 @@ from ..edits import Pruned
 from ..latent import original
 from ..layers.decoded import settle
 from ..norms import normed, without
-from ..settings import check_types
 from .fold import Fold
 from .step import step_of
 
@@ -94,7 +94,7 @@ class Finetune:
     norms: bool = False
 
     def __post_init__(self) -> None:
-        check_types("finetune", self)
+        check_fields("finetune", self, RecipeError)
         problems = []
         for check in (self.schedule, self._names):
             try:

@@ -21,10 +21,10 @@ from ...core.data.images import Split
 from ...core.errors import RecipeError
 from ...core.model import HashModel, Json
 from ...core.progress import track
+from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from ..decoders import band_of_column
 from ..form_edits import Hashed
-from ..settings import check_types
 from ..xxhash32 import layer_seed
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -57,7 +57,7 @@ class HashWeights:
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_types("hashed", self)
+        check_fields("hashed", self, RecipeError)
         table = self.share if isinstance(self.share, Mapping) else {"*": self.share}
         problems = [*check_keys("hashed: share", list(table)), *check_keys("hashed: skip", self.skip)]
         problems += [

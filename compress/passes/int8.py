@@ -20,13 +20,13 @@ from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
 from ...core.model import HashModel, Json
 from ...core.progress import track
+from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from .. import calibrate, obs, ranges
 from ..factored import Factored
 from ..layers.int8 import Quantized
 from ..refit import watched
-from ..rounding import Grid, Rounded, learned, nearest
-from ..settings import check_types
+from ..rounding import Grid, Rounded, learned, mixed, nearest
 from .select import check_keys, skipped, spread
 from .step import step_of
 
@@ -44,7 +44,8 @@ class Int8:
     ``range`` is how scales are found: ``minmax``, ``percentile`` or ``mse``. ``rounding`` is ``nearest``, ``obs``
     (compensated, GPTQ) or ``learned`` (AdaRound on the code, from there on; ``steps`` of ``batch`` images). What is learned
     keeps the original's codes; ``task`` weighs how much codes are drawn to the hash centres of their classes beside that.
-    ``images`` training images are looked at. With ``correct`` biases take up the mean error of each channel.
+    ``images`` training images are looked at, 4,096 or more while rounding is learned. With ``correct`` biases take up
+    the mean error of each channel.
 
     Raises:
         RecipeError: a setting is out of range.
@@ -63,7 +64,7 @@ class Int8:
     task: float = 0.0
 
     def __post_init__(self) -> None:
-        check_types("int8", self)
+        check_fields("int8", self, RecipeError)
         table = self.bits if isinstance(self.bits, Mapping) else {"*": self.bits}
         problems = [*check_keys("int8: bits", list(table)), *check_keys("int8: skip", self.skip)]
         problems += [
@@ -72,7 +73,7 @@ class Int8:
         for name, known in (("range", ranges.RANGES), ("rounding", ROUNDINGS)):
             if getattr(self, name) not in known:
                 problems.append(f"int8: unknown {name} {getattr(self, name)!r} (there are: {', '.join(known)})")
-        if min(self.images, self.batch) < 1 or self.steps < 0 or not self.lr > 0:
+        if min(self.images, self.batch) < 1 or self.steps < 0 or not 0 < self.lr < float("inf"):
             problems.append("int8: images, batch, steps and lr must be positive")
         if not 0 <= self.task < float("inf"):
             problems.append(f"int8: task must be at least 0, got {self.task}")
@@ -105,15 +106,17 @@ class Int8:
         net = self._made(
             model, edits, grids, lambda path: self._chosen(model, path, grids[path], pixels, seed), pixels
         )  # fmt: skip
-        if self.rounding == "learned" and split is not None:
+        after: dict[str, Json] = {}
+        if self.rounding == "learned" and split is not None and grids:
             start = {path: rounded_of(get_layer(net, path), grid, edits[path]) for path, grid in grids.items()}
-            index = calibrate.chosen(split, max(POOL, self.images), seed)
-            chosen = learned(
+            index = mixed(calibrate.chosen(split, max(POOL, self.images), seed), split.train.labels, seed)
+            found = learned(
                 model, grids, start, split.train.select(index), split.train.labels[index],
                 task=self.task, steps=self.steps, batch=self.batch, lr=self.lr, seed=seed,
             )  # fmt: skip
-            net = self._made(model, edits, grids, chosen.__getitem__, None)
-        return model.edited(net, list(edits.values()), step_of("int8", self, seed))
+            after["learned"] = found is not start
+            net = self._made(model, edits, grids, found.__getitem__, None)
+        return model.edited(net, list(edits.values()), step_of("int8", self, seed, **after))
 
     def _made(
         self,
@@ -135,6 +138,8 @@ class Int8:
     def _pixels(self, split: Split | None, seed: int) -> Pixels:
         if split is None:
             raise InputError("int8 needs training images to find ranges; name a data set with --data")
+        if not len(split.train):
+            raise InputError(f"int8 needs training images to find ranges, {split.name} has none")
         return calibrate.choose(split, self.images, seed)
 
     def _grids(self, model: HashModel, pixels: Pixels, seed: int) -> tuple[dict[str, Quantized], dict[str, Grid]]:

@@ -22,12 +22,12 @@ from ...core.errors import InputError, RecipeError
 from ...core.memory import give_back
 from ...core.model import HashModel, Json
 from ...core.progress import track
+from ...core.settings import check_fields
 from ..calibrate import choose, followers, response_moments
 from ..factored import Factored, chain_cost
 from ..layers.factored import group_kernels
 from ..macs import Costs, LayerCost, count
 from ..rebuilding import SOLVERS, Sample, rebuild_layer
-from ..settings import check_types
 from ..tensors import ranks
 from ..tensors.reconstruct import spectrum
 from .fold import Fold
@@ -61,7 +61,7 @@ class LowRank:
     skip: tuple[str, ...] = ("first", "head")
 
     def __post_init__(self) -> None:
-        check_types("lowrank", self)
+        check_fields("lowrank", self, RecipeError)
         given = [rule for rule in RULES if getattr(self, rule) is not None]
         problems = check_keys("lowrank: skip", self.skip)
         if len(given) != 1:
@@ -80,7 +80,6 @@ class LowRank:
             problems.append("lowrank: three_d divides a speedup between two steps; give speedup")
         if problems:
             raise RecipeError(problems)
-        object.__setattr__(self, "skip", tuple(self.skip))
 
     def _amounts(self) -> list[str]:
         problems = []

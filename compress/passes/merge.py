@@ -20,6 +20,7 @@ from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
 from ...core.model import HashModel, Json
 from ...core.progress import track
+from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from ..calibrate import choose, patch_moments
 from ..channels import Channels, channels
@@ -28,7 +29,6 @@ from ..narrowing import cut, frozen_reasons
 from ..noise import noise
 from ..obs import damped, remove_blocks
 from ..refit import refit
-from ..settings import check_types
 from .narrow import thinner
 from .select import check_keys, spread, weighted
 from .step import step_of
@@ -63,7 +63,7 @@ class Merge:
     images: str = "training"
 
     def __post_init__(self) -> None:
-        check_types("merge", self)
+        check_fields("merge", self, RecipeError)
         table = self.share if isinstance(self.share, Mapping) else {} if self.share is None else {"*": self.share}
         problems = [*check_keys("merge: share", list(table)), *check_keys("merge: skip", self.skip)]
         problems += [

@@ -16,12 +16,12 @@ from torch import nn
 from ...core.data.images import Images, Split
 from ...core.errors import InputError, RecipeError
 from ...core.model import HashModel, Json
+from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from ..channel_scores import SCORES
 from ..channels import Channels, channels
 from ..narrowing import by_macs, by_ratio, cut, frozen_reasons, widths_left
 from ..refit import refit
-from ..settings import check_types
 from .select import check_answered, check_keys, pick, weighted, words_of
 from .step import step_of
 
@@ -51,7 +51,7 @@ class Narrow:
     refit: bool = False
 
     def __post_init__(self) -> None:
-        check_types("narrow", self)
+        check_fields("narrow", self, RecipeError)
         problems = [*check_keys("narrow: skip", self.skip)]
         if (self.ratio is None) == (self.macs is None):
             problems.append("narrow: give either ratio or macs")

@@ -23,6 +23,7 @@ from ...core.errors import InputError, RecipeError
 from ...core.memory import give_back
 from ...core.model import HashModel, Json
 from ...core.progress import track
+from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from .. import pqfit, pqprice
 from ..form_edits import MAX_ENTRIES, ProductQuantized
@@ -30,7 +31,6 @@ from ..layers.pq import dense_weight
 from ..listening import calls
 from ..pqcorrect import DECODED, correct
 from ..responses import Responses, collect
-from ..settings import check_types
 from ..xxhash32 import layer_seed
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -65,7 +65,7 @@ class ProductQuantize:
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_types("pq", self)
+        check_fields("pq", self, RecipeError)
         problems = check_keys("pq: skip", self.skip)
         for name, least, most in (("width", 1, 64), ("entries", 2, MAX_ENTRIES)):
             table = self.table(name)

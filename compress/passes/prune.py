@@ -18,11 +18,11 @@ import torch
 from ...core.data.images import Pixels, Split
 from ...core.errors import HashpressError, InputError, RecipeError
 from ...core.model import HashModel, Json
+from ...core.settings import check_fields
 from ..calibrate import choose
 from ..densities import allocated, amounts, measured, predicted
 from ..edits import Pruned
 from ..pruning import COMPENSATIONS, ROWS, compensated, in_blocks, threshold, uncompensated, zeroed
-from ..settings import check_types
 from .finetune import Finetune
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -58,7 +58,7 @@ class Prune:
     finetune: Finetune | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        check_types("prune", self)
+        check_fields("prune", self, RecipeError)
         problems = [*self._amounts(), *check_keys("prune: skip", self.skip)]
         for name, known in (("scope", SCOPES), ("compensate", COMPENSATIONS)):
             if getattr(self, name) not in known:

@@ -22,12 +22,12 @@ from ...core.data.images import Split
 from ...core.errors import HashpressError, InputError, RecipeError
 from ...core.model import HashModel, Json
 from ...core.progress import track
+from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from .. import clusters, edits
 from ..importance import output_energy
 from ..latent import Latent, attach, fit_budget, latent_of, original
 from ..layers import forms
-from ..settings import check_types
 from .finetune import Finetune
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -85,7 +85,7 @@ class Share:
     finetune: Finetune | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        check_types("share", self)
+        check_fields("share", self, RecipeError)
         table = self.bits if isinstance(self.bits, Mapping) else {"*": self.bits}
         problems = [*check_keys("share: bits", list(table)), *check_keys("share: skip", self.skip)]
         problems += [

@@ -1,0 +1,81 @@
+"""Fields of the dataclasses that users fill: of which types they are, and plain values in place of numpy's."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from .errors import HashpressError, InputError
+
+NAMES = {
+    float: "a number",
+    int: "a whole number",
+    str: "a text",
+    bool: "true or false",
+    tuple: "a list",
+    Mapping: "a table",
+}
+MANY = {float: "numbers", int: "whole numbers", str: "texts", bool: "truths"}
+
+
+def check_fields(where: str, settings: Any, fault: type[HashpressError] = InputError) -> None:
+    """Make the fields of a frozen dataclass plain, lists tuples where those are meant, and ask them to be of their types.
+
+    Raises:
+        HashpressError: ``fault``, which names every field that is not.
+    """
+    hints, problems = get_type_hints(type(settings)), []
+    for field in fields(settings):
+        hint, value = hints[field.name], plain(getattr(settings, field.name))
+        if isinstance(value, list) and any(get_origin(choice) is tuple for choice in (hint, *get_args(hint))):
+            value = tuple(value)
+        object.__setattr__(settings, field.name, value)
+        if not fits(value, hint):
+            problems.append(f"{where}: {field.name} must be {described(hint)}, found {repr(value)[:60]}")
+    if problems:
+        raise fault("; ".join(problems)) if fault is InputError else fault(problems)  # type: ignore[arg-type]
+
+
+def plain(value: Any) -> Any:
+    """Return numbers and arrays of numpy as Python's own, also within lists and tables."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(plain(item) for item in value)
+    return value
+
+
+def fits(value: object, hint: Any) -> bool:
+    """Return whether a value is of the annotated type; whole numbers count as numbers."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, choice) for choice in get_args(hint))
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(fits(item, get_args(hint)[0]) for item in value)
+    if origin is not None and issubclass(origin, Mapping):
+        key, item = get_args(hint)
+        return isinstance(value, Mapping) and all(fits(k, key) and fits(v, item) for k, v in value.items())
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is Any:
+        return True
+    return isinstance(value, hint) if is_dataclass(hint) and isinstance(hint, type) else type(value) is hint
+
+
+def described(hint: Any) -> str:
+    """Return the annotated type in words."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(described(choice) for choice in get_args(hint) if choice is not type(None)))
+    origin = get_origin(hint) or hint
+    items = get_args(hint)[-1:] if origin is Mapping else get_args(hint)[:1] if origin is tuple else ()
+    if items and items[0] in MANY:
+        return f"{NAMES[origin]} of {MANY[items[0]]}" + " by name" * (origin is Mapping)
+    return NAMES.get(origin, str(getattr(origin, "__name__", origin)))

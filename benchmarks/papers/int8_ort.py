@@ -9,6 +9,8 @@ and the same calibration images, QDQ, per-channel symmetric int8 weights and uin
 calibration methods. By default it rounds the network's outputs to 8 bits too: outputs within half a step of zero become
 zero, which is bit 1. Both are judged with real outputs and with outputs on that grid of its. The setting of each range is
 compared with its own kind, and best with best; beside the difference of mAP stands its standard error, query by query.
+Learned rounding (``learned``) looks at 4,096 images instead of 512, and with ``task`` at their labels: it has targets of
+its own, for mAP alone, since the bits that it flips are flipped on purpose.
 """
 
 from __future__ import annotations
@@ -46,12 +48,13 @@ METHODS = {
     "percentile": CalibrationMethod.Percentile,
     "entropy": CalibrationMethod.Entropy,
 }
+BLIND = ("nearest", "obs", "learned")  # roundings that see no labels, as ONNX Runtime's
 PEERS = {"minmax": "minmax", "percentile": "percentile", "mse": "entropy"}  # our ranges: the nearest of theirs
 ROUNDINGS: dict[str, dict[str, Any]] = {
     "nearest": {"rounding": "nearest"},
     "obs": {"rounding": "obs"},
     "learned": {"rounding": "learned"},
-    "task": {"rounding": "learned", "task": 2.0, "steps": 1200},  # with labels, three times as long
+    "task": {"rounding": "learned", "task": 2.0, "steps": 1200},
 }
 ALL = 10_000  # queries
 BATCH = 500
@@ -200,24 +203,26 @@ def against(prefix: str) -> list[Target]:
     about, targets = f"{prefix.rstrip('-')}, " if prefix else "", []
 
     def compare(words: str, mine: str, theirs: str) -> None:
-        """Add both figures, the best of the cells named by ``mine`` beside the best of ``theirs``."""
-        ours, peers = ([cell for name, cell in cells.items() if re.fullmatch(how, name)] for how in (mine, theirs))
-        if not ours or not peers:
+        """Add the figures of the best of the cells named by ``mine`` beside the best of ``theirs``."""
+        peers = [cell for name, cell in cells.items() if re.fullmatch(theirs, name)]
+        blind = [cell for name, cell in cells.items() if re.fullmatch(mine.format(f"({'|'.join(BLIND)})"), name)]
+        seeing = [cell for name, cell in cells.items() if re.fullmatch(mine.format("task"), name)]
+        if not blind or not peers:
             return
-        flips = min(cell["flips_percent"] for cell in ours) - min(cell["flips_percent"] for cell in peers)
-        score = max(cell["map"] for cell in ours) - max(cell["map"] for cell in peers)
+        best = max(cell["map"] for cell in peers)
+        flips = min(cell["flips_percent"] for cell in blind) - min(cell["flips_percent"] for cell in peers)
+        score = max(cell["map"] for cell in blind) - best
         targets.append(Target(f"{about}bits flipped against ort, {words}, points", round(flips, 4), "<=", 0.0))
         targets.append(Target(f"{about}mAP against ort, {words}", round(score, 5), ">=", 0.0))
+        if seeing:
+            score = max(cell["map"] for cell in seeing) - best
+            targets.append(Target(f"{about}mAP against ort, {words}, ours with labels", round(score, 5), ">=", 0.0))
 
-    any_of = f"-({'|'.join(ROUNDINGS)})"
-    for how in ("minmax", "percentile"):
-        compare(how, f"ours-{how}{any_of}", f"ort-{how}")
-        compare(f"{how}, outputs of both in 8 bits", f"ours-{how}{any_of}-rounded", f"ort-{how}-rounded")
-        compare(f"{how}, only its outputs in 8 bits", f"ours-{how}{any_of}", f"ort-{how}-rounded")
     every, ranges = f"({'|'.join(METHODS)})", f"({'|'.join(PEERS)})"
-    compare("best with best", f"ours-{ranges}{any_of}", f"ort-{every}")
-    compare("best with best, outputs of both in 8 bits", f"ours-{ranges}{any_of}-rounded", f"ort-{every}-rounded")
-    compare("best with best, only its outputs in 8 bits", f"ours-{ranges}{any_of}", f"ort-{every}-rounded")
+    for words, ours, ort in (("minmax", "minmax", "minmax"), ("percentile",) * 3, ("best with best", ranges, every)):
+        compare(words, f"ours-{ours}-{{}}", f"ort-{ort}")
+        compare(f"{words}, outputs of both in 8 bits", f"ours-{ours}-{{}}-rounded", f"ort-{ort}-rounded")
+        compare(f"{words}, only its outputs in 8 bits", f"ours-{ours}-{{}}", f"ort-{ort}-rounded")
     return targets
 
 

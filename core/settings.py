@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -22,11 +22,16 @@ NAMES = {
 MANY = {float: "numbers", int: "whole numbers", str: "texts", bool: "truths"}
 
 
-def check_fields(where: str, settings: Any, fault: type[HashpressError] = InputError) -> None:
+def together(problems: Sequence[str]) -> InputError:
+    """Return one error of several problems."""
+    return InputError("; ".join(problems))
+
+
+def check_fields(where: str, settings: Any, fault: Callable[[Sequence[str]], HashpressError] = together) -> None:
     """Make the fields of a frozen dataclass plain, lists tuples where those are meant, and ask them to be of their types.
 
     Raises:
-        HashpressError: ``fault``, which names every field that is not.
+        HashpressError: what ``fault`` makes of all that is wrong.
     """
     hints, problems = get_type_hints(type(settings)), []
     for field in fields(settings):
@@ -37,7 +42,7 @@ def check_fields(where: str, settings: Any, fault: type[HashpressError] = InputE
         if not fits(value, hint):
             problems.append(f"{where}: {field.name} must be {described(hint)}, found {repr(value)[:60]}")
     if problems:
-        raise fault("; ".join(problems)) if fault is InputError else fault(problems)  # type: ignore[arg-type]
+        raise fault(problems)
 
 
 def plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .compress.passes import ProductQuantize as ProductQuantize
     from .compress.passes import Prune as Prune
     from .compress.passes import Share as Share
+    from .compress.passes import Thresholds as Thresholds
     from .compress.plan import Recipe as Recipe
     from .compress.recipe import load_recipe as load_recipe
     from .compress.recipe import named_recipes as named_recipes
@@ -68,6 +69,7 @@ _HOMES = {
     "ProductQuantize": "compress.passes",
     "Prune": "compress.passes",
     "Share": "compress.passes",
+    "Thresholds": "compress.passes",
     "Recipe": "compress.plan",
     "load_recipe": "compress.recipe",
     "named_recipes": "compress.recipe",

@@ -17,7 +17,7 @@ from .preview import preview
 from .run import compress
 from .settings import made, problems_of
 
-RANKS = {"fold": 0, "structure": 1, "values": 2}  # finetune may stand anywhere
+RANKS = {"fold": 0, "structure": 1, "values": 2}  # finetune and thresholds may stand anywhere
 MEASURES = {
     "flips": "share of code bits that differ from the uncompressed network's",
     "map": "mean average precision, symmetric and against the uncompressed database",

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress import modelfile
-from hashpress.compress.passes import PASSES, Fold, LowRank, Merge, Narrow
+from hashpress.compress.passes import PASSES, Fold, LowRank, Merge, Narrow, Thresholds
 from hashpress.compress.plan import Recipe
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -46,9 +46,11 @@ SETTINGS: dict[str, Mapping[str, Any]] = {
     "share": {"bits": 3},
     "pq": {"sweeps": 0, "width": 4, "entries": 8, "skip": ("first",)},
     "int8": {"images": 30},
+    "thresholds": {"sure": 0.0},
 }
 FOLDED = {"lowrank"}  # refuses batch norms that were not folded
-GROW = {"fold", "finetune"}  # biases where there were none; weights that moved
+EDITLESS = {"finetune", "thresholds"}  # values alone change
+GROW = {"fold", *EDITLESS}  # biases where there were none; weights that moved
 CASES = [
     pytest.param(net, name, id=f"{net}-{name}", marks=[pytest.mark.slow] if net in ("vgg16", "alexnet") else [])
     for net, name in product(NETS, SETTINGS)
@@ -102,7 +104,7 @@ def test_the_contract(net: str, name: str, models: dict[str, HashModel], splits:
     assert result.edits[: len(edits)] == edits
     assert [step.name for step in result.history[len(history) :]] == [name]
     done = result.edits[len(edits) :]
-    if not done and name != "finetune":
+    if not done and name not in EDITLESS:
         np.testing.assert_array_equal(given, outputs(model, pixels), "nothing was done, and yet something changed")
     assert b"".join(modelfile.content(item(model, split, seed=5))) == b"".join(modelfile.content(result))
     path = kept / f"{net}-{name}.safetensors"
@@ -134,6 +136,7 @@ IDENTITIES: dict[str, tuple[str, Callable[[], Any]]] = {
     "narrow nothing": ("resnet20", lambda: Narrow(ratio=0.0)),
     "keep all multiplications": ("smallconv", lambda: Narrow(macs=1.0)),
     "no norms": ("smallconv", Fold),
+    "thresholds as they are": ("resnet20", lambda: Thresholds(reach=0.0, sure=0.0)),
 }
 
 

@@ -112,15 +112,15 @@ def mnist() -> Split:
     return load_data(f"mnist:{folder}/mnist", protocol="B")
 
 
-def empty(encoder: str, bits: int = 10, **options: Any) -> HashModel:
+def empty(encoder: str, bits: int = 10, *, seed: int = SEED, **options: Any) -> HashModel:
     """Return an untrained network with ten outputs on MNIST."""
     arch = default_arch(encoder, bits, MNIST, **options)
-    return untrained(arch, seed=SEED, trust_code=True)
+    return untrained(arch, seed=seed, trust_code=True)
 
 
-def classifier(model: HashModel, schedule: Schedule, checkpoint: Path) -> HashModel:
+def classifier(model: HashModel, schedule: Schedule, checkpoint: Path, *, seed: int = SEED) -> HashModel:
     """Return ``model`` trained by cross-entropy alone."""
-    return train(model, mnist(), "onehot", schedule, seed=SEED, checkpoint=checkpoint, settings={"weight": 0.0})
+    return train(model, mnist(), "onehot", schedule, seed=seed, checkpoint=checkpoint, settings={"weight": 0.0})
 
 
 def test_error(model: HashModel) -> float:

@@ -5,12 +5,14 @@
 Stages ``bases`` (networks: trained as usual, as in Caffe, and with weight decay 5e-3 and lr 0.05, by which initial values
 shrink to a thousandth, set for that reason and not tuned), ``sizes``, ``caffe`` and ``decayed`` (error of each at every
 size: the paper's distance, ours, both with least squares on 1,000 images, the choice by outputs on 1,000 and 10,000 and on
-noise, magnitude and random removal beside them), ``both`` (channels of conv2 too) and ``cutoff`` (how many the histogram's
-mode takes). One neuron is 811 of 431,080 parameters.
+noise, magnitude and random removal beside them), ``both`` (channels of conv2 too), ``cutoff`` (how many the histogram's
+mode takes) and ``networks`` (sixteen networks like ``decayed``, each from another seed: what the least squares gain on
+average, where one network's gain is less than an image of 10,000). One neuron is 811 of 431,080 parameters.
 """
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -35,6 +37,7 @@ DECAYED_COUNTS = (420, 450, 460, 300, 400, 440, 470, 200, 100)
 PREFIX = {"lenet5": "", "caffe": "caffe-", "decayed": "decayed-"}
 IMAGES = 1000
 DRAWN = 5000
+NETWORKS = 16
 LAYER = "encoder.fc1"
 PAPER: dict[str, Any] = {
     "note": RECALLED,
@@ -61,9 +64,10 @@ POINTS = 0.71  # the paper's loss, percentage points
 REMOVED = 83.0  # percent of all parameters
 
 
-def base(name: str = "lenet5") -> HashModel:
+def base(name: str = "lenet5", seed: int = SEED) -> HashModel:
     """Return a trained LeNet-5."""
-    return BOOK.model(name, partial(classifier, empty("lenet5"), BASES[name]) if name in BASES else train_as_caffe)
+    make = partial(classifier, empty("lenet5", seed=seed), BASES[name], seed=seed) if name in BASES else train_as_caffe
+    return BOOK.model(f"{name}-{seed}" if seed else name, make)
 
 
 def random_removal(model: HashModel, count: int) -> HashModel:
@@ -174,6 +178,33 @@ def cutoffs() -> None:
         )
 
 
+def networks() -> None:
+    """Ask what the refit gains on average, with each distance at every size."""
+    for count in DECAYED_COUNTS:
+        for way in WEIGHTS:
+            BOOK.cell(f"mean-{count}-{way}", lambda count=count, way=way: gained(count, way))
+
+
+def gained(count: int, way: str) -> dict[str, Any]:
+    """Return mean errors with and without refit, and the mean of what it gains with its standard error, in points."""
+    errors = np.array(
+        [
+            [
+                measured(model, variants(count)[name](model, mnist(), seed=SEED))["error"]
+                for name in (way, f"{way}-refit")
+            ]
+            for model in (base("decayed", seed) for seed in range(NETWORKS))
+        ]
+    )
+    gains = errors[:, 0] - errors[:, 1]
+    return {
+        "error": round(float(errors[:, 0].mean()), 4),
+        "error_refitted": round(float(errors[:, 1].mean()), 4),
+        "gain": round(float(gains.mean()), 5),
+        "gain_standard_error": round(float(gains.std(ddof=1)) / NETWORKS**0.5, 5),
+    }
+
+
 def finish() -> None:
     """Write the table."""
     cells = BOOK.found()
@@ -192,6 +223,10 @@ def finish() -> None:
             if gains:
                 name = f"least gain of the refit at any size, {which}: {what}"
                 targets.append(Target(name, min(gains), ">=", 1e-6))
+        means = [cell["gain"] for name, cell in cells.items() if re.fullmatch(rf"mean-\d+-{way}", name)]
+        if means:
+            name = f"least gain of the refit at any size, {which}: error, points, mean of {NETWORKS} networks"
+            targets.append(Target(name, min(means), ">=", 1e-6))
     BOOK.publish(PAPER, targets, [row for name in PREFIX for row in rows(name)])
 
 
@@ -253,6 +288,7 @@ if __name__ == "__main__":
             "caffe": as_caffe,
             "both": both,
             "cutoff": cutoffs,
+            "networks": networks,
         },
         finish,
     )

@@ -15,6 +15,7 @@ from .pq import ProductQuantize
 from .prune import Prune
 from .share import Share
 from .step import Pass
+from .thresholds import Thresholds
 
 PASSES: dict[str, type[Pass]] = {
     "fold": Fold,
@@ -29,9 +30,10 @@ PASSES: dict[str, type[Pass]] = {
     "share": Share,
     "pq": ProductQuantize,
     "int8": Int8,
+    "thresholds": Thresholds,
 }
 
 __all__ = [
     "PASSES", "Cp", "Fastfood", "Finetune", "Fold", "HashWeights", "Int8", "LowRank", "Merge", "Narrow", "Pass",
-    "ProductQuantize", "Prune", "Share",
+    "ProductQuantize", "Prune", "Share", "Thresholds",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ from .pq import ProductQuantize
 from .prune import Prune
 from .share import Share
 from .step import Pass
+from .thresholds import Thresholds
 
 LOOKS: Mapping[type, Callable[[Any], bool]] = {
     Fold: lambda _: False,
@@ -32,6 +33,7 @@ LOOKS: Mapping[type, Callable[[Any], bool]] = {
     Share: lambda item: item.importance == "outputs" or item.finetune is not None,
     ProductQuantize: lambda item: item.sweeps > 0,
     Int8: lambda _: True,
+    Thresholds: lambda _: True,
 }
 
 

@@ -57,6 +57,11 @@ def test_it_stays_where_nothing_is_certain():
         assert sparsest(constant, 0.2, 0.1, 0.0) == 0
 
 
+def test_it_goes_to_the_nearest_of_several_empty_places():
+    given = np.concatenate([np.full(60, -1.0), np.zeros(20), np.full(60, 1.0)])
+    assert 0 < abs(sparsest(given, 0.2, 0.002, 4.0)) < 0.1
+
+
 FORMS = {
     "plain": Fold(),
     "two layers": LowRank(ranks=6, images=60, places=4, skip=()),
@@ -81,6 +86,11 @@ def test_outputs_move_by_the_thresholds(form, model, split, tmp_path):
     again = load(tmp_path / "m.safetensors")
     assert np.array_equal(outputs(again, split.queries.pixels), outputs(after, split.queries.pixels))
     assert again.history[-1].after == {"moved": decision["moved"], "flips": decision["flips"]}
+
+
+def test_a_bias_of_sixteen_bits_stays_one(model, split):
+    bias = ALL(Share(bits=4)(model), split).net.head.bias
+    assert torch.equal(bias, bias.half().float())
 
 
 def test_fewer_images_lie_next_to_a_threshold(model, split):
@@ -129,6 +139,8 @@ def test_settings_and_data_that_it_cannot_work_with(model, split):
     with pytest.raises(RecipeError) as fault:
         Thresholds(reach=1.5, width=0.0, sure=-1.0, images=0)
     assert len(fault.value.problems) == 4
+    with pytest.raises(RecipeError, match=r"step 2 \(thresholds\) needs training images; name a data set with --data"):
+        Recipe.of(Fold(), ALL).run(model)
     with pytest.raises(InputError, match="needs training images, none was named; name a data set"):
         ALL(model)
     with pytest.raises(InputError, match=r"needs training images, digits.* has none"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from json import loads
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ NAME = "compress"
 EXAMPLES = options.examples(
     "compress base.safetensors --recipe deep-compression --data digits -o small.safetensors",
     "compress base.safetensors --recipe my.toml --data cifar10:cifar.tar.xz -o small.safetensors --resume",
-    "compress base.safetensors --recipe my.toml --data digits -o small.safetensors --dry-run",
+    "compress base.safetensors --recipe my.toml --data digits --dry-run",
     "compress base.safetensors --recipe data-free -o small.safetensors",
 )
 
@@ -22,10 +23,12 @@ EXAMPLES = options.examples(
 def verb(
     *,
     model: options.Model,
-    output: options.Output,
     recipe: Annotated[
         str, typer.Option("--recipe", metavar="FILE|NAME", help="A TOML file, or a name from: hashpress ls recipes.")
     ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="PATH", help="What to write; not needed with --dry-run.")
+    ] = None,
     data: options.MaybeData = None,
     protocol: options.Protocol = None,
     dry_run: options.DryRun = False,
@@ -41,14 +44,17 @@ def verb(
     from ..compress.modelfile import load
     from ..compress.recipe import compress, load_recipe
     from ..core.data import load_data
+    from ..core.errors import InputError
     from ..core.units import format_bytes
 
+    if output is None and not dry_run:
+        raise InputError("compress writes a model file: name it with -o, or see what would be done with --dry-run")
     plan = load_recipe(recipe)
     plan.check()
     start = load(model, trust_code=trust_code)
     with progress():
         split = None if data is None else load_data(data, protocol=protocol, seed=seed)
-        if dry_run:
+        if output is None or dry_run:
             ledger = plan.preview(start, split, seed=seed)
         else:
             compress(start, plan, split, out=output, seed=seed, resume=resume)
@@ -58,5 +64,5 @@ def verb(
         print_json({"path": None if dry_run else str(output), "steps": ledger.to_json()})
         return
     console().print(str(ledger), markup=False)
-    if not dry_run:
+    if output is not None and not dry_run:
         console().print(f"{output}: {format_bytes(output.stat().st_size)}", markup=False)

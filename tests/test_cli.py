@@ -185,22 +185,14 @@ def test_the_verbs_of_the_design_are_there():
 
 
 def test_compress_dry_run_writes_nothing(model_file, tmp_path, capsys):
-    out = tmp_path / "out.safetensors"
-    arguments = [
-        "compress",
-        str(model_file),
-        "--recipe",
-        "deep-compression",
-        "--data",
-        "digits?limit=200",
-        "-o",
-        str(out),
-    ]
-    assert run([*arguments, "--dry-run", "--json"]) == 0
-    steps = json.loads(capsys.readouterr().out)["steps"]
-    assert steps[0]["name"] == "start"
-    assert steps[-1]["figures"]["bytes"] < steps[0]["figures"]["bytes"]
-    assert list(tmp_path.iterdir()) == []
+    words = ["compress", str(model_file), "--recipe", "deep-compression", "--data", "digits?limit=200"]
+    for more in (["-o", str(tmp_path / "out.safetensors")], []):
+        assert run([*words, *more, "--dry-run", "--json"]) == 0
+        steps = json.loads(capsys.readouterr().out)["steps"]
+        assert steps[0]["name"] == "start"
+        assert steps[-1]["figures"]["bytes"] < steps[0]["figures"]["bytes"]
+        assert list(tmp_path.iterdir()) == []
+    assert "name it with -o, or see what would be done with --dry-run" in refused(capsys, *words)
 
 
 def test_settings_of_the_system_reach_the_training(tmp_path, monkeypatch, capsys):

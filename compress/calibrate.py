@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..core.data.images import Pixels, Selection, Split
+from ..core.data.images import Pixels, Selection, Split, together
 from ..core.errors import InputError
 from ..core.model import HashModel
 from ..core.progress import track
@@ -189,14 +189,9 @@ def patch_moments(
 
 def batches(pixels: Pixels, what: str) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the place of the first image and the pixels of as many images as run together."""
-    size = together(pixels, BATCH)
+    size = together(pixels, BATCH, VALUES)
     for start in track(range(0, len(pixels), size), what):
         yield start, pixels[start : start + size]
-
-
-def together(pixels: Pixels, most: int, values: int = VALUES) -> int:
-    """Return how many images may run together: at most ``most``, and fewer of large ones, with ``values`` values."""
-    return max(1, min(most, len(pixels), values // max(int(np.prod(pixels.shape[1:])), 1)))
 
 
 def _patches(images: Tensor, layer: nn.Conv2d) -> Tensor:

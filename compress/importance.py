@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..core.data.images import Pixels
+from ..core.data.images import Pixels, together
 from ..core.errors import InputError
 from ..core.model import HashModel
 from ..core.progress import track
 from ..core.surgery import get_layer
-from .calibrate import together
+from .calibrate import VALUES
 
 ROWS = 256  # of a gradient that are squared together
 LARGE = 1 << 22  # weights of a layer from which its sums are kept in single precision
@@ -38,7 +38,7 @@ def output_energy(
     net.requires_grad_(requires_grad=False)
     sums = [squares_of(layer.weight) for layer in found]
     generator = torch.Generator().manual_seed(seed)
-    energy, batch = 0.0, together(pixels, batch)
+    energy, batch = 0.0, together(pixels, batch, VALUES)
     for _ in track(range(batches), "importance of weights"):
         chosen = torch.randint(len(pixels), (batch,), generator=generator).sort().values
         outputs = net(model.arch.input.normalise(pixels[chosen.numpy()]))

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ..core.data.images import Pixels
+from ..core.data.images import Pixels, together
 from ..core.errors import InputError
 from ..core.memory import give_back
 from ..core.model import InputSpec
 from ..core.surgery import get_layer
-from .calibrate import together
 
 CONDENSED = 4096  # inputs of a group up to which many samples are replaced by as many rows as there are inputs
 PER_INPUT = 4  # samples wanted for every input

@@ -5,21 +5,22 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..core.data.images import Pixels
+from ..core.data.images import Pixels, together
 from ..core.errors import InputError
 from ..core.model import HashModel
 from ..core.progress import track
 
 PAIRS = 2**22  # distances computed at once
+BATCH, VALUES = 500, 1 << 23  # images that run together: at most so many, with so many values
 
 
-def outputs(model: HashModel, pixels: Pixels, batch: int = 500) -> np.ndarray:
-    """Return the real outputs, float32 (N, bits), of uint8 images (N, C, H, W).
+def outputs(model: HashModel, pixels: Pixels, batch: int = BATCH) -> np.ndarray:
+    """Return the real outputs, float32 (N, bits), of uint8 images (N, C, H, W), ``batch`` at a time and fewer of large ones.
 
     Raises:
         InputError: images of another shape than the network takes, or outputs that are not numbers.
     """
-    training = model.net.training
+    training, batch = model.net.training, together(pixels, batch, VALUES)
     device = next((value.device for value in model.net.parameters()), torch.device("cpu"))
     values = np.empty((len(pixels), model.arch.bits), dtype=np.float32)
     model.net.eval()

@@ -6,14 +6,14 @@ import torch
 from hashpress.compress import calibrate, importance
 from hashpress.compress.passes import Cp, Int8, LowRank, Merge, ProductQuantize, Prune
 from hashpress.core.data import load_data
-from hashpress.core.data.images import Selection
+from hashpress.core.data.images import Selection, together
 from hashpress.core.model import InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 
 
 def test_large_images_run_fewer_at_a_time():
     large, small = np.broadcast_to(np.uint8(0), (400, 3, 224, 224)), np.broadcast_to(np.uint8(0), (400, 3, 32, 32))
-    assert [calibrate.together(pixels, 100) for pixels in (large, small, small[:7])] == [6, 100, 7]
+    assert [together(pixels, 100, calibrate.VALUES) for pixels in (large, small, small[:7])] == [6, 100, 7]
     assert [len(part) for _, part in calibrate.batches(large[:14], "parts")] == [6, 6, 2]
     assert [place for place, _ in calibrate.batches(large[:14], "parts")] == [0, 6, 12]
 

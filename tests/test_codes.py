@@ -95,3 +95,17 @@ def test_outputs_refuse_what_is_not_a_number_and_other_shapes():
     nn.init.constant_(net[1].weight, float("nan"))
     with pytest.raises(InputError, match="image 0 are not numbers"):
         outputs(model(net, 3), np.zeros((1, 1, 2, 2), np.uint8))
+
+
+def test_large_images_run_few_at_a_time():
+    seen = []
+
+    class Counting(nn.Module):
+        def forward(self, x):
+            seen.append(len(x))
+            return x.flatten(1)[:, :3]
+
+    spec = InputSpec((3, 256, 256), (0.5,) * 3, (0.25,) * 3)
+    pixels = np.broadcast_to(np.uint8(7), (100, 3, 256, 256))
+    outputs(HashModel(Counting(), Arch("x:y", 3, spec)), pixels)
+    assert seen == [42, 42, 16]

@@ -23,6 +23,7 @@ from hashpress.compress.passes import (
     ProductQuantize,
     Prune,
     Share,
+    Thresholds,
 )  # fmt: skip
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -50,6 +51,7 @@ PASSES = {
     "int8 compensated": Int8(images=60, rounding="obs", bits=4),
     "finetune": Finetune(epochs=1, system="dpsh"),
     "finetune one by one": Finetune(epochs=1, batch=1, norms=True, system="dpsh"),
+    "thresholds": Thresholds(sure=0.0, images=60),
 }
 UNTOUCHED = {  # layers that would be wrong in another form
     "reflected": ("encoder.0",),
@@ -87,7 +89,7 @@ def test_every_pass_on_every_network(model: HashModel, split: Split, name: str, 
     again = load(tmp_path / "model.safetensors", trust_code=True)
     np.testing.assert_array_equal(outputs(again, split.queries.pixels), found)
     assert all(torch.equal(value, before[key]) for key, value in model.net.state_dict().items())
-    if name.split(maxsplit=1)[0] not in ("finetune", "merge", "narrow"):
+    if name.split(maxsplit=1)[0] not in ("finetune", "merge", "narrow", "thresholds"):
         for path in UNTOUCHED.get(model.arch.encoder.split(":")[1], ()):
             assert path in left
             assert type(result.net.get_submodule(path)) is type(model.net.get_submodule(path))

@@ -35,6 +35,11 @@ class Selection:
 Pixels = np.ndarray | Selection  # what is only ever looked at part by part
 
 
+def together(pixels: Pixels, most: int, values: int) -> int:
+    """Return how many images may run together: at most ``most``, and fewer of large ones, with ``values`` values."""
+    return max(1, min(most, len(pixels), values // max(int(np.prod(pixels.shape[1:])), 1)))
+
+
 @dataclass(frozen=True, eq=False)
 class Images:
     """Pixels (N, C, H, W) uint8, an array or a memory map, with one label each, (N,) int64.

@@ -42,6 +42,7 @@ IMAGES = 4096  # as many as `thresholds` takes by default
 SETTINGS: dict[str, dict[str, Any]] = {
     "prune": {"density": 0.11},
     "prune-obs": {"density": 0.11, "compensate": "obs"},
+    "prune-exact": {"density": 0.11, "compensate": "exact"},
     "prune-sensitivity": {"density": 0.11, "scope": "sensitivity"},
     "share": {"bits": {"conv": 8, "dense": 5}},
     "share-priced": {"bits": 5, "lam": 0.1, "scaled": True},
@@ -52,7 +53,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "merge": {"share": 0.3},
     "merge-refit": {"share": 0.3, "refit": 1000},
     "narrow": {"ratio": 0.3},
+    "narrow-taylor": {"ratio": 0.3, "score": "taylor"},
     "narrow-code": {"ratio": 0.3, "score": "code"},
+    "narrow-refit": {"ratio": 0.3, "refit": True},
     "hashed": {"share": 0.125, "start": "trained"},
     "fastfood": {},
     "pq": {},

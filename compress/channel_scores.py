@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core.data.images import Images
+from ..core.data.images import Images, together
 from ..core.errors import InputError, RecipeError
 from ..core.model import HashModel
 from ..core.progress import track
@@ -21,7 +21,8 @@ from ..hashnets.codes import outputs
 from ..hashnets.losses.pair import pair_likelihood
 from .channels import Channels
 
-BATCH = 64
+BATCH, VALUES = 64, 1 << 20  # images that run together: at most so many, with so many values
+PAIRED = 1 << 22  # values of images that are compared with each other
 ROWS = 256  # of a weight looked at together
 PROBES = 16  # random sums of outputs, instead of one gradient for every bit
 
@@ -56,21 +57,30 @@ def by_norms(model: HashModel, found: Channels, images: Images | None, seed: int
 def by_taylor(model: HashModel, found: Channels, images: Images | None, seed: int) -> np.ndarray:
     """Return the square of the first-order change of the pair loss (Molchanov et al. 2019, arXiv:1906.10771)."""
     images = _needed(images, "taylor")
-    net = model.copied_net()
-    paths = [path for path, layer in found.layers.items() if layer.produces]
-    weights: list[Any] = [get_layer(net, path) for path in paths]
-    scores = np.zeros(_labels(found))
+    net = model.viewed_net().requires_grad_(requires_grad=False)
+    scores, change = np.zeros(_labels(found)), np.zeros(_labels(found))
+
+    owners: dict[Any, list[str]] = {}  # weight -> its layers, several where it is tied
+    for path in [path for path, layer in found.layers.items() if layer.produces]:
+        owners.setdefault(get_layer(net, path).weight, []).append(path)
+
+    def count(weight: Any) -> None:
+        moved = weight.grad.mul_(weight.detach()).flatten(1).sum(1).double().numpy()
+        for path in owners[weight]:
+            np.add.at(change, found.layers[path].outputs, moved)
+        weight.grad = None  # one layer's at a time: all together are as large as the network
+
+    for weight in owners:
+        weight.requires_grad_().register_post_accumulate_grad_hook(count)
     order = np.random.default_rng(seed).permutation(len(images))
-    for start in track(range(0, len(images), BATCH), "channel scores"):
-        chosen = images.take(np.sort(order[start : start + BATCH]))
+    batch = together(images.pixels, BATCH, PAIRED)
+    for start in track(range(0, len(images), batch), "channel scores"):
+        chosen = images.take(np.sort(order[start : start + batch]))
         labels = torch.from_numpy(chosen.labels)
         given = net(model.arch.input.normalise(chosen.pixels))
         loss = pair_likelihood(given, labels, given.detach(), labels)
-        gradients = torch.autograd.grad(loss, [layer.weight for layer in weights])
-        change = np.zeros(len(scores))
-        for path, layer, gradient in zip(paths, weights, gradients, strict=True):
-            moved = (gradient * layer.weight.detach()).flatten(1).sum(1).double().numpy()
-            np.add.at(change, found.layers[path].outputs, moved)
+        change[:] = 0
+        loss.backward()
         scores += change**2
     return scores
 
@@ -91,12 +101,13 @@ def by_code(model: HashModel, found: Channels, images: Images | None, seed: int,
     readers = {path: layer for path, layer in found.layers.items() if layer.kind in ("conv", "dense")}
     scores = torch.zeros(_labels(found), dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
-    net = model.copied_net().requires_grad_(requires_grad=False)
+    net = model.viewed_net().requires_grad_(requires_grad=False)
     gates: dict[str, torch.Tensor] = {}
     handles = [get_layer(net, path).register_forward_pre_hook(_gate(path, gates)) for path in readers]
     try:
-        for start in track(range(0, len(images), BATCH), "channel scores"):
-            block = slice(start, start + BATCH)
+        batch = together(images.pixels, BATCH, VALUES)
+        for start in track(range(0, len(images), batch), "channel scores"):
+            block = slice(start, start + batch)
             given = net(model.arch.input.normalise(images.pixels[block])) * root[block]
             for signs in _signs(given, probes, generator):
                 found_gradients = torch.autograd.grad((given * signs).sum(), list(gates.values()), retain_graph=True)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from ..core.data.images import Pixels
+from ..core.memory import give_back
 from ..core.model import HashModel
 from ..core.progress import track
 from ..core.surgery import get_layer
 from ..hashnets.codes import outputs
-from .pruning import put, remaining
+from .pruning import leaving
 
 STEPS = 10  # densities measured per layer, in equal ratios
 LOWEST = 0.01  # the smallest of them when flips are what is asked for
@@ -37,21 +37,19 @@ def measured(
     model: HashModel, paths: Sequence[str], points: Sequence[float], compensate: str, pixels: Pixels, seed: int
 ) -> dict[str, Curve]:
     """Return the curve of each layer, pruned alone in the way that is asked for, on ``pixels`` (N, C, H, W)."""
-    net = model.copied_net()
-    changed = HashModel(net, model.arch, model.edits)
     before = outputs(model, pixels) >= 0
-    curves: dict[str, Curve] = {}
-    for path in track(paths, "probing"):
-        layer: Any = get_layer(net, path)
-        kept = layer.weight.detach().clone(), None if layer.bias is None else layer.bias.detach().clone()
-        leave = remaining(model, path, compensate, pixels, seed)
-        curve = []
+
+    def curve(path: str) -> Curve:
+        net = model.viewed_net(writing=[path])
+        layer, changed = get_layer(net, path), HashModel(net, model.arch, model.edits)
+        leave, found = leaving(model, path, compensate, pixels, seed), []
         for density in points:
-            put(net, path, *leave(density))
-            curve.append((density, float(((outputs(changed, pixels) >= 0) != before).mean())))
-        put(net, path, *kept)
-        curves[path] = curve
-    return curves
+            give_back()  # what running the network left behind
+            leave(density, layer)
+            found.append((density, float(((outputs(changed, pixels) >= 0) != before).mean())))
+        return found
+
+    return {path: curve(path) for path in track(paths, "probing")}
 
 
 def allocated(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..core.data.images import Pixels
 from ..core.errors import InputError
+from ..core.memory import give_back
 from ..core.model import HashModel
 from ..core.progress import track
 from ..core.surgery import get_layer
@@ -24,12 +25,12 @@ from .calibrate import patch_moments
 from .macs import count
 
 COMPENSATIONS = ("none", "obs", "exact")
-MOST = 4096  # inputs of a row up to which its Hessian is inverted
+MOST = 2048  # inputs of a row up to which its Hessian is inverted; on AlexNet more take five times the model's memory
 ROWS = 256  # of a weight looked at together: nothing as large as the largest layer stands beside it
 LONGEST = 3e11  # rows times the cube of their inputs, up to which weights go one by one: some minutes
 BLOCK = 32  # columns among which weights compete; 128 lost 1.6 times as many bits (LeNet-300-100, a tenth left)
 
-Remaining = Callable[[float], tuple[Tensor, Tensor | None]]  # density -> weight and bias of a layer
+Leaving = Callable[[float, Any], None]  # density, layer: puts the weights that stay, and the bias, into the layer
 
 
 def threshold(weights: Sequence[Tensor], density: float) -> float:
@@ -52,9 +53,15 @@ def zeroed(model: HashModel, thresholds: Mapping[str, float]) -> nn.Module:
     net = model.copied_net()
     for path, least in thresholds.items():
         layer: Any = get_layer(net, path)
-        for rows in layer.weight.split(ROWS):
-            rows.masked_fill_(rows.abs() < least, 0.0)
+        drop_smallest(layer.weight, least)
     return net
+
+
+@torch.no_grad()
+def drop_smallest(weight: Tensor, least: float) -> None:
+    """Set to zero what is smaller than ``least``, in place."""
+    for rows in weight.split(ROWS):
+        rows.masked_fill_(rows.abs() < least, 0.0)
 
 
 @torch.no_grad()
@@ -65,17 +72,9 @@ def compensated(
     net = model.copied_net()
     changed = HashModel(net, model.arch, model.edits)
     for path, density in track(densities.items(), "compensating", len(densities)):
-        put(net, path, *remaining(changed, path, compensate, pixels, seed)(density))
+        leaving(changed, path, compensate, pixels, seed)(density, get_layer(net, path))
+        give_back()
     return net
-
-
-@torch.no_grad()
-def put(net: nn.Module, path: str, weight: Tensor, bias: Tensor | None) -> None:
-    """Give a layer these values."""
-    layer: Any = get_layer(net, path)
-    layer.weight.copy_(weight)
-    if bias is not None:
-        layer.bias.copy_(bias)
 
 
 def uncompensated(model: HashModel, paths: Collection[str]) -> dict[str, str]:
@@ -101,12 +100,12 @@ def in_blocks(net: nn.Module, path: str) -> str | None:
     return f"{rows} rows of {inputs} inputs, too many to go weight by weight" if rows * inputs**3 > LONGEST else None
 
 
-def remaining(model: HashModel, path: str, compensate: str, pixels: Pixels, seed: int) -> Remaining:
-    """Return what leaves a share of a layer's weights; its inputs are measured here, once for all shares."""
+def leaving(model: HashModel, path: str, compensate: str, pixels: Pixels, seed: int) -> Leaving:
+    """Return what leaves a share of a layer's weights in it or in a copy; inputs are measured here, once for all shares."""
     layer: Any = get_layer(model.net, path)
     weight, bias = layer.weight.detach(), layer.bias
     if compensate == "none" or uncompensated(model, [path]):
-        return lambda density: (torch.where(weight.abs() >= threshold([weight], density), weight, 0.0), None)
+        return lambda density, layer: _leave_largest(weight, density, layer)
     moments = patch_moments(model, pixels, path, seed=seed)
     means = [torch.from_numpy(group.mean) for group in moments]
     seconds = [torch.from_numpy(group.covariance) for group in moments]
@@ -125,12 +124,19 @@ def remaining(model: HashModel, path: str, compensate: str, pixels: Pixels, seed
         def masks(density: float) -> list[Tensor]:
             return [obs.prune_blocked(W, H, density, block=BLOCK) != 0 for W, H in zip(rows, hessians, strict=True)]
 
-    def leave(density: float) -> tuple[Tensor, Tensor | None]:
+    @torch.no_grad()
+    def leave(density: float, layer: Any) -> None:
         made = [obs.best_given_mask(*each) for each in zip(rows, hessians, masks(density), strict=True)]
-        values = torch.cat(made).float().view_as(weight)
-        if bias is None:
-            return values, None
-        lost = [(W - V) @ mean for W, V, mean in zip(rows, made, means, strict=True)]
-        return values, bias.detach() + torch.cat(lost).float()
+        layer.weight.copy_(torch.cat(made).float().view_as(weight))
+        if bias is not None:
+            lost = [(W - V) @ mean for W, V, mean in zip(rows, made, means, strict=True)]
+            layer.bias.copy_(bias.detach() + torch.cat(lost).float())
 
     return leave
+
+
+@torch.no_grad()
+def _leave_largest(weight: Tensor, density: float, layer: Any) -> None:
+    least = threshold([weight], density)
+    layer.weight.copy_(weight)
+    drop_smallest(layer.weight, least)

@@ -15,12 +15,14 @@ from torch import nn
 from torch.nn import functional
 
 from ..core.data.images import Pixels
+from ..core.memory import give_back
 from ..core.model import InputSpec
 from ..core.progress import track
 from ..core.surgery import get_layer
 
 BATCH = 16
 PLACES = 16  # pixels of the output that count per image
+SMALLEST = 1e-12  # of the ridge
 
 
 @torch.no_grad()
@@ -46,6 +48,7 @@ def refit(
             _, wanted = watched(original, path, inputs)
             given, got = watched(net, path, inputs)
             fit.add(given, wanted[:, torch.as_tensor(rows)] - got)
+            give_back()  # rows that stay lie between what the network used
         change = fit.solve(ridge)  # (d + 1, O)
         layer.weight += change[:-1].T.reshape(layer.weight.shape).to(layer.weight.dtype)
         if layer.bias is not None:
@@ -53,15 +56,17 @@ def refit(
 
 
 class _Normal:
-    """The normal equations of one layer: inputs with a constant one, and what is still missing in the outputs."""
+    """The normal equations of one layer: inputs with a constant one, and what is still missing in the outputs.
+
+    As long as there are fewer rows than inputs the rows themselves are kept, and solved for.
+    """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, seed: int) -> None:
         self.layer = layer
         self.biased = layer.bias is not None
-        size = layer.weight[0].numel() + 1
-        self.gram = torch.zeros(size, size, dtype=torch.float64)
-        self.cross = torch.zeros(size, len(layer.weight), dtype=torch.float64)
-        self.rows = 0
+        self.size = layer.weight[0].numel() + 1
+        self.rows: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.squares: tuple[torch.Tensor, torch.Tensor] | None = None  # inputs by inputs, inputs by outputs
         self.generator = torch.Generator().manual_seed(seed)
 
     def add(self, given: torch.Tensor, missing: torch.Tensor) -> None:
@@ -73,15 +78,30 @@ class _Normal:
             x = x[:, :, places].transpose(1, 2).flatten(0, 1)
             y = missing.flatten(2)[:, :, places].transpose(1, 2).flatten(0, 1)
         x = torch.cat([x.double(), torch.full((len(x), 1), float(self.biased), dtype=torch.float64)], 1)
-        self.gram += x.T @ x
-        self.cross += x.T @ y.double()
-        self.rows += len(x)
+        self.rows.append((x, y.double()))
+        if self.squares is not None or sum(len(x) for x, _ in self.rows) > self.size:
+            self._square()
+
+    def _square(self) -> None:
+        if self.squares is None:
+            shapes = (self.size, self.size), (self.size, len(self.layer.weight))
+            self.squares = torch.zeros(shapes[0], dtype=torch.float64), torch.zeros(shapes[1], dtype=torch.float64)
+        gram, cross = self.squares
+        for x, y in self.rows:
+            gram += x.T @ x
+            cross += x.T @ y
+        self.rows = []
 
     def solve(self, ridge: float) -> torch.Tensor:
         """Return the change of weights and, last, bias (d + 1, O)."""
-        strength = max(float(self.gram.diagonal()[:-1].mean()) * ridge, 1e-12)
-        eye = torch.full((len(self.gram),), strength, dtype=torch.float64).diag()
-        return torch.linalg.solve(self.gram + eye, self.cross)
+        if self.squares is not None:
+            gram, cross = self.squares
+            gram.diagonal().add_(max(float(gram.diagonal()[:-1].mean()) * ridge, SMALLEST))
+            return torch.linalg.solve(gram, cross)
+        x, y = (torch.cat(parts) for parts in zip(*self.rows, strict=True))
+        among = x @ x.T
+        among.diagonal().add_(max(float(x[:, :-1].square().sum(0).mean()) * ridge, SMALLEST))
+        return x.T @ torch.linalg.solve(among, y)
 
 
 def _patches(layer: nn.Conv2d, given: torch.Tensor) -> torch.Tensor:

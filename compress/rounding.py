@@ -147,7 +147,7 @@ def learned(
 def _softened(
     model: HashModel, grids: Mapping[str, Grid], start: Mapping[str, Rounded]
 ) -> tuple[dict[str, Soft], nn.Module]:
-    net = model.copied_net().requires_grad_(requires_grad=False)
+    net = model.viewed_net().requires_grad_(requires_grad=False)
     soft: dict[str, Soft] = {}
     for path, grid in grids.items():
         soft[path] = Soft(get_layer(net, path), grid, *start[path])

@@ -148,8 +148,18 @@ class HashModel:
 
         Weights of the layers at ``sharing`` keep their memory in common: the pass replaces them and writes into none.
         """
-        weights = [self.net.get_submodule(path).get_parameter("weight") for path in sharing]
-        memo = {id(weight): nn.Parameter(weight.detach(), weight.requires_grad) for weight in weights}
+        return self._copied(self.net.get_submodule(path).get_parameter("weight") for path in sharing)
+
+    def viewed_net(self, writing: Iterable[str] = ()) -> nn.Module:
+        """Return a copy, in evaluation mode, to watch or try things on: its parameters are this network's own memory.
+
+        Only those of the layers at ``writing`` (and what is tied to them) may be written into.
+        """
+        own = {id(value) for path in writing for value in self.net.get_submodule(path).parameters()}
+        return self._copied(value for value in self.net.parameters() if id(value) not in own)
+
+    def _copied(self, shared: Iterable[nn.Parameter]) -> nn.Module:
+        memo = {id(value): nn.Parameter(value.detach(), value.requires_grad) for value in shared}
         return copy.deepcopy(self.net, memo).eval()  # type: ignore[arg-type]  # ids are what the memo is keyed by
 
     def edited(self, net: nn.Module, edits: Sequence[Edit], step: Step) -> HashModel:

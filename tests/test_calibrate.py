@@ -5,6 +5,7 @@ import pytest
 import torch
 from hashpress.compress import calibrate, importance
 from hashpress.compress.passes import Cp, Int8, LowRank, Merge, ProductQuantize, Prune
+from hashpress.compress.refit import _Normal
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Selection, together
 from hashpress.core.model import InputSpec
@@ -71,3 +72,41 @@ def test_passes_never_hold_all_images_they_look_at(work, monkeypatch):
     assert len(digits.train) >= 700
     assert 1 < max(sizes) <= 500
     assert sum(sizes) >= 700
+
+
+def test_a_view_has_the_networks_memory_but_for_what_is_written():
+    arch = default_arch("lenet5", 8, InputSpec((1, 16, 16), (0.3,), (0.35,)), widths=[4, 6, 10])
+    model = untrained(arch, seed=0)
+    model.net.encoder.fc1.bias = model.net.encoder.conv2.bias = torch.nn.Parameter(torch.zeros(6))  # tied
+    net = model.viewed_net(writing=["encoder.conv2"])
+    own = {
+        path
+        for (path, value), (_, seen) in zip(model.net.named_parameters(), net.named_parameters(), strict=True)
+        if value.data_ptr() != seen.data_ptr()
+    }
+    assert own == {"encoder.conv2.weight", "encoder.conv2.bias"}
+    assert net.encoder.fc1.bias is net.encoder.conv2.bias
+    assert not net.training
+    net.requires_grad_(requires_grad=False)
+    assert all(value.requires_grad for value in model.net.parameters())
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_few_rows_give_the_same_fit_as_their_squares(biased):
+    layer, random = torch.nn.Linear(40, 3, bias=biased), torch.Generator().manual_seed(0)
+    few, squared = _Normal(layer, 0), _Normal(layer, 0)
+    squared.size, size = 0, squared.size
+    squared.squares = torch.zeros(size, size).double(), torch.zeros(size, 3).double()
+    for _ in range(3):
+        part = torch.randn(5, 40, generator=random), torch.randn(5, 3, generator=random)
+        few.add(*part)
+        squared.add(*part)
+    assert few.squares is None
+    assert len(few.rows) == 3
+    change = few.solve(1e-3)
+    torch.testing.assert_close(change, squared.solve(1e-3), rtol=1e-6, atol=1e-9)
+    assert biased == bool(change[-1].any())
+    for _ in range(6):
+        few.add(torch.randn(5, 40, generator=random), torch.randn(5, 3, generator=random))
+    assert few.squares is not None
+    assert few.rows == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Any
 
@@ -14,7 +15,7 @@ from hashpress.compress.densities import allocated, amounts, cost, measured, pre
 from hashpress.compress.passes import Finetune, Prune
 from hashpress.compress.refit import watched
 from hashpress.core.data import load_data
-from hashpress.core.data.images import Split
+from hashpress.core.data.images import Pixels, Split
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.core.surgery import get_layer
@@ -25,6 +26,13 @@ from torch import nn
 
 DATA = "digits?size=16"
 LAYERS = ["encoder.conv1", "encoder.conv2", "encoder.fc1", "head"]
+
+
+def left(model: HashModel, path: str, how: str, pixels: Pixels, density: float) -> Any:
+    """Return a copy of a layer with what is left of its weights."""
+    layer = copy.deepcopy(get_layer(model.net, path))
+    pruning.leaving(model, path, how, pixels, 0)(density, layer)
+    return layer
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +92,15 @@ def test_layers_that_would_take_long_go_block_by_block(
     assert "in_blocks" not in blocks.decide(model, split)
     pixels = choose(split, 100, 0)
     for path in costs:
-        found = [pruning.remaining(model, path, how, pixels, 0)(0.3)[0] for how in ("exact", "obs")]
+        found = [left(model, path, how, pixels, 0.3).weight for how in ("exact", "obs")]
         assert torch.equal(*found) == (path == most), path
 
 
 @torch.no_grad()
 def test_a_dense_layer_is_nearly_the_least_squares_solution_on_its_mask(model: HashModel, split: Split) -> None:
     pixels = choose(split, 512, 0)[:]
-    weight, bias = pruning.remaining(model, "encoder.fc1", "obs", pixels, 0)(0.2)
+    layer = left(model, "encoder.fc1", "obs", pixels, 0.2)
+    weight, bias = layer.weight, layer.bias
     inputs, wanted = (v.double() for v in watched(model.net, "encoder.fc1", model.arch.input.normalise(pixels)))
     for row in range(0, len(weight), 7):
         kept = torch.nonzero(weight[row]).flatten()

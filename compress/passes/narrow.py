@@ -78,7 +78,7 @@ class Narrow:
         found = self._without_skipped(channels(model), model.net)
         if not found.layers:
             return found, np.zeros(0, dtype=np.int64)
-        images = None if split is None else few(split.train, self.images, seed)
+        images = None if split is None else split.train.take(places(split.train, self.images, seed))
         scores = SCORES[self.score](model, found, images, seed)
         if self.ratio is not None:
             return found, by_ratio(found, scores, self.ratio, multiple=self.multiple, least=self.least)
@@ -100,7 +100,7 @@ class Narrow:
         net = model.copied_net(sharing=thinner(found, removed))
         edits = cut(net, found, removed)
         if self.refit and split is not None:
-            pixels = few(split.train, self.images, seed).pixels
+            pixels = split.train.select(places(split.train, self.images, seed))
             refit(net, model.net, thinner(found, removed), pixels, model.arch.input, seed=seed)
         return model.edited(net, edits, step_of("narrow", self, seed, widths=widths_left(found, removed)))
 
@@ -125,8 +125,8 @@ def thinner(found: Channels, removed: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def few(images: Images, count: int, seed: int) -> Images:
-    """Return ``count`` images, drawn once."""
+def places(images: Images, count: int, seed: int) -> np.ndarray:
+    """Return the places of ``count`` images, drawn once, or of all."""
     if count >= len(images):
-        return images
-    return images.take(np.sort(np.random.default_rng(seed).choice(len(images), count, replace=False)))
+        return np.arange(len(images))
+    return np.sort(np.random.default_rng(seed).choice(len(images), count, replace=False))

@@ -7,9 +7,14 @@ from functools import partial
 import numpy as np
 import pytest
 import small_models
-from hashpress.compress.channel_scores import by_code
+import torch
+from hashpress.compress.channel_scores import by_code, by_taylor
 from hashpress.compress.channels import channels
+from hashpress.core.data import load_data
+from hashpress.core.model import InputSpec
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.losses.pair import pair_likelihood
 from small_models import some_images
 
 a_model = partial(small_models.a_model, norms=True)
@@ -53,3 +58,25 @@ def test_code_score_finds_the_channel_that_does_not_matter():
     labels = found.layers["encoder.fc1"].outputs
     assert scores[labels[2]] == 0
     assert (scores[np.delete(labels, 2)] > 0).all()
+
+
+@pytest.mark.parametrize("encoder", ["nets_foreign:alias", "resnet20"])
+def test_taylor_score_is_the_square_of_weights_times_gradients(encoder):
+    """Oracle: all gradients at once, two batches; layers that share one weight count it each."""
+    digits = load_data("digits?limit=120")
+    model = untrained(default_arch(encoder, 12, InputSpec.of(digits)), seed=3, trust_code=True)
+    found, images = channels(model), digits.train
+    assert 64 < len(images) < 128
+    order, total = np.random.default_rng(5).permutation(len(images)), 0.0
+    paths = [path for path, layer in found.layers.items() if layer.produces]
+    weights = [model.net.eval().get_submodule(path).weight for path in paths]
+    for part in (order[:64], order[64:]):
+        chosen = images.take(np.sort(part))
+        given, labels = model.net(model.arch.input.normalise(chosen.pixels)), torch.from_numpy(chosen.labels)
+        gradients = torch.autograd.grad(pair_likelihood(given, labels, given.detach(), labels), weights)
+        change = np.zeros(1 + max(layer.outputs.max() for layer in found.layers.values()))
+        for path, weight, gradient in zip(paths, weights, gradients, strict=True):
+            np.add.at(change, found.layers[path].outputs, (gradient * weight).flatten(1).sum(1).detach().numpy())
+        total = total + change**2
+    np.testing.assert_allclose(by_taylor(model, found, images, 5)[: len(total)], total, rtol=1e-4)
+    assert total.any()

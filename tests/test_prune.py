@@ -96,6 +96,18 @@ def test_layers_that_would_take_long_go_block_by_block(
         assert torch.equal(*found) == (path == most), path
 
 
+@pytest.mark.parametrize("how", ["none", "obs", "exact"])
+def test_what_is_left_depends_on_the_last_density_alone(how: str, model: HashModel, split: Split) -> None:
+    pixels = choose(split, 60, 0)
+    layer = copy.deepcopy(get_layer(model.net, "encoder.fc1"))
+    leave = pruning.leaving(model, "encoder.fc1", how, pixels, 0)
+    leave(0.1, layer)
+    leave(0.8, layer)
+    once = left(model, "encoder.fc1", how, pixels, 0.8)
+    assert torch.equal(layer.weight, once.weight)
+    assert torch.equal(layer.bias, once.bias)
+
+
 @torch.no_grad()
 def test_a_dense_layer_is_nearly_the_least_squares_solution_on_its_mask(model: HashModel, split: Split) -> None:
     pixels = choose(split, 512, 0)[:]

@@ -11,7 +11,7 @@ Alistarh 2022, arXiv:2208.11580; O(d^3) a row); ``*_blocked`` go through the col
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,7 @@ Quantiser = Callable[[Tensor, Tensor], Tensor]  # (values, their row numbers) ->
 
 CACHE = 1 << 18  # values of inverses that the exact forms work on together: what a core has near it
 DAMP = 0.01
+ROWS = 256  # of a weight looked at together
 
 
 def hessian(inputs: Tensor) -> Tensor:
@@ -144,28 +145,34 @@ def _removing(gone: Tensor) -> Callable[[Tensor, int], Tensor]:
     return lambda column, at: torch.where(gone[:, at], 0.0, column)
 
 
-def remove_blocks(readers: Sequence[tuple[Tensor, Tensor, Tensor]], count: int) -> list[int]:
+def _inverse(H: Tensor) -> Tensor:
+    """Return the inverse of a positive definite matrix; at no time stand more than two of its size beside it."""
+    return torch.cholesky_inverse(torch.linalg.cholesky(H.double()))
+
+
+def remove_blocks(readers: Iterable[tuple[Tensor, Tensor, Tensor]], count: int) -> list[int]:
     """Return ``count`` inputs in the order in which they go from layers that read them, cheapest first.
 
     Each reader is W (rows, d), H (d, d) and the columns (n, c) of each of the n inputs. Removing block J costs
     1/2 tr(W_J [H^-1]_JJ^-1 W_J') when the other weights make up for it, which they do before the next one is chosen.
     """
-    states = [(W.double().clone(), torch.linalg.inv(H.double()), columns) for W, H, columns in readers]
+    states = [(W.to(torch.float64, copy=True), _inverse(H), columns) for W, H, columns in readers]
     gone: list[int] = []
     for _ in range(count):
         total = torch.zeros(len(states[0][2]), dtype=torch.float64)
         for W, inverse, columns in states:
             corner = torch.linalg.inv(inverse[columns[:, :, None], columns[:, None, :]])  # (n, c, c)
-            block = W[:, columns]  # (rows, n, c)
-            total += 0.5 * torch.einsum("rnc,ncd,rnd->n", block, corner, block)
+            for part in W.split(ROWS):
+                block = part[:, columns]  # (rows, n, c)
+                total += 0.5 * torch.einsum("rnc,ncd,rnd->n", block, corner, block)
         total[gone] = torch.inf
         place = int(total.argmin())
         for W, inverse, columns in states:
             J = columns[place]
             corner = torch.linalg.inv(inverse[J][:, J])
             row = corner @ inverse[J]
-            W.sub_(W[:, J] @ row)
-            inverse.sub_(inverse[:, J] @ row)
+            W.addmm_(W[:, J], row, alpha=-1)
+            inverse.addmm_(inverse[:, J], row, alpha=-1)
             inverse[J, J] = 1.0  # the block is out: nothing divides by what is left of it
         gone.append(place)
     return gone

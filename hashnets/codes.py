@@ -7,11 +7,12 @@ import torch
 
 from ..core.data.images import Pixels, together
 from ..core.errors import InputError
+from ..core.memory import give_back
 from ..core.model import HashModel
 from ..core.progress import track
 
 PAIRS = 2**22  # distances computed at once
-BATCH, VALUES = 500, 1 << 23  # images that run together: at most so many, with so many values
+BATCH, VALUES = 500, 500 * 3 * 64 * 64  # images that run together: at most so many, with so many values
 
 
 def outputs(model: HashModel, pixels: Pixels, batch: int = BATCH) -> np.ndarray:
@@ -20,7 +21,7 @@ def outputs(model: HashModel, pixels: Pixels, batch: int = BATCH) -> np.ndarray:
     Raises:
         InputError: images of another shape than the network takes, or outputs that are not numbers.
     """
-    training, batch = model.net.training, together(pixels, batch, VALUES)
+    training, asked, batch = model.net.training, min(batch, len(pixels)), together(pixels, batch, VALUES)
     device = next((value.device for value in model.net.parameters()), torch.device("cpu"))
     values = np.empty((len(pixels), model.arch.bits), dtype=np.float32)
     model.net.eval()
@@ -29,6 +30,8 @@ def outputs(model: HashModel, pixels: Pixels, batch: int = BATCH) -> np.ndarray:
             for start in track(range(0, len(pixels), batch), "hashing"):
                 inputs = model.arch.input.normalise(pixels[start : start + batch]).to(device)
                 values[start : start + batch] = model.net(inputs).float().cpu().numpy()
+                if batch < asked:
+                    give_back()  # what large images leave behind is as large as they are
     finally:
         model.net.train(training)
     if np.isnan(values).any():

@@ -186,16 +186,17 @@ class Merge:
 
 def by_outputs(model: HashModel, found: Channels, path: str, pixels: Pixels, count: int) -> list[int]:
     """Return ``count`` neurons of ``path`` whose loss the others make up for best, in the layers that read them."""
-    problems = []
-    for reader, places in readers(found, found.layers[path].outputs):
+
+    def problem(reader: str, places: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         layer: Any = get_layer(model.net, reader)
         weight = layer.weight.detach()
-        moments = patch_moments(model, pixels, reader)[0]
-        square = torch.from_numpy(moments.covariance)  # biases take up the means
+        square = torch.from_numpy(patch_moments(model, pixels, reader)[0].covariance)  # biases take up the means
         area = weight[0, 0].numel()
         columns = torch.from_numpy(places)[:, :, None] * area + torch.arange(area)
-        problems.append((weight.flatten(1), damped(2 * square, 1e-4), columns.flatten(1)))
-    return remove_blocks(problems, min(count, len(found.layers[path].outputs) - 1))
+        return weight.flatten(1), damped(square.mul_(2), 1e-4), columns.flatten(1)
+
+    labels = found.layers[path].outputs  # one problem at a time: inputs by inputs are large
+    return remove_blocks((problem(*each) for each in readers(found, labels)), min(count, len(labels) - 1))
 
 
 def neurons_of(net: nn.Module, found: Channels, path: str) -> Neurons:

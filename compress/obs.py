@@ -145,19 +145,20 @@ def _removing(gone: Tensor) -> Callable[[Tensor, int], Tensor]:
     return lambda column, at: torch.where(gone[:, at], 0.0, column)
 
 
-def _inverse(H: Tensor) -> Tensor:
-    """Return the inverse of a positive definite matrix; at no time stand more than two of its size beside it."""
-    return torch.cholesky_inverse(torch.linalg.cholesky(H.double()))
-
-
 def remove_blocks(readers: Iterable[tuple[Tensor, Tensor, Tensor]], count: int) -> list[int]:
     """Return ``count`` inputs in the order in which they go from layers that read them, cheapest first.
 
     Each reader is W (rows, d), H (d, d) and the columns (n, c) of each of the n inputs. Removing block J costs
     1/2 tr(W_J [H^-1]_JJ^-1 W_J') when the other weights make up for it, which they do before the next one is chosen.
     """
-    states = [(W.to(torch.float64, copy=True), _inverse(H), columns) for W, H, columns in readers]
+    states: list[tuple[Tensor, Tensor, Tensor]] = []
     gone: list[int] = []
+    for W, H, columns in readers:
+        lower = torch.linalg.cholesky(H.double())
+        del H  # two matrices of this size at a time
+        inverse = torch.cholesky_inverse(lower)
+        del lower
+        states.append((W.to(torch.float64, copy=True), inverse, columns))
     for _ in range(count):
         total = torch.zeros(len(states[0][2]), dtype=torch.float64)
         for W, inverse, columns in states:

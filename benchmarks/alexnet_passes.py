@@ -52,6 +52,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lowrank": {"speedup": 2.0},
     "merge": {"share": 0.3},
     "merge-refit": {"share": 0.3, "refit": 1000},
+    "merge-outputs": {"share": 0.3, "by": "outputs", "refit": 1000},
     "narrow": {"ratio": 0.3},
     "narrow-taylor": {"ratio": 0.3, "score": "taylor"},
     "narrow-code": {"ratio": 0.3, "score": "code"},

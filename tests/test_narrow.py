@@ -21,6 +21,7 @@ from hashpress.compress.refit import refit
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
+from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 from small_models import SPEC, some_images
 
@@ -274,3 +275,15 @@ def test_a_layer_that_was_cut_does_not_hold_on_to_what_went() -> None:
         assert torch.equal(layer.weight, wanted)
         assert layer.weight.is_contiguous()
         assert layer.weight.untyped_storage().nbytes() == 4 * wanted.numel()
+
+
+def test_refit_looks_at_as_many_images_as_asked():
+    digits = load_data("digits?size=16&limit=400")
+    model = untrained(default_arch("lenet5", 16, InputSpec.of(digits), widths=[8, 12, 30]), seed=1)
+    wanted = outputs(model, digits.queries.pixels)
+    work = partial(Narrow, ratio=0.4, score="l2", refit=True)
+    lost = [
+        np.square(outputs(work(images=count)(model, digits), digits.queries.pixels) - wanted).mean()
+        for count in (2, 300)
+    ]
+    assert lost[1] < 0.7 * lost[0]

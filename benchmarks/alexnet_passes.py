@@ -52,6 +52,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lowrank": {"speedup": 2.0},
     "merge": {"share": 0.3},
     "merge-refit": {"share": 0.3, "refit": 1000},
+    "merge-few": {"share": 0.02, "refit": 1000},
+    "merge-many-images": {"share": 0.3, "refit": 4096},
     "merge-outputs": {"share": 0.3, "by": "outputs", "refit": 1000},
     "narrow": {"ratio": 0.3},
     "narrow-taylor": {"ratio": 0.3, "score": "taylor"},
@@ -62,6 +64,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pq": {},
     "int8": {},
     "int8-obs": {"rounding": "obs"},
+    "int8-learned": {"rounding": "learned"},
     "thresholds": {},
 }
 

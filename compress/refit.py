@@ -6,7 +6,7 @@ From the first layer to the last: each sees what the thinner network gives it an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from ..core.surgery import get_layer
 BATCH = 16
 PLACES = 16  # pixels of the output that count per image
 SMALLEST = 1e-12  # of the ridge
+TOGETHER = 256  # outputs, or rows of a matrix, worked on at once
 
 
 @torch.no_grad()
@@ -49,10 +50,13 @@ def refit(
             given, got = watched(net, path, inputs)
             fit.add(given, wanted[:, torch.as_tensor(rows)] - got)
             give_back()  # rows that stay lie between what the network used
-        change = fit.solve(ridge)  # (d + 1, O)
-        layer.weight += change[:-1].T.reshape(layer.weight.shape).to(layer.weight.dtype)
-        if layer.bias is not None:
-            layer.bias += change[-1].to(layer.bias.dtype)
+        for part, change in fit.solved(ridge):
+            weight = layer.weight[part]
+            weight += change[:-1].T.reshape(weight.shape).to(weight.dtype)
+            if layer.bias is not None:
+                layer.bias[part] += change[-1].to(layer.bias.dtype)
+        del fit, change
+        give_back()  # before the next layer's
 
 
 class _Normal:
@@ -88,20 +92,34 @@ class _Normal:
             self.squares = torch.zeros(shapes[0], dtype=torch.float64), torch.zeros(shapes[1], dtype=torch.float64)
         gram, cross = self.squares
         for x, y in self.rows:
-            gram += x.T @ x
-            cross += x.T @ y
+            for start in range(0, len(gram), TOGETHER):
+                part = slice(start, start + TOGETHER)
+                gram[part] += x[:, part].T @ x
+                cross[part] += x[:, part].T @ y
         self.rows = []
 
-    def solve(self, ridge: float) -> torch.Tensor:
-        """Return the change of weights and, last, bias (d + 1, O)."""
+    def solved(self, ridge: float) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield the change of weights and, last, bias (d + 1, o), of ``o`` outputs at a time and which these are.
+
+        What was counted is used up.
+        """
+        factors: tuple[torch.Tensor, ...]
         if self.squares is not None:
-            gram, cross = self.squares
+            gram, wanted = self.squares
+            self.squares = None
             gram.diagonal().add_(max(float(gram.diagonal()[:-1].mean()) * ridge, SMALLEST))
-            return torch.linalg.solve(gram, cross)
-        x, y = (torch.cat(parts) for parts in zip(*self.rows, strict=True))
-        among = x @ x.T
-        among.diagonal().add_(max(float(x[:, :-1].square().sum(0).mean()) * ridge, SMALLEST))
-        return x.T @ torch.linalg.solve(among, y)
+            factors, across = torch.linalg.lu_factor(gram), None
+            del gram
+        else:
+            across, wanted = (torch.cat(parts) for parts in zip(*self.rows, strict=True))
+            self.rows = []
+            among = across @ across.T
+            among.diagonal().add_(max(float(across[:, :-1].square().sum(0).mean()) * ridge, SMALLEST))
+            factors = torch.linalg.lu_factor(among)
+        for start in range(0, wanted.shape[1], TOGETHER):
+            part = slice(start, start + TOGETHER)
+            change = torch.linalg.lu_solve(*factors, wanted[:, part])
+            yield part, change if across is None else across.T @ change
 
 
 def _patches(layer: nn.Conv2d, given: torch.Tensor) -> torch.Tensor:

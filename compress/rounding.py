@@ -19,20 +19,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from ..core.data.images import Pixels
+from ..core.data.images import Pixels, together
+from ..core.memory import give_back
 from ..core.model import HashModel
 from ..core.progress import track
 from ..core.surgery import get_layer, set_layer
 from ..hashnets.codes import outputs
 
-Rounded = tuple[Tensor, Tensor]  # whole numbers of the weight's shape, biases (O,) as real numbers
+Rounded = tuple[Tensor, Tensor]  # whole numbers of the weight's shape, of any type; biases (O,) as real numbers
 
 LOW, HIGH = -0.1, 1.1  # the sigmoid is stretched beyond 0 and 1, so that both are reached
-LARGEST = 1 << 22  # weights of a layer that still learns; larger ones would take 16 bytes more for each
+LARGEST = 1 << 22  # weights of a layer that still learns; larger ones would take 20 bytes more for each
 FIRST = 0.2  # how far each weight is on its way at the start
 WARM = 0.2  # share of the steps without pressure
 SHARP = (20.0, 2.0)
+VALUES = 1 << 20  # of images that run together; a batch of larger ones is taken in parts
 ASIDE = 5  # one of so many images is not learned from
 PRESSURE = (0.03, 30.0)  # of the regulariser's gradient, as multiples of the loss's
 
@@ -112,8 +115,11 @@ def learned(
         return kept + task * task_loss(given, middle[which], margins) if task else kept
 
     def judged() -> float:
+        given = []
         with torch.no_grad():
-            given = [net(model.arch.input.normalise(pixels[at : at + 64][: aside - at])) for at in range(0, aside, 64)]
+            for at in range(0, aside, size := together(pixels, 64, VALUES)):
+                given.append(net(model.arch.input.normalise(pixels[at : at + size][: aside - at])))
+                give_back()  # what large images leave behind is as large as they are
         return float(loss(torch.cat(given), slice(0, aside)))
 
     for layer in soft.values():
@@ -127,9 +133,11 @@ def learned(
     generator = torch.Generator().manual_seed(seed)
     for step in track(range(steps), "learned rounding"):
         chosen = torch.randint(min(aside, len(pixels) - 1), len(pixels), (batch,), generator=generator)
-        given = net(model.arch.input.normalise(pixels[chosen.numpy()]))
         optimizer.zero_grad(set_to_none=True)
-        loss(given, chosen).backward()
+        for part in chosen.split(together(pixels, batch, VALUES)):
+            given = net(model.arch.input.normalise(pixels[part.numpy()]))
+            (loss(given, part) * (len(part) / batch)).backward()
+            give_back()
         place = (step / steps - WARM) / (1 - WARM)
         if place > 0:
             _press(choices, place)
@@ -160,13 +168,13 @@ class Soft(nn.Module):
 
     def __init__(self, layer: Any, grid: Grid, whole: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.layer, self.grid, self.start, self.settled = layer, grid, whole, False
+        self.layer, self.grid, self.start, self.settled = layer, grid, whole.to(torch.int8), False
         self.bias = nn.Parameter(bias.clone())
         self.choice: nn.Parameter | None = None
         if whole.numel() <= LARGEST:
             real = layer.weight.detach() / _rows(grid.steps, layer.weight)
             self.side = torch.where(real >= whole, 1.0, -1.0)
-            self.choice = nn.Parameter(torch.full_like(whole, math.log((FIRST - LOW) / (HIGH - FIRST))))
+            self.choice = nn.Parameter(torch.full_like(real, math.log((FIRST - LOW) / (HIGH - FIRST))))
 
     def whole(self) -> Tensor:
         """Return the weights between whole numbers, or settled on them."""
@@ -178,9 +186,14 @@ class Soft(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs; the rounding of inputs passes gradients on within the range."""
+        if self.choice is None:  # a large weight: made again for the gradient, not kept until then
+            return checkpoint(self._outputs, x, use_reentrant=False, preserve_rng_state=False)
+        return self._outputs(x)
+
+    def _outputs(self, x: Tensor) -> Tensor:
         grid, layer = self.grid, self.layer
         x = torch.fake_quantize_per_tensor_affine(x, grid.scale, grid.zero, 0, grid.high)
-        weight = self.whole() * _rows(grid.steps, layer.weight)
+        weight = self.whole().float().mul_(_rows(grid.steps, layer.weight))
         if isinstance(layer, nn.Linear):
             return functional.linear(x, weight, self.bias)
         return functional.conv2d(x, weight, self.bias, layer.stride, layer.padding, layer.dilation, layer.groups)

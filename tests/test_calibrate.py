@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import calibrate, importance
+from hashpress.compress import calibrate, importance, refit
 from hashpress.compress.passes import Cp, Int8, LowRank, Merge, ProductQuantize, Prune
-from hashpress.compress.refit import _Normal
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Selection, together
 from hashpress.core.model import InputSpec
@@ -91,10 +90,15 @@ def test_a_view_has_the_networks_memory_but_for_what_is_written():
     assert all(value.requires_grad for value in model.net.parameters())
 
 
+def whole(fit):
+    """Return the change of all outputs (d + 1, O) at a ridge of 0.001."""
+    return torch.cat([change for _, change in fit.solved(1e-3)], 1)
+
+
 @pytest.mark.parametrize("biased", [True, False])
 def test_few_rows_give_the_same_fit_as_their_squares(biased):
     layer, random = torch.nn.Linear(40, 3, bias=biased), torch.Generator().manual_seed(0)
-    few, squared = _Normal(layer, 0), _Normal(layer, 0)
+    few, squared = refit._Normal(layer, 0), refit._Normal(layer, 0)
     squared.size, size = 0, squared.size
     squared.squares = torch.zeros(size, size).double(), torch.zeros(size, 3).double()
     for _ in range(3):
@@ -103,10 +107,32 @@ def test_few_rows_give_the_same_fit_as_their_squares(biased):
         squared.add(*part)
     assert few.squares is None
     assert len(few.rows) == 3
-    change = few.solve(1e-3)
-    torch.testing.assert_close(change, squared.solve(1e-3), rtol=1e-6, atol=1e-9)
+    change = whole(few)
+    torch.testing.assert_close(change, whole(squared), rtol=1e-6, atol=1e-9)
     assert biased == bool(change[-1].any())
-    for _ in range(6):
+    for _ in range(9):
         few.add(torch.randn(5, 40, generator=random), torch.randn(5, 3, generator=random))
     assert few.squares is not None
     assert few.rows == []
+
+
+@pytest.mark.parametrize("rows", [12, 60])
+def test_a_fit_in_parts_is_the_fit_by_least_squares(rows, monkeypatch):
+    """Outputs a few at a time: what numpy gives for all at once, with the ridge as rows of its own."""
+    monkeypatch.setattr(refit, "TOGETHER", 3)
+    random = torch.Generator().manual_seed(0)
+    fit = refit._Normal(torch.nn.Linear(20, 7), 0)
+    parts = [(torch.randn(6, 20, generator=random), torch.randn(6, 7, generator=random)) for _ in range(rows // 6)]
+    for part in parts:
+        fit.add(*part)
+    x, y = (torch.cat(several).double().numpy() for several in zip(*parts, strict=True))
+    ridge = 1e-3 * np.square(x).sum(0).mean()
+    padded = np.hstack([x, np.ones((rows, 1))])
+    wanted = np.linalg.lstsq(
+        np.vstack([padded, np.sqrt(ridge) * np.eye(21)]), np.vstack([y, np.zeros((21, 7))]), rcond=None
+    )[0]
+    found = list(fit.solved(1e-3))
+    assert [part for part, _ in found] == [slice(0, 3), slice(3, 6), slice(6, 9)]
+    assert torch.cat([change for _, change in found], 1).numpy() == pytest.approx(wanted, abs=1e-9)
+    assert fit.squares is None  # used up
+    assert fit.rows == []

@@ -12,6 +12,7 @@ from hashpress.compress.passes.int8 import Int8
 from hashpress.compress.recipe import Recipe
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
+from hashpress.core.model import InputSpec
 from hashpress.hashnets.codes import outputs
 from small_models import a_model, flips
 
@@ -31,11 +32,7 @@ def test_compensation_and_learning_keep_more_bits(split):
 
 def test_learned_weights_are_one_step_from_where_they_started(split):
     model, pixels, labels = a_model(widths=[4, 6, 10], bits=32), split.train.pixels, split.train.labels
-    grids = Int8(bits=3, images=64)._grids(model, pixels, 0)[1]
-    start = {}
-    for path, grid in grids.items():
-        layer = model.net.get_submodule(path)
-        start[path] = (rounding.nearest(layer.weight.detach(), grid), layer.bias.detach())
+    grids, start = some_grids(model, pixels)
     settings = {"task": 0.0, "batch": 16, "seed": 0}
     found = rounding.learned(model, grids, start, pixels, labels, steps=80, lr=0.05, **settings)
     moved = 0
@@ -50,6 +47,62 @@ def test_learned_weights_are_one_step_from_where_they_started(split):
     assert moved > 0
     same = rounding.learned(model, grids, start, pixels, labels, steps=1, lr=100.0, **settings)
     assert all(torch.equal(same[path][0], start[path][0]) for path in start)  # what made it worse is dropped
+
+
+def some_grids(model, pixels):
+    """Return grids of 3 bits, and weights rounded to the nearest of them."""
+    grids = Int8(bits=3, images=64)._grids(model, pixels, 0)[1]
+    layers = {path: model.net.get_submodule(path) for path in grids}
+    return grids, {
+        path: (rounding.nearest(layer.weight.detach(), grids[path]), layer.bias.detach())
+        for path, layer in layers.items()
+    }
+
+
+def test_a_large_weight_is_made_again_for_the_gradient_and_not_kept(split, monkeypatch):
+    """The same outputs and gradients as with the weight kept, and nothing as large as it between the two."""
+    monkeypatch.setattr(rounding, "LARGEST", 100)
+    model = a_model(widths=[4, 6, 80], bits=32)
+    grids, start = some_grids(model, split.train.pixels)
+    path = "encoder.fc1"
+    soft = rounding.Soft(model.net.get_submodule(path), grids[path], *start[path])
+    assert soft.choice is None
+    x, kept = torch.rand(3, soft.layer.in_features, requires_grad=True), []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda value: kept.append(value.numel()) or value, lambda value: value
+    ):
+        given = soft(x)
+        assert max(kept) < soft.start.numel()
+        given.square().sum().backward()
+    again = x.detach().clone().requires_grad_()
+    rounded = torch.fake_quantize_per_tensor_affine(again, grids[path].scale, grids[path].zero, 0, 255)
+    bias = start[path][1].clone().requires_grad_()
+    wanted = torch.nn.functional.linear(rounded, start[path][0] * grids[path].steps[:, None], bias)
+    wanted.square().sum().backward()
+    assert torch.equal(given, wanted)
+    assert torch.equal(x.grad, again.grad)
+    assert torch.equal(soft.bias.grad, bias.grad)
+    assert torch.equal(soft.whole(), start[path][0])  # what was made did not write into it
+
+
+def test_a_batch_of_large_images_is_taken_in_parts(split, monkeypatch):
+    """What is learned is that of the whole batch, also where its last part is smaller."""
+    model = a_model(widths=[4, 6, 10], bits=32)
+    grids, start = some_grids(model, split.train.pixels)
+    settings = {"task": 0.0, "batch": 16, "seed": 0, "steps": 80, "lr": 0.05}
+    sizes, normalise = [], InputSpec.normalise
+    monkeypatch.setattr(
+        InputSpec, "normalise", lambda self, pixels: sizes.append(len(pixels)) or normalise(self, pixels)
+    )
+    found = []
+    for values in (1 << 20, 7 * 16 * 16):
+        monkeypatch.setattr(rounding, "VALUES", values)
+        found.append(rounding.learned(model, grids, start, split.train.pixels, split.train.labels, **settings))
+    assert {7, 2} <= set(sizes)
+    assert any(not torch.equal(found[0][path][0], start[path][0]) for path in start)  # it learned
+    for path in start:
+        assert torch.equal(found[0][path][0], found[1][path][0])
+        torch.testing.assert_close(found[0][path][1], found[1][path][1], rtol=1e-4, atol=1e-6)
 
 
 def test_code_loss_is_zero_at_the_original_and_counts_flips():

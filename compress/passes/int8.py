@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
+from ...core.memory import give_back
 from ...core.model import HashModel, Json
 from ...core.progress import track
 from ...core.settings import check_fields
@@ -109,6 +110,7 @@ class Int8:
         after: dict[str, Json] = {}
         if self.rounding == "learned" and split is not None and grids:
             start = {path: rounded_of(get_layer(net, path), grid, edits[path]) for path, grid in grids.items()}
+            give_back()  # what large images left behind
             index = mixed(calibrate.chosen(split, max(POOL, self.images), seed), split.train.labels, seed)
             found = learned(
                 model, grids, start, split.train.select(index), split.train.labels[index],
@@ -210,7 +212,7 @@ def fill(layer: Any, integers: Tensor, bias: Tensor, grid: Grid, edit: Quantized
 
 def rounded_of(layer: Any, grid: Grid, edit: Quantized) -> Rounded:
     """Return the whole numbers of an integer layer and its bias as real numbers."""
-    return layer.form().detach(), (layer.bias.double() * edit.scale * grid.steps.double()).float()
+    return layer.form.integers, (layer.bias.double() * edit.scale * grid.steps.double()).float()
 
 
 @torch.no_grad()

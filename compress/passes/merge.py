@@ -18,6 +18,7 @@ from torch import nn
 
 from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
+from ...core.memory import give_back
 from ...core.model import HashModel, Json
 from ...core.progress import track
 from ...core.settings import check_fields
@@ -191,6 +192,7 @@ def by_outputs(model: HashModel, found: Channels, path: str, pixels: Pixels, cou
         layer: Any = get_layer(model.net, reader)
         weight = layer.weight.detach()
         square = torch.from_numpy(patch_moments(model, pixels, reader)[0].covariance)  # biases take up the means
+        give_back()
         area = weight[0, 0].numel()
         columns = torch.from_numpy(places)[:, :, None] * area + torch.arange(area)
         return weight.flatten(1), damped(square.mul_(2), 1e-4), columns.flatten(1)

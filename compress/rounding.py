@@ -11,7 +11,7 @@ arXiv:1908.00347), which is here the majority of the original's codes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,22 +122,36 @@ def learned(
                 give_back()  # what large images leave behind is as large as they are
         return float(loss(torch.cat(given), slice(0, aside)))
 
-    for layer in soft.values():
-        layer.settled = True
-    before = judged()
-    for layer in soft.values():
-        layer.settled = False
-    choices = [layer.choice for layer in soft.values() if layer.choice is not None]
-    groups = [{"params": choices, "lr": lr}, {"params": [layer.bias for layer in soft.values()], "lr": lr / 10}]
-    optimizer = torch.optim.Adam([group for group in groups if group["params"]])
-    generator = torch.Generator().manual_seed(seed)
-    for step in track(range(steps), "learned rounding"):
-        chosen = torch.randint(min(aside, len(pixels) - 1), len(pixels), (batch,), generator=generator)
-        optimizer.zero_grad(set_to_none=True)
+    def pull(chosen: Tensor) -> None:
         for part in chosen.split(together(pixels, batch, VALUES)):
             given = net(model.arch.input.normalise(pixels[part.numpy()]))
             (loss(given, part) * (len(part) / batch)).backward()
             give_back()
+
+    _settle(soft, settled=True)
+    before = judged()
+    _settle(soft, settled=False)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = (
+        torch.randint(min(aside, len(pixels) - 1), len(pixels), (batch,), generator=generator) for _ in range(steps)
+    )
+    _descend(soft, track(drawn, "learned rounding", steps), pull, steps, lr)
+    _settle(soft, settled=True)
+    if not judged() < before:  # NaN is no gain
+        return start
+    return {path: (layer.whole().detach(), layer.bias.detach()) for path, layer in soft.items()}
+
+
+def _descend(
+    soft: Mapping[str, Soft], batches: Iterable[Tensor], pull: Callable[[Tensor], None], steps: int, lr: float
+) -> None:
+    """Take one step of Adam for each batch, whose gradients ``pull`` adds up."""
+    choices = [layer.choice for layer in soft.values() if layer.choice is not None]
+    groups = [{"params": choices, "lr": lr}, {"params": [layer.bias for layer in soft.values()], "lr": lr / 10}]
+    optimizer = torch.optim.Adam([group for group in groups if group["params"]])
+    for step, chosen in enumerate(batches):
+        optimizer.zero_grad(set_to_none=True)
+        pull(chosen)
         place = (step / steps - WARM) / (1 - WARM)
         if place > 0:
             _press(choices, place)
@@ -145,11 +159,11 @@ def learned(
             group.setdefault("full", group["lr"])
             group["lr"] = group["full"] * 0.5 * (1 + math.cos(math.pi * step / steps))
         optimizer.step()
+
+
+def _settle(soft: Mapping[str, Soft], *, settled: bool) -> None:
     for layer in soft.values():
-        layer.settled = True
-    if not judged() < before:  # NaN is no gain
-        return start
-    return {path: (layer.whole().detach(), layer.bias.detach()) for path, layer in soft.items()}
+        layer.settled = settled
 
 
 def _softened(

@@ -136,3 +136,15 @@ def test_a_fit_in_parts_is_the_fit_by_least_squares(rows, monkeypatch):
     assert torch.cat([change for _, change in found], 1).numpy() == pytest.approx(wanted, abs=1e-9)
     assert fit.squares is None  # used up
     assert fit.rows == []
+
+
+def test_a_refit_in_parts_is_that_of_all_outputs(monkeypatch):
+    digits = load_data("digits?size=16")
+    arch = default_arch("lenet5", 8, InputSpec((1, 16, 16), digits.mean, digits.std), widths=[4, 6, 10])
+    model = untrained(arch, seed=0)
+    work = Merge(share=0.3, refit=40, kinds=("conv", "dense"))
+    whole = work(model, digits).net
+    monkeypatch.setattr(refit, "TOGETHER", 3)
+    parts = work(model, digits).net
+    for (path, value), other in zip(whole.named_parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-5, atol=1e-6, msg=path)

@@ -10,6 +10,7 @@ from typing import Any
 from ..core.data.images import Split
 from ..core.errors import HashpressError, InputError, RecipeError
 from ..core.model import HashModel
+from ..core.once import remembering
 from .ledger import Ledger, Line, measured
 from .passes.step import Pass, settings_of
 
@@ -26,7 +27,7 @@ def preview(
     """
     lines = [Line(0, "start", figures=measured(model, model, None, ()))]
     for number, (name, item) in enumerate(passes, start=1):
-        with named(number, name):
+        with named(number, name), remembering(model):
             decision = item.decide(model, split, seed=seed)
             model = model if item.phase == "finetune" else at_once(item)(model, split, seed=seed)
         lines.append(Line(number, name, settings_of(item), decision, measured(model, model, None, ())))

@@ -62,7 +62,7 @@ def refit(
 class _Normal:
     """The normal equations of one layer: inputs with a constant one, and what is still missing in the outputs.
 
-    As long as there are fewer rows than inputs the rows themselves are kept, and solved for.
+    As long as there are no more rows than half the inputs the rows themselves are kept, and solved for.
     """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, seed: int) -> None:
@@ -83,7 +83,7 @@ class _Normal:
             y = missing.flatten(2)[:, :, places].transpose(1, 2).flatten(0, 1)
         x = torch.cat([x.double(), torch.full((len(x), 1), float(self.biased), dtype=torch.float64)], 1)
         self.rows.append((x, y.double()))
-        if self.squares is not None or sum(len(x) for x, _ in self.rows) > self.size:
+        if self.squares is not None or sum(len(x) for x, _ in self.rows) > self.size // 2:
             self._square()
 
     def _square(self) -> None:

@@ -15,6 +15,7 @@ from ..core.data.images import Split
 from ..core.errors import InputError, RecipeError
 from ..core.files import atomic_write
 from ..core.model import HashModel, Json, Step
+from ..core.once import remembering
 from .container import dump
 from .ledger import Ledger, Line, measured
 from .modelfile import content, load, save
@@ -107,8 +108,9 @@ class _Run:
         if self.work is not None:
             folder = self.work / f"step{number:02}"
             folder.mkdir(exist_ok=True)
-        decision = item.decide(model, self.split, seed=self.seed)
-        result = item(model, self.split, seed=self.seed, reference=self.start, work=folder)
+        with remembering(model):
+            decision = item.decide(model, self.split, seed=self.seed)
+            result = item(model, self.split, seed=self.seed, reference=self.start, work=folder)
         before = {key: value for key, value in last.figures.items() if key in ("bytes", "map", "error")}
         step: Step = replace(result.history[-1], before=before)
         result = replace(result, history=(*result.history[:-1], step))

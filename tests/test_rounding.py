@@ -32,7 +32,7 @@ def test_compensation_and_learning_keep_more_bits(split):
 
 def test_learned_weights_are_one_step_from_where_they_started(split):
     model, pixels, labels = a_model(widths=[4, 6, 10], bits=32), split.train.pixels, split.train.labels
-    grids, start = some_grids(model, pixels)
+    grids, start = some_grids(model, split)
     settings = {"task": 0.0, "batch": 16, "seed": 0}
     found = rounding.learned(model, grids, start, pixels, labels, steps=80, lr=0.05, **settings)
     moved = 0
@@ -49,9 +49,9 @@ def test_learned_weights_are_one_step_from_where_they_started(split):
     assert all(torch.equal(same[path][0], start[path][0]) for path in start)  # what made it worse is dropped
 
 
-def some_grids(model, pixels):
+def some_grids(model, split):
     """Return grids of 3 bits, and weights rounded to the nearest of them."""
-    grids = Int8(bits=3, images=64)._grids(model, pixels, 0)[1]
+    grids = Int8(bits=3, images=64)._grids(model, split, 0)[1]
     layers = {path: model.net.get_submodule(path) for path in grids}
     return grids, {
         path: (rounding.nearest(layer.weight.detach(), grids[path]), layer.bias.detach())
@@ -63,7 +63,7 @@ def test_a_large_weight_is_made_again_for_the_gradient_and_not_kept(split, monke
     """The same outputs and gradients as with the weight kept, and nothing as large as it between the two."""
     monkeypatch.setattr(rounding, "LARGEST", 100)
     model = a_model(widths=[4, 6, 80], bits=32)
-    grids, start = some_grids(model, split.train.pixels)
+    grids, start = some_grids(model, split)
     path = "encoder.fc1"
     soft = rounding.Soft(model.net.get_submodule(path), grids[path], *start[path])
     assert soft.choice is None
@@ -88,7 +88,7 @@ def test_a_large_weight_is_made_again_for_the_gradient_and_not_kept(split, monke
 def test_a_batch_of_large_images_is_taken_in_parts(split, monkeypatch):
     """What is learned is that of the whole batch, also where its last part is smaller."""
     model = a_model(widths=[4, 6, 10], bits=32)
-    grids, start = some_grids(model, split.train.pixels)
+    grids, start = some_grids(model, split)
     settings = {"task": 0.0, "batch": 16, "seed": 0, "steps": 80, "lr": 0.05}
     sizes, normalise = [], InputSpec.normalise
     monkeypatch.setattr(

@@ -19,6 +19,7 @@ from torch import nn
 from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
 from ...core.model import HashModel, Json
+from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...core.surgery import get_layer
@@ -89,6 +90,7 @@ class Cp:
         if problems:
             raise RecipeError(problems)
 
+    @once
     def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
         """Return form, ranks and costs before and after of each layer, and ``left``: layer -> reason.
 

@@ -20,6 +20,7 @@ from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
 from ...core.memory import give_back
 from ...core.model import HashModel, Json
+from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...core.surgery import get_layer
@@ -85,7 +86,7 @@ class Int8:
 
     def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
         """Return ``layers``: bits, scale, zero and step of each; and ``left``: layer -> reason."""
-        edits, _ = self._grids(model, self._pixels(split, seed), seed)
+        edits, _ = self._grids(model, split, seed)
         layers = {
             path: {"bits": edit.bits, "scale": edit.scale, "zero": edit.zero, "step": edit.step}
             for path, edit in edits.items()
@@ -103,7 +104,7 @@ class Int8:
     ) -> HashModel:
         """Return the model in integers."""
         pixels = self._pixels(split, seed)
-        edits, grids = self._grids(model, pixels, seed)
+        edits, grids = self._grids(model, split, seed)
         net = self._made(
             model, edits, grids, lambda path: self._chosen(model, path, grids[path], pixels, seed), pixels
         )  # fmt: skip
@@ -144,7 +145,8 @@ class Int8:
             raise InputError(f"int8 needs training images to find ranges, {split.name} has none")
         return calibrate.choose(split, self.images, seed)
 
-    def _grids(self, model: HashModel, pixels: Pixels, seed: int) -> tuple[dict[str, Quantized], dict[str, Grid]]:
+    @once
+    def _grids(self, model: HashModel, split: Split | None, seed: int) -> tuple[dict[str, Quantized], dict[str, Grid]]:
         known = ranges.layers_of(model.net)
         bits = {path: value for path, value in spread(self.bits, model.net, self.skip).items() if path in known}
         parts = {edit.layer for edit in model.edits if isinstance(edit, Factored)}
@@ -152,7 +154,7 @@ class Int8:
         for path in bits:
             if any(path == name or path.startswith(f"{name}.") for name in (first, "head")):
                 bits[path] = 8
-        seen = ranges.watch(model, pixels, list(bits), seed)
+        seen = ranges.watch(model, self._pixels(split, seed), list(bits), seed)
         edits, grids = {}, {}
         for path, width in bits.items():
             layer: Any = get_layer(model.net, path)

@@ -21,6 +21,7 @@ from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
 from ...core.memory import give_back
 from ...core.model import HashModel, Json
+from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
 from ..calibrate import choose, followers, response_moments
@@ -91,6 +92,7 @@ class LowRank:
                 problems.append(f"lowrank: ranks of {key!r} must be a whole number from 1 to 65535, got {rank!r}")
         return problems
 
+    @once
     def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
         """Return form, ranks and costs before and after of each layer, and ``left``: layer -> reason.
 

@@ -20,6 +20,7 @@ from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
 from ...core.memory import give_back
 from ...core.model import HashModel, Json
+from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...core.surgery import get_layer
@@ -94,7 +95,7 @@ class Merge:
     def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
         """Return ``layers``: neurons, how many go, the last saliency and the cut-off; and ``left``: layer -> reason."""
         found = channels(model)
-        return {"layers": self._merged(model, found, self._pixels(model, split, seed))[2], "left": self._left(found)}
+        return {"layers": self._merged(model, found, split, seed)[2], "left": self._left(found)}
 
     def __call__(
         self,
@@ -108,7 +109,7 @@ class Merge:
         """Return the model with fewer neurons."""
         pixels = self._pixels(model, split, seed)
         found = channels(model)
-        net, removed, figures = self._merged(model, found, pixels)
+        net, removed, figures = self._merged(model, found, split, seed)
         edits = cut(net, found, removed)
         for path, layer in weighted(net).items():  # what was not replaced is not to be the input's own
             if layer.weight.data_ptr() == weighted(model.net)[path].weight.data_ptr():
@@ -126,8 +127,14 @@ class Merge:
             raise InputError("merge with refit needs training images; name a data set with --data, or images = 'noise'")
         return choose(split, self.refit, seed)
 
+    @once
+    def _gone(self, model: HashModel, split: Split | None, seed: int, path: str, count: int) -> list[int]:
+        """Return ``count`` neurons of ``path`` that go by outputs."""
+        pixels = self._pixels(model, split, seed)
+        return [] if pixels is None else by_outputs(model, channels(model), path, pixels, count)
+
     def _merged(
-        self, model: HashModel, found: Channels, pixels: Pixels | None
+        self, model: HashModel, found: Channels, split: Split | None, seed: int
     ) -> tuple[nn.Module, np.ndarray, dict[str, Json]]:
         """Return a copy with the outgoing weights added up, the labels that can go, and the figures of each layer."""
         net = model.copied_net(sharing=weighted(model.net))
@@ -140,8 +147,8 @@ class Merge:
             neurons = neurons_of(net, found, path)
             size = len(neurons.bias)
             limit = None
-            if self.by == "outputs" and pixels is not None:
-                gone = by_outputs(model, found, path, pixels, round(shares[path] * size))
+            if self.by == "outputs":
+                gone = self._gone(model, split, seed, path, round(shares[path] * size))
                 removed.append(found.layers[path].outputs[gone])
                 figures[path] = {"neurons": size, "removed": len(gone)}
                 continue

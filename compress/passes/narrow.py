@@ -16,6 +16,7 @@ from torch import nn
 from ...core.data.images import Images, Split
 from ...core.errors import InputError, RecipeError
 from ...core.model import HashModel, Json
+from ...core.once import once
 from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from ..channel_scores import SCORES
@@ -73,6 +74,7 @@ class Narrow:
         found, removed = self.choose(model, split, seed=seed)
         return {"widths": widths_left(found, removed), "left": frozen_reasons(found)}
 
+    @once
     def choose(self, model: HashModel, split: Split | None, *, seed: int) -> tuple[Channels, np.ndarray]:
         """Return the labels of all channels and those that go."""
         found = self._without_skipped(channels(model), model.net)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from ...core.data.images import Pixels, Split
 from ...core.errors import HashpressError, InputError, RecipeError
 from ...core.model import HashModel, Json
+from ...core.once import once
 from ...core.settings import check_fields
 from ..calibrate import choose
 from ..densities import allocated, amounts, measured, predicted
@@ -108,10 +108,10 @@ class Prune:
         Raises:
             InputError: sensitivity or compensation without images.
         """
-        looks = self.compensate != "none" or self.scope == "sensitivity"
-        pixels = self._pixels(split, seed) if looks else np.empty(0)
+        if self.compensate != "none":
+            self._pixels(split, seed)  # they will be needed
         weights = {path: layer.weight.detach() for path, layer in weighted(model.net).items()}
-        thresholds, more = self._thresholds(model, weights, pixels, seed, share)
+        thresholds, more = self._thresholds(model, weights, split, seed, share)
         kept = {path: round(_kept(weights[path], least), 6) for path, least in thresholds.items()}
         if self.compensate == "none":
             return {"threshold": thresholds, "density": kept, **more, "left": skipped(model.net)}
@@ -123,7 +123,7 @@ class Prune:
         return {"density": kept, **more, "uncompensated": reasons, "left": skipped(model.net)}
 
     def _thresholds(
-        self, model: HashModel, weights: Mapping[str, torch.Tensor], pixels: Pixels, seed: int, share: float
+        self, model: HashModel, weights: Mapping[str, torch.Tensor], split: Split | None, seed: int, share: float
     ) -> tuple[dict[str, float], dict[str, Json]]:
         """Return the threshold of each layer, and the flips to expect where they are known."""
         if self.q is not None:
@@ -133,7 +133,7 @@ class Prune:
                 thresholds[path] = share * factor * float(weight[weight != 0].std(unbiased=False).nan_to_num())
             return thresholds, {}
         if self.scope == "sensitivity":
-            densities, flips = self._allocated(model, pixels, seed, share)
+            densities, flips = self._allocated(model, split, seed, share)
             return {path: threshold([weights[path]], value) for path, value in densities.items()}, {"flips": flips}
         if self.scope == "global":
             paths = list(spread(True, model.net, self.skip))
@@ -145,11 +145,14 @@ class Prune:
             for path, amount in spread(asked, model.net, self.skip).items()
         }, {}
 
-    def _allocated(self, model: HashModel, pixels: Pixels, seed: int, share: float) -> tuple[dict[str, float], float]:
+    @once
+    def _allocated(
+        self, model: HashModel, split: Split | None, seed: int, share: float
+    ) -> tuple[dict[str, float], float]:
         """Return the density of each layer by its sensitivity, and the flips to expect."""
         sizes = {path: weighted(model.net)[path].weight.numel() for path in spread(True, model.net, self.skip)}
         whole = None if self.density is None else self._at(_number(self.density), share)
-        curves = measured(model, list(sizes), amounts(whole), self.compensate, pixels, seed)
+        curves = measured(model, list(sizes), amounts(whole), self.compensate, self._pixels(split, seed), seed)
         densities = allocated(sizes, curves, density=whole, flips=self.flips)
         return densities, round(predicted(sizes, curves, densities), 6)
 

@@ -21,6 +21,7 @@ from torch.nn.utils import parametrize
 from ...core.data.images import Split
 from ...core.errors import HashpressError, InputError, RecipeError
 from ...core.model import HashModel, Json
+from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...core.surgery import get_layer
@@ -124,6 +125,7 @@ class Share:
         }
         return {"layers": layers, "left": skipped(model.net)}
 
+    @once
     def codebooks(self, model: HashModel, split: Split | None, *, seed: int = 0) -> dict[str, Codebook]:
         """Return the decision for each layer.
 

@@ -22,6 +22,7 @@ from torch import nn
 from ...core.data.images import Split
 from ...core.errors import InputError, RecipeError
 from ...core.model import HashModel, Json
+from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...core.surgery import get_layer
@@ -67,6 +68,7 @@ class Thresholds:
         if problems:
             raise RecipeError(problems)
 
+    @once
     def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
         """Return ``thresholds`` of all bits; ``moved``, how many; ``flips``, the share of training bits that change; ``left``."""
         if split is None or not len(split.train):

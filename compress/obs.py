@@ -22,6 +22,7 @@ Quantiser = Callable[[Tensor, Tensor], Tensor]  # (values, their row numbers) ->
 CACHE = 1 << 18  # values of inverses that the exact forms work on together: what a core has near it
 DAMP = 0.01
 ROWS = 256  # of a weight looked at together
+MOST = 2048  # inputs of a row up to which passes invert its Hessian; on AlexNet more take five times the model's memory
 
 
 def hessian(inputs: Tensor) -> Tensor:
@@ -161,11 +162,8 @@ def remove_blocks(readers: Iterable[tuple[Tensor, Tensor, Tensor]], count: int) 
         states.append((W.to(torch.float64, copy=True), inverse, columns))
     for _ in range(count):
         total = torch.zeros(len(states[0][2]), dtype=torch.float64)
-        for W, inverse, columns in states:
-            corner = torch.linalg.inv(inverse[columns[:, :, None], columns[:, None, :]])  # (n, c, c)
-            for part in W.split(ROWS):
-                block = part[:, columns]  # (rows, n, c)
-                total += 0.5 * torch.einsum("rnc,ncd,rnd->n", block, corner, block)
+        for state in states:
+            total += _costs(*state)
         total[gone] = torch.inf
         place = int(total.argmin())
         for W, inverse, columns in states:
@@ -177,6 +175,21 @@ def remove_blocks(readers: Iterable[tuple[Tensor, Tensor, Tensor]], count: int) 
             inverse[J, J] = 1.0  # the block is out: nothing divides by what is left of it
         gone.append(place)
     return gone
+
+
+def _costs(W: Tensor, inverse: Tensor, columns: Tensor) -> Tensor:
+    """Return what the removal of each block of ``columns`` (n, c) costs, (n,)."""
+    if columns.shape[1] == 1:
+        squares = torch.zeros(W.shape[1], dtype=W.dtype)
+        for part in W.split(ROWS):
+            squares += part.square().sum(0)
+        return 0.5 * (squares / inverse.diagonal())[columns[:, 0]]
+    total = torch.zeros(len(columns), dtype=W.dtype)
+    corner = torch.linalg.inv(inverse[columns[:, :, None], columns[:, None, :]])  # (n, c, c)
+    for part in W.split(ROWS):
+        block = part[:, columns]  # (rows, n, c)
+        total += 0.5 * torch.einsum("rnc,ncd,rnd->n", block, corner, block)
+    return total
 
 
 def best_given_mask(W: Tensor, H: Tensor, mask: Tensor) -> Tensor:

@@ -25,7 +25,6 @@ from .calibrate import patch_moments
 from .macs import count
 
 COMPENSATIONS = ("none", "obs", "exact")
-MOST = 2048  # inputs of a row up to which its Hessian is inverted; on AlexNet more take five times the model's memory
 ROWS = 256  # of a weight looked at together: nothing as large as the largest layer stands beside it
 LONGEST = 3e11  # rows times the cube of their inputs, up to which weights go one by one: some minutes
 BLOCK = 32  # columns among which weights compete; 128 lost 1.6 times as many bits (LeNet-300-100, a tenth left)
@@ -88,8 +87,8 @@ def uncompensated(model: HashModel, paths: Collection[str]) -> dict[str, str]:
         layer: Any = get_layer(model.net, path)
         if path not in ran:
             reasons[path] = "it did not run"
-        elif (inputs := layer.weight[0].numel()) > MOST:
-            reasons[path] = f"{inputs} inputs, more than {MOST}"
+        elif (inputs := layer.weight[0].numel()) > obs.MOST:
+            reasons[path] = f"{inputs} inputs, more than {obs.MOST}"
     return reasons
 
 

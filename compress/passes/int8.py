@@ -35,7 +35,6 @@ from .step import step_of
 ROUNDINGS = ("nearest", "obs", "learned")
 POOL = 4096  # images that rounding is learned on
 BATCH = 16  # images whose errors are looked at together
-MOST = 2048  # inputs of a layer up to which rounding is compensated
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ class Int8:
         """Return whole numbers and biases of one layer, nearest or compensated."""
         layer: Any = get_layer(model.net, path)
         bias = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach()
-        small = layer.weight[0].numel() <= MOST and getattr(layer, "groups", 1) == 1
+        small = layer.weight[0].numel() <= obs.MOST and getattr(layer, "groups", 1) == 1
         if self.rounding != "nearest" and small:
             return compensated(model, path, grid, pixels, seed), bias
         return nearest(layer.weight.detach(), grid), bias

@@ -16,6 +16,7 @@ DISTANCES = ("relative", "joint")
 SMALLEST = 1e-9  # sums of opposed neurons
 BINS = 100
 ROWS, COLUMNS = 256, 1024  # worked on together in double precision
+VALUES = 1 << 20  # of rows worked on together, where they are long
 QUANTILE = 0.95  # beyond it outliers would put the mode into the first bin
 
 
@@ -45,8 +46,9 @@ class Neurons:
 
 def blocks(values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield some rows of ``values`` after the other, in double precision."""
-    for start in range(0, len(values), ROWS):
-        rows = slice(start, min(start + ROWS, len(values)))
+    together = max(1, min(ROWS, VALUES // max(values[:1].size, 1)))
+    for start in range(0, len(values), together):
+        rows = slice(start, min(start + together, len(values)))
         yield rows, values[rows].astype(np.float64)
 
 
@@ -55,9 +57,10 @@ def lengths(values: np.ndarray) -> np.ndarray:
     return np.concatenate([np.linalg.norm(part, axis=1) for _, part in blocks(values)])
 
 
-def mean_squares(values: np.ndarray) -> np.ndarray:
-    """Return the mean square of every row."""
-    return np.concatenate([np.mean(np.square(part), axis=1) for _, part in blocks(values)])
+def mean_squares(values: np.ndarray, scale: np.ndarray | float = 1.0) -> np.ndarray:
+    """Return the mean square of every row times its ``scale`` (n,)."""
+    factors = np.broadcast_to(scale, len(values))
+    return np.concatenate([np.mean(np.square(part * factors[rows, None]), axis=1) for rows, part in blocks(values)])
 
 
 def products(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -127,8 +130,8 @@ def merges(
     scale = neurons.norms
     nothing = np.flatnonzero((lengths(neurons.weight) == 0) & (neurons.bias == 0))
     far = distances(neurons, distance)
-    outgoing = neurons.outgoing * scale[:, None]  # of neurons with unit norm
-    energy = mean_squares(outgoing)
+    sums: dict[int, np.ndarray] = {}  # outgoing weights of those others were merged into, for unit norms
+    energy = mean_squares(neurons.outgoing, scale)
     alive = np.ones(len(scale), dtype=bool)
     most = len(scale) - 1 if count is None else min(count, len(scale) - 1)
     done = [Merge(int(j), int(j), 0.0, 0.0) for j in nothing[:most]]
@@ -142,8 +145,9 @@ def merges(
         i = int(near[j])
         done.append(Merge(j, i, float(scale[j] / scale[i]), float(cost[j])))
         alive[j] = False
-        outgoing[i] += outgoing[j]
-        energy[i] = np.mean(np.square(outgoing[i]))
+        gone = sums.pop(j) if j in sums else neurons.outgoing[j] * scale[j]
+        sums[i] = (sums[i] if i in sums else neurons.outgoing[i] * scale[i]) + gone
+        energy[i] = np.mean(np.square(sums[i]))
         far[j] = np.inf
         again = np.flatnonzero((near == j) & alive)
         near[again], best[again] = nearest(far, again)
@@ -159,9 +163,13 @@ def nearest(far: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return near, best
 
 
-def outgoing_after(outgoing: np.ndarray, done: list[Merge]) -> np.ndarray:
-    """Return the outgoing weights (n, m) after the merges; rows of removed neurons no longer matter."""
-    result = outgoing.astype(np.float64)
+def outgoing_after(outgoing: np.ndarray, done: list[Merge]) -> dict[int, np.ndarray]:
+    """Return the outgoing weights (m,) after the merges of those neurons that others were merged into and that stay."""
+    result: dict[int, np.ndarray] = {}
     for merge in done:
-        result[merge.into] += merge.factor * result[merge.removed]
+        if merge.into == merge.removed:  # it gave zero
+            continue
+        gone = result.pop(merge.removed) if merge.removed in result else outgoing[merge.removed].astype(np.float64)
+        kept = result[merge.into] if merge.into in result else outgoing[merge.into].astype(np.float64)
+        result[merge.into] = kept + merge.factor * gone
     return result

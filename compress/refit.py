@@ -23,6 +23,7 @@ from ..core.surgery import get_layer
 BATCH = 16
 PLACES = 16  # pixels of the output that count per image
 SMALLEST = 1e-12  # of the ridge
+UNFOLDED = 2  # images whose patches are laid out together
 TOGETHER = 256  # outputs, or rows of a matrix, worked on at once
 
 
@@ -77,9 +78,9 @@ class _Normal:
         """Count the layer's inputs and residuals (N, O[, H, W])."""
         x, y = given, missing
         if isinstance(self.layer, nn.Conv2d):
-            x = _patches(self.layer, given)  # (N, d, L)
-            places = torch.randperm(x.shape[2], generator=self.generator)[:PLACES]
-            x = x[:, :, places].transpose(1, 2).flatten(0, 1)
+            places = torch.randperm(missing[0, 0].numel(), generator=self.generator)[:PLACES]
+            parts = [_patches(self.layer, images)[:, :, places] for images in given.split(UNFOLDED)]  # (n, d, places)
+            x = torch.cat(parts).transpose(1, 2).flatten(0, 1)
             y = missing.flatten(2)[:, :, places].transpose(1, 2).flatten(0, 1)
         x = torch.cat([x.double(), torch.full((len(x), 1), float(self.biased), dtype=torch.float64)], 1)
         self.rows.append((x, y.double()))

@@ -214,31 +214,35 @@ def neurons_of(net: nn.Module, found: Channels, path: str) -> Neurons:
     weight = layer.weight.detach().flatten(1).numpy()
     bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().double().numpy()
     labels = found.layers[path].outputs
-    parts = []
-    for reader, places in readers(found, labels):
-        values: Any = get_layer(net, reader)
-        outgoing = (
-            values.weight.detach().reshape(*values.weight.shape[:2], -1).numpy()[:, places]
-        )  # (O, n, count, area)
-        parts.append(np.moveaxis(outgoing, 1, 0).reshape(len(labels), -1))
-        del outgoing  # a copy as large as the layer
-    joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    parts = [(outgoing_of(net, reader), places) for reader, places in readers(found, labels)]
+    sizes = [len(values) * places.shape[1] * values.shape[2] for values, places in parts]
+    joined = np.empty((len(labels), sum(sizes)), dtype=np.float32)
+    for (values, places), end in zip(parts, np.cumsum(sizes), strict=True):
+        for row, place in zip(joined, places, strict=True):  # one copy, no other beside it
+            row[end - len(values) * place.size * values.shape[2] : end] = values[:, place].reshape(-1)
     return Neurons(weight, bias, joined, not found.crooked & set(labels.tolist()))
 
 
+def outgoing_of(net: nn.Module, reader: str) -> np.ndarray:
+    """Return the weights (O, I, area) of the layer at ``reader``, not copied."""
+    weight = get_layer(net, reader).get_parameter("weight").detach()
+    values: np.ndarray = weight.reshape(*weight.shape[:2], -1).numpy()
+    return values
+
+
 @torch.no_grad()
-def put_outgoing(net: nn.Module, found: Channels, path: str, outgoing: np.ndarray) -> None:
-    """Write the outgoing weights (n, m) back into the layers that read ``path``."""
+def put_outgoing(net: nn.Module, found: Channels, path: str, changed: Mapping[int, np.ndarray]) -> None:
+    """Write the outgoing weights (m,) of the neurons that changed into the layers that read ``path``."""
     labels = found.layers[path].outputs
     at = 0
     for reader, places in readers(found, labels):
         layer: Any = get_layer(net, reader)
-        layer.weight = nn.Parameter(layer.weight.detach().clone(), layer.weight.requires_grad)
-        weight: Any = layer.weight
-        area = weight[0, 0].numel()
-        size = len(weight) * places.shape[1] * area
-        values = outgoing[:, at : at + size].reshape(len(labels), len(weight), places.shape[1], area)
-        weight.view(*weight.shape[:2], -1)[:, places] = torch.from_numpy(np.moveaxis(values, 0, 1)).to(weight.dtype)
+        own = layer.weight.detach().clone(memory_format=torch.contiguous_format)
+        layer.weight = nn.Parameter(own, layer.weight.requires_grad)
+        weight = outgoing_of(net, reader)  # (O, I, area)
+        size = len(weight) * places.shape[1] * weight.shape[2]
+        for neuron, values in changed.items():
+            weight[:, places[neuron]] = values[at : at + size].reshape(len(weight), -1, weight.shape[2])
         at += size
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import Fastfood, Fold, HashWeights, Int8, LowRank, ProductQuantize, Share, Thresholds
-from hashpress.compress.passes.thresholds import hash_layer, sparsest
+from hashpress.compress.passes.thresholds import affordable, hash_layer, sparsest
 from hashpress.compress.plan import Recipe
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
@@ -113,6 +113,37 @@ def test_the_share_of_bits_that_change_is_said(model, split):
     assert changed.any()
 
 
+def test_a_budget_of_flips_is_kept_and_spent(model, split):
+    """On the images that were looked at, of which all moves together change more."""
+    free = Thresholds(sure=0.0, images=len(split.train))
+    whole = free.decide(model, split)
+    half = replace(free, flips=whole["flips"] / 2).decide(model, split)
+    changed = (outputs(replace(free, flips=whole["flips"] / 2)(model, split), split.train.pixels) >= 0) != (
+        outputs(model, split.train.pixels) >= 0
+    )
+    assert 0.3 * whole["flips"] < changed.mean() <= 0.5 * whole["flips"]
+    assert 0 < half["moved"] < whole["moved"]
+    assert {*half["thresholds"]} <= {0.0, *whole["thresholds"]}
+    assert replace(free, flips=whole["flips"] * 1.01).decide(model, split)["thresholds"] == whole["thresholds"]
+    assert replace(free, flips=0.0).decide(model, split)["flips"] == 0
+
+
+def test_a_budget_goes_where_it_buys_most():
+    """Two bits with a heap at zero, of which one has most of it on the side that keeps its bit."""
+    heap = np.linspace(-0.02, 0.02, 100)
+    far = np.concatenate([np.full(1000, -1.0), np.full(1000, 1.0)])
+    cheap = np.concatenate([heap - 0.015, far])
+    dear = np.concatenate([heap, far])
+    given = np.stack([dear, cheap], axis=1)
+    moves = [0.15, 0.15]
+    dear_price, cheap_price = ((given >= 0) & (given < moves)).sum(axis=0)
+    assert 0 < cheap_price < dear_price
+    budget = (dear_price + cheap_price - 1) / given.size  # either, not both
+    assert affordable(given, moves, 0.05, budget) == [0.0, 0.15]
+    assert affordable(given, moves, 0.05, (cheap_price - 1) / given.size) == [0.0, 0.0]
+    assert affordable(given, moves, 0.05, (dear_price + cheap_price) / given.size) == moves
+
+
 def test_a_layer_without_bias_is_left_with_the_reason(model, split):
     net = model.copied_net()
     net.head.bias = None
@@ -137,8 +168,8 @@ def test_it_may_stand_behind_int8_and_before(split, model):
 
 def test_settings_and_data_that_it_cannot_work_with(model, split):
     with pytest.raises(RecipeError) as fault:
-        Thresholds(reach=1.5, width=0.0, sure=-1.0, images=0)
-    assert len(fault.value.problems) == 4
+        Thresholds(reach=1.5, width=0.0, sure=-1.0, images=0, flips=1.5)
+    assert len(fault.value.problems) == 5
     with pytest.raises(RecipeError, match=r"step 2 \(thresholds\) needs training images; name a data set with --data"):
         Recipe.of(Fold(), ALL).run(model)
     with pytest.raises(InputError, match="needs training images, none was named; name a data set"):

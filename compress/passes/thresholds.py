@@ -42,7 +42,8 @@ class Thresholds:
 
     ``reach`` is how far, as a multiple of the bit's margin (the median of its outputs' sizes); density is smoothed over
     ``width`` margins, and has to be less there than at zero by ``sure`` standard errors. ``images`` training images are
-    looked at.
+    looked at. With ``flips`` at most that share of their bits changes: first those thresholds move that leave most images
+    for each that changes.
 
     Raises:
         RecipeError: a setting is out of range.
@@ -53,6 +54,7 @@ class Thresholds:
     width: float = 0.1
     sure: float = 4.0
     images: int = 4096
+    flips: float | None = None
 
     def __post_init__(self) -> None:
         check_fields("thresholds", self, RecipeError)
@@ -65,6 +67,8 @@ class Thresholds:
             problems.append(f"thresholds: sure must be at least 0, got {self.sure}")
         if self.images < 1:
             problems.append(f"thresholds: images must be at least 1, got {self.images}")
+        if self.flips is not None and not 0 <= self.flips <= 1:
+            problems.append(f"thresholds: flips must be a share from 0 to 1, got {self.flips}")
         if problems:
             raise RecipeError(problems)
 
@@ -81,7 +85,9 @@ class Thresholds:
         given = outputs(model, choose(split, self.images, seed))
         bits = track(given.T, "thresholds", model.arch.bits)
         found = [sparsest(bit, self.reach, self.width, self.sure) for bit in bits]
-        flips = (given.astype(np.float64) >= found) != (given >= 0)
+        if self.flips is not None:
+            found = affordable(given, found, self.width, self.flips)
+        flips = changed(given, found)
         return {
             "thresholds": found, "moved": int(np.count_nonzero(found)), "flips": round(float(flips.mean()), 6), "left": {},
         }  # fmt: skip
@@ -114,21 +120,51 @@ def hash_layer(net: nn.Module) -> tuple[str, Any]:
 
 def sparsest(given: np.ndarray, reach: float, width: float, sure: float) -> float:
     """Return the place of least density of a bit's outputs (N,), the nearest of several; zero where it is not certain."""
-    margin = float(np.median(np.abs(given)))
+    margin = margin_of(given)
     if not (0 < margin < math.inf and np.isfinite(given).all()):
         return 0.0
     places = np.linspace(-reach, reach, PLACES)
     places = places[np.argsort(np.abs(places), kind="stable")]
     relative = given.astype(np.float64) / margin
-
-    def density(place: float) -> np.ndarray:
-        return np.exp(-0.5 * np.square((relative - place) / width))
-
-    here = density(0.0)
-    found = min(places, key=lambda place: float(density(place).sum()))
-    gain = here - density(found)
+    here = nearness(relative, 0.0, width)
+    found = min(places, key=lambda place: float(nearness(relative, place, width).sum()))
+    gain = here - nearness(relative, found, width)
     error = float(gain.std()) * math.sqrt(len(gain))
     return float(found) * margin if gain.sum() > max(sure * error, ONE) else 0.0
+
+
+def margin_of(given: np.ndarray) -> float:
+    """Return the margin of a bit's outputs (N,): the median of their sizes."""
+    return float(np.median(np.abs(given)))
+
+
+def nearness(relative: np.ndarray, place: float, width: float) -> np.ndarray:
+    """Return how near outputs (N,) in units of the margin are to ``place``, from 0 to 1."""
+    return np.exp(-0.5 * np.square((relative - place) / width))
+
+
+def changed(given: np.ndarray, thresholds: list[float]) -> np.ndarray:
+    """Return which bits of outputs (N, bits) change when the thresholds move there from zero."""
+    return (given.astype(np.float64) >= thresholds) != (given >= 0)
+
+
+def affordable(given: np.ndarray, thresholds: list[float], width: float, flips: float) -> list[float]:
+    """Return the thresholds (bits,) that move so that at most a share ``flips`` of all bits of outputs (N, bits) changes.
+
+    Those come first that get away from most images for each image whose bit changes; one that is too dear is left out.
+    """
+    prices, left = changed(given, thresholds).sum(axis=0), flips * given.size
+    worth = np.zeros(len(thresholds))
+    for bit in np.flatnonzero(thresholds):
+        relative = given[:, bit].astype(np.float64) / (margin := margin_of(given[:, bit]))
+        gain = nearness(relative, 0.0, width) - nearness(relative, thresholds[bit] / margin, width)
+        worth[bit] = gain.sum() / max(int(prices[bit]), 1)
+    kept = [0.0] * len(thresholds)
+    for bit in np.argsort(-worth, kind="stable"):
+        if thresholds[bit] and prices[bit] <= left:
+            left -= prices[bit]
+            kept[bit] = thresholds[bit]
+    return kept
 
 
 @torch.no_grad()

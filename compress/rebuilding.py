@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from ..core.data.images import Pixels
+from ..core.memory import give_back
 from ..core.model import HashModel
 from ..core.surgery import get_layer
 from .calibrate import patch_moments, responses
@@ -94,6 +95,8 @@ def rebuild_layer(
         _split(current, edit, filters, points, bias, sample)
         if sample is not None and rows is not None:
             _refit(current, edit, solver, follower, sample, rows)
+    del found, filters, points
+    give_back()  # what the solvers worked with
     return 0.0 if rows is None else _lost(current, edit.layer, follower, sample, rows.targets)
 
 

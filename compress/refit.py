@@ -14,13 +14,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..core.data.images import Pixels
+from ..core.data.images import Pixels, together
 from ..core.memory import give_back
 from ..core.model import InputSpec
 from ..core.progress import track
 from ..core.surgery import get_layer
 
-BATCH = 16
+BATCH, VALUES = 16, 1 << 20  # images that run together: at most so many, with so many values
 PLACES = 16  # pixels of the output that count per image
 SMALLEST = 1e-12  # of the ridge
 UNFOLDED = 2  # images whose patches are laid out together
@@ -44,9 +44,9 @@ def refit(
     """
     for path, rows in track(kept.items(), "least squares", len(kept)):
         layer: Any = get_layer(net, path)
-        fit = _Normal(layer, seed)
-        for start in range(0, len(pixels), BATCH):
-            inputs = spec.normalise(pixels[start : start + BATCH])
+        fit, batch = _Normal(layer, seed), together(pixels, BATCH, VALUES)
+        for start in range(0, len(pixels), batch):
+            inputs = spec.normalise(pixels[start : start + batch])
             _, wanted = watched(original, path, inputs)
             given, got = watched(net, path, inputs)
             fit.add(given, wanted[:, torch.as_tensor(rows)] - got)
@@ -92,12 +92,12 @@ class _Normal:
             shapes = (self.size, self.size), (self.size, len(self.layer.weight))
             self.squares = torch.zeros(shapes[0], dtype=torch.float64), torch.zeros(shapes[1], dtype=torch.float64)
         gram, cross = self.squares
-        for x, y in self.rows:
+        while self.rows:
+            x, y = self.rows.pop(0)
             for start in range(0, len(gram), TOGETHER):
                 part = slice(start, start + TOGETHER)
                 gram[part] += x[:, part].T @ x
                 cross[part] += x[:, part].T @ y
-        self.rows = []
 
     def solved(self, ridge: float) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield the change of weights and, last, bias (d + 1, o), of ``o`` outputs at a time and which these are.

@@ -32,6 +32,7 @@ Rounded = tuple[Tensor, Tensor]  # whole numbers of the weight's shape, of any t
 
 LOW, HIGH = -0.1, 1.1  # the sigmoid is stretched beyond 0 and 1, so that both are reached
 LARGEST = 1 << 22  # weights of a layer that still learns; larger ones would take 20 bytes more for each
+ROWS = 512  # of a larger dense layer that are in a float type at once
 FIRST = 0.2  # how far each weight is on its way at the start
 WARM = 0.2  # share of the steps without pressure
 SHARP = (20.0, 2.0)
@@ -200,16 +201,22 @@ class Soft(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs; the rounding of inputs passes gradients on within the range."""
-        if self.choice is None:  # a large weight: made again for the gradient, not kept until then
-            return checkpoint(self._outputs, x, use_reentrant=False, preserve_rng_state=False)
-        return self._outputs(x)
+        if self.choice is not None:
+            return self._outputs(x, self.whole(), slice(None))
+        # a large weight: made some rows at a time, and again for the gradient, not kept until then
+        size = ROWS if isinstance(self.layer, nn.Linear) else len(self.start)
+        parts = [
+            checkpoint(self._outputs, x, whole, slice(at, at + size), use_reentrant=False, preserve_rng_state=False)
+            for at, whole in zip(range(0, len(self.start), size), self.start.split(size), strict=True)
+        ]
+        return torch.cat(parts, 1)
 
-    def _outputs(self, x: Tensor) -> Tensor:
+    def _outputs(self, x: Tensor, whole: Tensor, rows: slice) -> Tensor:
         grid, layer = self.grid, self.layer
         x = torch.fake_quantize_per_tensor_affine(x, grid.scale, grid.zero, 0, grid.high)
-        weight = self.whole().float().mul_(_rows(grid.steps, layer.weight))
+        weight = whole.float().mul_(_rows(grid.steps[rows], layer.weight))
         if isinstance(layer, nn.Linear):
-            return functional.linear(x, weight, self.bias)
+            return functional.linear(x, weight, self.bias[rows])
         return functional.conv2d(x, weight, self.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 

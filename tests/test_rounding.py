@@ -62,6 +62,7 @@ def some_grids(model, split):
 def test_a_large_weight_is_made_again_for_the_gradient_and_not_kept(split, monkeypatch):
     """The same outputs and gradients as with the weight kept, and nothing as large as it between the two."""
     monkeypatch.setattr(rounding, "LARGEST", 100)
+    monkeypatch.setattr(rounding, "ROWS", 32)  # the last part has 16 rows
     model = a_model(widths=[4, 6, 80], bits=32)
     grids, start = some_grids(model, split)
     path = "encoder.fc1"
@@ -69,19 +70,18 @@ def test_a_large_weight_is_made_again_for_the_gradient_and_not_kept(split, monke
     assert soft.choice is None
     x, kept = torch.rand(3, soft.layer.in_features, requires_grad=True), []
     with torch.autograd.graph.saved_tensors_hooks(
-        lambda value: kept.append(value.numel()) or value, lambda value: value
+        lambda value: kept.append(value.numel() * value.is_floating_point()) or value, lambda value: value
     ):
         given = soft(x)
-        assert max(kept) < soft.start.numel()
+        assert max(kept) <= x.numel()
         given.square().sum().backward()
     again = x.detach().clone().requires_grad_()
     rounded = torch.fake_quantize_per_tensor_affine(again, grids[path].scale, grids[path].zero, 0, 255)
     bias = start[path][1].clone().requires_grad_()
     wanted = torch.nn.functional.linear(rounded, start[path][0] * grids[path].steps[:, None], bias)
     wanted.square().sum().backward()
-    assert torch.equal(given, wanted)
-    assert torch.equal(x.grad, again.grad)
-    assert torch.equal(soft.bias.grad, bias.grad)
+    for mine, plain in ((given, wanted), (x.grad, again.grad), (soft.bias.grad, bias.grad)):
+        torch.testing.assert_close(mine, plain, rtol=1e-5, atol=1e-5)
     assert torch.equal(soft.whole(), start[path][0])  # what was made did not write into it
 
 

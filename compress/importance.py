@@ -15,7 +15,7 @@ from ..core.progress import track
 from ..core.surgery import get_layer
 from .calibrate import VALUES
 
-ROWS = 256  # of a gradient that are squared together
+ROWS = 256  # of a weight or a gradient that are squared together
 LARGE = 1 << 22  # weights of a layer from which its sums are kept in single precision
 FLOOR = 0.05  # share of a layer's mean that every weight gets at least: rare inputs are not worthless
 
@@ -64,3 +64,15 @@ def squares_of(weight: torch.Tensor) -> torch.Tensor:
 
     weight.requires_grad_().register_post_accumulate_grad_hook(add)
     return sums
+
+
+def relative(weight: torch.Tensor) -> float:
+    """Return the factor that turns squared errors of a weight into shares of its mean square."""
+    total = sum(float(rows.double().square().sum()) for rows in weight.detach().split(ROWS))
+    return 1 / max(total / max(weight.numel(), 1), 1e-30)
+
+
+def priced_at(weight: torch.Tensor, cost: np.ndarray) -> float:
+    """Return what it costs to lose a whole weight."""
+    parts = zip(weight.detach().split(ROWS), range(0, len(cost), ROWS), strict=True)
+    return sum(float((cost[start : start + ROWS] * rows.double().numpy() ** 2).sum()) for rows, start in parts)

@@ -26,7 +26,7 @@ from ...core.progress import track
 from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from .. import clusters, edits
-from ..importance import output_energy
+from ..importance import output_energy, priced_at, relative
 from ..latent import Latent, attach, fit_budget, latent_of, original
 from ..layers import forms
 from .finetune import Finetune
@@ -36,7 +36,6 @@ from .step import step_of
 STARTS = (*clusters.STARTS, "optimal")
 IMPORTANCES = ("equal", "outputs")
 CODEBOOKS = ("float16", "float32")
-ROWS = 256  # of a weight looked at together
 MOVING = 0.5  # share of the epochs after which borders are drawn anew; then weights settle between them
 
 
@@ -275,18 +274,6 @@ def scaled(
     rows, columns = np.divmod(chosen, weight[0].size)
     costs[:] = moved.reshape(len(weight), -1)[rows, columns] if moved.strides[-1] else moved.flat[0]
     return (values, costs) if scale is None else (values / scale[rows], costs * scale[rows] ** 2)
-
-
-def relative(weight: torch.Tensor) -> float:
-    """Return the factor that turns squared errors of a weight into shares of its mean square."""
-    total = sum(float(rows.double().square().sum()) for rows in weight.detach().split(ROWS))
-    return 1 / max(total / max(weight.numel(), 1), 1e-30)
-
-
-def priced_at(weight: torch.Tensor, cost: np.ndarray) -> float:
-    """Return what it costs to lose a whole weight."""
-    parts = zip(weight.detach().split(ROWS), range(0, len(cost), ROWS), strict=True)
-    return sum(float((cost[start : start + ROWS] * rows.double().numpy() ** 2).sum()) for rows, start in parts)
 
 
 @torch.no_grad()

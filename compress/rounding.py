@@ -36,7 +36,7 @@ ROWS = 512  # of a larger dense layer that are in a float type at once
 FIRST = 0.2  # how far each weight is on its way at the start
 WARM = 0.2  # share of the steps without pressure
 SHARP = (20.0, 2.0)
-VALUES = 1 << 20  # of images that run together; a batch of larger ones is taken in parts
+VALUES = 1 << 19  # of images that run together; a batch of larger ones is taken in parts
 ASIDE = 5  # one of so many images is not learned from
 PRESSURE = (0.03, 30.0)  # of the regulariser's gradient, as multiples of the loss's
 

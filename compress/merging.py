@@ -67,9 +67,12 @@ def products(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Return the products (n, n) of all rows of ``weight`` (n, d) over ``scale`` (n,) with each other."""
     gram = np.zeros((len(weight), len(weight)))
     for start in range(0, weight.shape[1], COLUMNS):
-        part = weight[:, start : start + COLUMNS].astype(np.float64) / scale[:, None]
+        columns = weight[:, start : start + COLUMNS]
         for at in range(0, len(gram), ROWS):
-            gram[at : at + ROWS] += part[at : at + ROWS] @ part.T
+            rows = columns[at : at + ROWS].astype(np.float64) / scale[at : at + ROWS, None]
+            for to in range(0, len(gram), ROWS):
+                others = columns[to : to + ROWS].astype(np.float64) / scale[to : to + ROWS, None]
+                gram[at : at + ROWS, to : to + ROWS] += rows @ others.T
     return gram
 
 

@@ -99,6 +99,18 @@ class _Normal:
                 gram[part] += x[:, part].T @ x
                 cross[part] += x[:, part].T @ y
 
+    def _joined(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return all rows, inputs and what is missing, which are no longer kept apart."""
+        count, (x, y) = sum(len(x) for x, _ in self.rows), self.rows[0]
+        joined = x.new_empty(count, x.shape[1]), y.new_empty(count, y.shape[1])
+        at = 0
+        while self.rows:
+            for whole, part in zip(joined, self.rows.pop(0), strict=True):
+                whole[at : at + len(part)] = part
+            at += len(part)
+            give_back()
+        return joined
+
     def solved(self, ridge: float) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield the change of weights and, last, bias (d + 1, o), of ``o`` outputs at a time and which these are.
 
@@ -112,8 +124,7 @@ class _Normal:
             factors, across = torch.linalg.lu_factor(gram), None
             del gram
         else:
-            across, wanted = (torch.cat(parts) for parts in zip(*self.rows, strict=True))
-            self.rows = []
+            across, wanted = self._joined()
             among = across @ across.T
             among.diagonal().add_(max(float(across[:, :-1].square().sum(0).mean()) * ridge, SMALLEST))
             factors = torch.linalg.lu_factor(among)

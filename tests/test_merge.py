@@ -250,3 +250,24 @@ def test_choice_by_outputs_beats_choice_by_weights(path):
     assert errors[1] < 0.95 * errors[0]
     with pytest.raises(RecipeError, match="needs share"):
         Merge(by="outputs", refit=10)
+
+
+def test_weights_of_merged_neurons_add_up_along_chains():
+    """2 goes into 1, 3 into 1, and 1 into 0: what a matrix of all outgoing weights gives."""
+    outgoing = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    done = [merging.Merge(2, 1, 0.5, 0.0), merging.Merge(3, 1, 2.0, 0.0), merging.Merge(1, 0, 3.0, 0.0)]
+    found = merging.outgoing_after(outgoing, done)
+    whole = outgoing.astype(np.float64)
+    assert list(found) == [0]
+    assert found[0] == pytest.approx(whole[0] + 3 * (whole[1] + 0.5 * whole[2] + 2 * whole[3]), abs=1e-12)
+    silent = merging.outgoing_after(outgoing, [merging.Merge(4, 4, 0.0, 0.0), done[0]])
+    assert list(silent) == [1]
+
+
+def test_products_in_blocks_are_those_of_all_rows(monkeypatch):
+    monkeypatch.setattr(merging, "ROWS", 3)
+    monkeypatch.setattr(merging, "COLUMNS", 4)
+    random = np.random.default_rng(0)
+    weight, scale = random.normal(size=(8, 10)).astype(np.float32), random.uniform(1, 2, 8)
+    scaled = weight / scale[:, None]
+    assert merging.products(weight, scale) == pytest.approx(scaled @ scaled.T, abs=1e-12)

@@ -126,7 +126,9 @@ class _Normal:
         else:
             across, wanted = self._joined()
             among = across @ across.T
-            among.diagonal().add_(max(float(across[:, :-1].square().sum(0).mean()) * ridge, SMALLEST))
+            squares = torch.cat([part.square().sum(0) for part in across[:, :-1].split(TOGETHER, dim=1)])
+            among.diagonal().add_(max(float(squares.mean()) * ridge, SMALLEST))
+            give_back()
             factors = torch.linalg.lu_factor(among)
         for start in range(0, wanted.shape[1], TOGETHER):
             part = slice(start, start + TOGETHER)

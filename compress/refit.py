@@ -44,7 +44,7 @@ def refit(
     """
     for path, rows in track(kept.items(), "least squares", len(kept)):
         layer: Any = get_layer(net, path)
-        fit, batch = _Normal(layer, seed), together(pixels, BATCH, VALUES)
+        fit, batch = _Normal(layer, len(pixels), seed), together(pixels, BATCH, VALUES)
         for start in range(0, len(pixels), batch):
             inputs = spec.normalise(pixels[start : start + batch])
             _, wanted = watched(original, path, inputs)
@@ -63,14 +63,15 @@ def refit(
 class _Normal:
     """The normal equations of one layer: inputs with a constant one, and what is still missing in the outputs.
 
-    As long as there are no more rows than half the inputs the rows themselves are kept, and solved for.
+    Where there are no more rows than half the inputs the rows themselves are kept, and solved for.
     """
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, seed: int) -> None:
-        self.layer = layer
-        self.biased = layer.bias is not None
+    def __init__(self, layer: nn.Conv2d | nn.Linear, images: int, seed: int) -> None:
+        self.layer, self.images = layer, images
         self.size = layer.weight[0].numel() + 1
-        self.rows: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.inputs = torch.empty(0, self.size, dtype=torch.float64)  # room for rows, made once, and how many it holds
+        self.missing = torch.empty(0, len(layer.weight), dtype=torch.float64)
+        self.used = 0
         self.squares: tuple[torch.Tensor, torch.Tensor] | None = None  # inputs by inputs, inputs by outputs
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -82,34 +83,38 @@ class _Normal:
             parts = [_patches(self.layer, images)[:, :, places] for images in given.split(UNFOLDED)]  # (n, d, places)
             x = torch.cat(parts).transpose(1, 2).flatten(0, 1)
             y = missing.flatten(2)[:, :, places].transpose(1, 2).flatten(0, 1)
-        x = torch.cat([x.double(), torch.full((len(x), 1), float(self.biased), dtype=torch.float64)], 1)
-        self.rows.append((x, y.double()))
-        if self.squares is not None or sum(len(x) for x, _ in self.rows) > self.size // 2:
-            self._square()
+        if not len(self.inputs):
+            self._make_room(self.images * (len(x) // len(given)))
+        while len(x):
+            taken = self._put(x, y)
+            x, y = x[taken:], y[taken:]
 
-    def _square(self) -> None:
-        if self.squares is None:
-            shapes = (self.size, self.size), (self.size, len(self.layer.weight))
-            self.squares = torch.zeros(shapes[0], dtype=torch.float64), torch.zeros(shapes[1], dtype=torch.float64)
-        gram, cross = self.squares
-        while self.rows:
-            x, y = self.rows.pop(0)
-            for start in range(0, len(gram), TOGETHER):
-                part = slice(start, start + TOGETHER)
-                gram[part] += x[:, part].T @ x
-                cross[part] += x[:, part].T @ y
+    def _make_room(self, rows: int) -> None:
+        if rows > self.size // 2:
+            rows = min(rows, TOGETHER)
+            gram = self.inputs.new_zeros(self.size, self.size)
+            self.squares = gram, gram.new_zeros(self.size, self.missing.shape[1])
+        self.inputs = self.inputs.new_empty(rows, self.size)
+        self.missing = self.missing.new_empty(rows, self.missing.shape[1])
+        self.inputs[:, -1] = float(self.layer.bias is not None)
 
-    def _joined(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return all rows, inputs and what is missing, which are no longer kept apart."""
-        count, (x, y) = sum(len(x) for x, _ in self.rows), self.rows[0]
-        joined = x.new_empty(count, x.shape[1]), y.new_empty(count, y.shape[1])
-        at = 0
-        while self.rows:
-            for whole, part in zip(joined, self.rows.pop(0), strict=True):
-                whole[at : at + len(part)] = part
-            at += len(part)
-            give_back()
-        return joined
+    def _put(self, x: torch.Tensor, y: torch.Tensor) -> int:
+        """Keep as many rows as there is room for and return how many; full rooms are counted and used anew."""
+        part = slice(self.used, min(self.used + len(x), len(self.inputs)))
+        taken = part.stop - part.start
+        self.inputs[part, :-1], self.missing[part] = x[:taken], y[:taken]
+        self.used = part.stop
+        if self.squares is not None and self.used == len(self.inputs):
+            self._square(*self.squares)
+        return taken
+
+    def _square(self, gram: torch.Tensor, cross: torch.Tensor) -> None:
+        x, y = self.inputs[: self.used], self.missing[: self.used]
+        for start in range(0, len(gram), TOGETHER):
+            part = slice(start, start + TOGETHER)
+            gram[part] += x[:, part].T @ x
+            cross[part] += x[:, part].T @ y
+        self.used = 0
 
     def solved(self, ridge: float) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield the change of weights and, last, bias (d + 1, o), of ``o`` outputs at a time and which these are.
@@ -119,12 +124,14 @@ class _Normal:
         factors: tuple[torch.Tensor, ...]
         if self.squares is not None:
             gram, wanted = self.squares
+            self._square(gram, wanted)
+            del self.inputs, self.missing
             self.squares = None
             gram.diagonal().add_(max(float(gram.diagonal()[:-1].mean()) * ridge, SMALLEST))
             factors, across = torch.linalg.lu_factor(gram), None
             del gram
         else:
-            across, wanted = self._joined()
+            across, wanted = self.inputs[: self.used], self.missing[: self.used]
             among = across @ across.T
             squares = torch.cat([part.square().sum(0) for part in across[:, :-1].split(TOGETHER, dim=1)])
             among.diagonal().add_(max(float(squares.mean()) * ridge, SMALLEST))

@@ -121,26 +121,31 @@ class _Normal:
 
         What was counted is used up.
         """
-        factors: tuple[torch.Tensor, ...]
         if self.squares is not None:
             gram, wanted = self.squares
             self._square(gram, wanted)
             del self.inputs, self.missing
             self.squares = None
             gram.diagonal().add_(max(float(gram.diagonal()[:-1].mean()) * ridge, SMALLEST))
-            factors, across = torch.linalg.lu_factor(gram), None
-            del gram
+            factors, across = _factored(gram), None
         else:
             across, wanted = self.inputs[: self.used], self.missing[: self.used]
             among = across @ across.T
             squares = torch.cat([part.square().sum(0) for part in across[:, :-1].split(TOGETHER, dim=1)])
             among.diagonal().add_(max(float(squares.mean()) * ridge, SMALLEST))
             give_back()
-            factors = torch.linalg.lu_factor(among)
+            factors = _factored(among)
         for start in range(0, wanted.shape[1], TOGETHER):
             part = slice(start, start + TOGETHER)
             change = torch.linalg.lu_solve(*factors, wanted[:, part])
             yield part, change if across is None else across.T @ change
+
+
+def _factored(square: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the LU factors of a symmetric matrix, which is used up: they take its place."""
+    columns = square.T  # as LAPACK reads it
+    factors, pivots = torch.linalg.lu_factor(columns, out=(columns, torch.empty(0, dtype=torch.int32)))
+    return factors, pivots
 
 
 def _patches(layer: nn.Conv2d, given: torch.Tensor) -> torch.Tensor:

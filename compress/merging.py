@@ -16,7 +16,7 @@ DISTANCES = ("relative", "joint")
 SMALLEST = 1e-9  # sums of opposed neurons
 BINS = 100
 ROWS, COLUMNS = 256, 1024  # worked on together in double precision
-VALUES = 1 << 20  # of rows worked on together, where they are long
+VALUES = 1 << 18  # of rows worked on together, where they are long
 QUANTILE = 0.95  # beyond it outliers would put the mode into the first bin
 
 

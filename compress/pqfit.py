@@ -122,12 +122,10 @@ def channel_order(weight: Tensor, width: int, *, seed: int = 0) -> Tensor:
     Swaps channels between subspaces while the sum of the log-determinants of the subspaces' covariances falls, the
     bound of PQF (Martinez et al. 2021, arXiv:2010.15703, section 3.2); within blocks of at most 512 channels.
     """
-    samples = weight.permute(1, 0, 2, 3).reshape(weight.shape[1], -1).double()  # (I, O kH kW)
     generator = torch.Generator().manual_seed(seed)
     block = max(width, BLOCK // width * width)
-    return torch.cat(
-        [at + _ordered(samples[at : at + block], width, generator) for at in range(0, len(samples), block)]
-    )
+    parts = (part.transpose(0, 1).flatten(1).double() for part in weight.split(block, dim=1))  # (block, O kH kW)
+    return torch.cat([at * block + _ordered(samples, width, generator) for at, samples in enumerate(parts)])
 
 
 def _ordered(samples: Tensor, width: int, generator: torch.Generator) -> Tensor:

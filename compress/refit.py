@@ -69,8 +69,8 @@ class _Normal:
     def __init__(self, layer: nn.Conv2d | nn.Linear, images: int, seed: int) -> None:
         self.layer, self.images = layer, images
         self.size = layer.weight[0].numel() + 1
-        self.inputs = torch.empty(0, self.size, dtype=torch.float64)  # room for rows, made once, and how many it holds
-        self.missing = torch.empty(0, len(layer.weight), dtype=torch.float64)
+        self.inputs = torch.empty(0, self.size)  # room for rows, made once, and how many it holds
+        self.missing = torch.empty(0, len(layer.weight))
         self.used = 0
         self.squares: tuple[torch.Tensor, torch.Tensor] | None = None  # inputs by inputs, inputs by outputs
         self.generator = torch.Generator().manual_seed(seed)
@@ -92,7 +92,7 @@ class _Normal:
     def _make_room(self, rows: int) -> None:
         if rows > self.size // 2:
             rows = min(rows, TOGETHER)
-            gram = self.inputs.new_zeros(self.size, self.size)
+            gram = torch.zeros(self.size, self.size, dtype=torch.float64)
             self.squares = gram, gram.new_zeros(self.size, self.missing.shape[1])
         self.inputs = self.inputs.new_empty(rows, self.size)
         self.missing = self.missing.new_empty(rows, self.missing.shape[1])
@@ -109,7 +109,7 @@ class _Normal:
         return taken
 
     def _square(self, gram: torch.Tensor, cross: torch.Tensor) -> None:
-        x, y = self.inputs[: self.used], self.missing[: self.used]
+        x, y = self.inputs[: self.used].double(), self.missing[: self.used].double()
         for start in range(0, len(gram), TOGETHER):
             part = slice(start, start + TOGETHER)
             gram[part] += x[:, part].T @ x
@@ -130,15 +130,20 @@ class _Normal:
             factors, across = _factored(gram), None
         else:
             across, wanted = self.inputs[: self.used], self.missing[: self.used]
-            among = across @ across.T
-            squares = torch.cat([part.square().sum(0) for part in across[:, :-1].split(TOGETHER, dim=1)])
+            among = torch.zeros(self.used, self.used, dtype=torch.float64)
+            for columns in across.split(TOGETHER, dim=1):  # all in double precision would be twice the rows
+                x = columns.double()
+                among += x @ x.T
+            squares = torch.cat([part.double().square().sum(0) for part in across[:, :-1].split(TOGETHER, dim=1)])
             among.diagonal().add_(max(float(squares.mean()) * ridge, SMALLEST))
             give_back()
             factors = _factored(among)
         for start in range(0, wanted.shape[1], TOGETHER):
             part = slice(start, start + TOGETHER)
-            change = torch.linalg.lu_solve(*factors, wanted[:, part])
-            yield part, change if across is None else across.T @ change
+            change = torch.linalg.lu_solve(*factors, wanted[:, part].double())
+            if across is not None:
+                change = torch.cat([columns.T.double() @ change for columns in across.split(TOGETHER, dim=1)])
+            yield part, change
 
 
 def _factored(square: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -73,11 +73,15 @@ def collect(
     groups = getattr(layer, "groups", 1)
     outputs, inputs, kernel = weight.shape[0] // groups, weight.shape[1], weight[0, 0].numel()
     places = slice(None) if order is None else order.long()
-    totals = [_Total(inputs * kernel, outputs, centred=layer.bias is not None) for _ in range(groups)]
+    totals: list[_Total] = []
     generator = torch.Generator().manual_seed(seed)
     for given, wanted in _runs(reference, net, path, pixels, spec):
         points = -(-max(PER_INPUT * inputs * kernel, CONDENSED) // len(pixels))
         x, y = _samples(layer, given, wanted, points, generator)  # (R, I, kH, kW), (R, O)
+        count = len(x) // len(given) * len(pixels)
+        totals = totals or [
+            _Total(inputs * kernel, outputs, count, len(x), centred=layer.bias is not None) for _ in range(groups)
+        ]
         for group, total in enumerate(totals):
             part = x[:, group * inputs : (group + 1) * inputs].flatten(2)[:, places].transpose(1, 2)  # (R, P, I)
             total.add(part.flatten(1), y[:, group * outputs : (group + 1) * outputs])
@@ -145,11 +149,16 @@ def _samples(
 
 
 class _Total:
-    """Samples as they come: kept as they are while they are fewer than the inputs, else as their second moments."""
+    """Samples as they come: kept as they are while they are fewer than the inputs, else as their second moments.
 
-    def __init__(self, inputs: int, outputs: int, *, centred: bool) -> None:
-        self.inputs, self.centred, self.count = inputs, centred, 0
-        self.rows: list[tuple[Tensor, Tensor]] = []
+    There will be ``rows``, at most ``portion`` at a time.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rows: int, portion: int, *, centred: bool) -> None:
+        self.inputs, self.centred, self.count, self.used = inputs, centred, 0, 0
+        self.condensed = inputs <= CONDENSED and rows > inputs
+        room = min(rows, inputs + portion) if self.condensed else rows
+        self.x, self.y = torch.empty(room, inputs), torch.empty(room, outputs)  # made once
         self.sums = torch.zeros(inputs + outputs, dtype=torch.float64)
         self.moments: Tensor | None = None
         self.shift = torch.zeros(inputs + outputs)  # near the means: squares of what is far from zero lose the rest
@@ -160,31 +169,26 @@ class _Total:
             self.shift = torch.cat([x.mean(0), y.mean(0)]).float()
         self.count += len(x)
         self.sums += torch.cat([x.sum(0, dtype=torch.float64), y.sum(0, dtype=torch.float64)])
-        self.rows.append((x.float(), y.float()))
-        limit = self.inputs if self.moments is None else self.inputs // 8
-        if self.inputs <= CONDENSED and sum(len(x) for x, _ in self.rows) > limit:
+        place = slice(self.used, self.used + len(x))
+        self.x[place], self.y[place], self.used = x, y, place.stop
+        if self.condensed and self.used > (self.inputs if self.moments is None else self.inputs // 8):
             self.condense()
 
     def condense(self) -> None:
         """Add the kept samples to the moments (inputs, inputs + outputs)."""
-        x, y = self._joined()
+        x, y = self._shifted()
         if self.moments is None:
             self.moments = torch.zeros(self.inputs, self.inputs + y.shape[1], dtype=torch.float64)
         for start in range(0, self.inputs, STRIP):  # a whole product would be as large as the moments
             rows = slice(start, start + STRIP)
             self.moments[rows, : self.inputs] += x[:, rows].T @ x
             self.moments[rows, self.inputs :] += x[:, rows].T @ y
+        self.used = 0
 
-    def _joined(self) -> tuple[Tensor, Tensor]:
-        """Return all samples, shifted, in one piece; every portion is let go as soon as it is in its place."""
-        end = sum(len(x) for x, _ in self.rows)
-        inputs, targets = (part.new_empty(end, part.shape[1]) for part in self.rows[0])
-        while self.rows:
-            x, y = self.rows.pop()
-            place = slice(end - len(x), end)
-            inputs[place], targets[place] = x, y
-            end = place.start
-        return inputs.sub_(self.shift[: self.inputs]), targets.sub_(self.shift[self.inputs :])
+    def _shifted(self) -> tuple[Tensor, Tensor]:
+        """Return the kept samples, shifted in their place."""
+        x, y = self.x[: self.used], self.y[: self.used]
+        return x.sub_(self.shift[: self.inputs]), y.sub_(self.shift[self.inputs :])
 
     def finish(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return inputs, targets and the means that were taken off."""
@@ -192,10 +196,11 @@ class _Total:
         mean = whole - self.shift
         means = whole[: self.inputs].float(), whole[self.inputs :].float()
         if self.moments is None:
-            x, y = self._joined()
+            x, y = self._shifted()
             return x.sub_(mean[: self.inputs].float()), y.sub_(mean[self.inputs :].float()), *means
-        if self.rows:
+        if self.used:
             self.condense()
+        del self.x, self.y
         moments = self.moments.addr_(mean[: self.inputs], mean, alpha=-self.count)
         gram, cross = moments[:, : self.inputs], moments[:, self.inputs :]
         lower = _root(gram)

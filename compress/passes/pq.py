@@ -200,8 +200,7 @@ class ProductQuantize:
         self, weight: Tensor, order: Tensor | None, plan: Mapping[str, Any], price: float
     ) -> tuple[Tensor, Tensor]:
         """Return codewords (M, K, C) and indices (M, O, kH, kW) of k-means, or at a price on bits."""
-        arranged = weight if order is None else weight[:, order]
-        points = pqfit.subvectors(arranged, plan["width"])
+        points = pqfit.subvectors(weight if order is None else weight[:, order], plan["width"])
         entries, iterations = min(plan["entries"], points.shape[1]), 12 if self.sweeps else 40
         if price:
             codebook, labels = pqprice.priced(points, entries, price, seed=plan["seed"])

@@ -154,6 +154,19 @@ def test_the_pass_leaves_codewords_and_indices(model: HashModel, digits: Split, 
         assert torch.equal(state["encoder.fc1.form.codebook"].half().float(), state["encoder.fc1.form.codebook"])
 
 
+def test_permutation_finds_channels_that_belong_together(model: HashModel, digits: Split) -> None:
+    """Inputs that are alike stand sixteen apart: codewords of four neighbours fit badly, of four alike ones well."""
+    random, like = torch.Generator().manual_seed(0), HashModel(model.copied_net(), model.arch)
+    factors = torch.randn(60, 16, generator=random)
+    like.net.encoder.fc1.weight.data = factors.repeat(1, 4) + 0.1 * torch.randn(60, 64, generator=random)
+    errors = {}
+    for permute in (False, True):
+        work = ProductQuantize(width={"encoder.fc1": 4}, entries=16, sweeps=0, permute=permute)
+        small = densified(work(like, digits))
+        errors[permute] = float((small.net.encoder.fc1.weight - like.net.encoder.fc1.weight).detach().square().sum())
+    assert errors[True] < 0.5 * errors[False]
+
+
 def test_correction_brings_the_outputs_nearer(model: HashModel, digits: Split) -> None:
     wanted = outputs(model, digits.queries.pixels)
     errors = []

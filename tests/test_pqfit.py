@@ -85,6 +85,13 @@ def test_channel_order_is_a_permutation_that_lowers_the_error() -> None:
     assert pqfit.channel_order(weight[:, :5], 4, seed=0).sort().values.tolist() == list(range(5))
 
 
+def test_channels_beyond_a_block_are_ordered_in_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pqfit, "BLOCK", 8)
+    weight = torch.randn(30, 20, 3, 3, generator=torch.Generator().manual_seed(0))
+    order = pqfit.channel_order(weight, 4)
+    assert [sorted(part.tolist()) for part in order.split(8)] == [[*range(8)], [*range(8, 16)], [*range(16, 20)]]
+
+
 class Net(nn.Module):
     """A convolution in two groups and a dense layer, biases and none."""
 
@@ -231,6 +238,19 @@ def test_inputs_that_depend_on_each_other_far_from_zero_can_be_fitted() -> None:
         wanted = torch.cov(seen.T, correction=0) * len(pixels)
     torch.testing.assert_close(inputs.T @ inputs, wanted, rtol=0, atol=0.05 * float(wanted.diagonal().mean()))
     assert targets.isfinite().all()
+
+
+def test_the_last_samples_count_where_they_are_few() -> None:
+    """One image more than fits three batches, unlike all others: one sample waits for more, which never come."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 3)).eval()
+    spec = InputSpec((1, 8, 8), (0.5,), (0.25,))
+    pixels = np.random.default_rng(0).integers(0, 20, (151, 1, 8, 8), dtype=np.uint8)
+    pixels[-1] = 255
+    inputs = collect(net, net, "2", pixels, spec).groups[0].inputs.flatten(1).double()
+    with torch.no_grad():
+        wanted = torch.cov(net[:2](spec.normalise(pixels)).double().T, correction=0) * len(pixels)
+    torch.testing.assert_close(inputs.T @ inputs, wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_many_inputs_of_one_kind_can_be_fitted() -> None:

@@ -146,9 +146,17 @@ class HashModel:
     def copied_net(self, sharing: Iterable[str] = ()) -> nn.Module:
         """Return a deep copy of the network, in evaluation mode, for a pass to change.
 
-        Weights of the layers at ``sharing`` keep their memory in common: the pass replaces them and writes into none.
+        Weights of the layers at ``sharing`` keep their memory in common: the pass replaces them or asks for
+        :meth:`unshared`, and writes into none.
         """
         return self._copied(self.net.get_submodule(path).get_parameter("weight") for path in sharing)
+
+    def unshared(self, net: nn.Module) -> None:
+        """Give ``net`` memory of its own where it still has this network's, in place."""
+        here = {value.data_ptr() for value in self.net.parameters()}
+        for value in net.parameters():
+            if value.data_ptr() in here:
+                value.data = value.detach().clone()
 
     def viewed_net(self, writing: Iterable[str] = ()) -> nn.Module:
         """Return a copy, in evaluation mode, to watch or try things on: its parameters are this network's own memory.

@@ -137,13 +137,14 @@ class Cp:
         plan = self.decide(model, split, seed=seed)
         pixels = self._pixels(split, seed) if self.data else None
         method = Method(self.fit, self.epc, self.slack, sweeps=self.sweeps)
-        net, edits, errors, swollen = model.copied_net(sharing=plan["layers"]), [], {}, {}
+        net, edits, errors, swollen = model.copied_net(sharing=weighted(model.net)), [], {}, {}
         for path, decision in track(plan["layers"].items(), "decomposing", len(plan["layers"])):
             edit = Factored(path, decision["form"], tuple(decision["ranks"]))
             found = replace_layer(net, edit, method, model, pixels, seed)
             errors[path] = round(max(part.error for part in found), 5)
             swollen[path] = round(max(part.degeneracy for part in found), 3)
             edits.append(edit)
+        model.unshared(net)  # last, since fits take as much memory as the network
         alarm = [path for path, value in swollen.items() if value > cpd.BOUND]
         figures = {"error": errors, "largest_term": swollen, "left": plan["left"]}
         return model.edited(
@@ -173,21 +174,27 @@ def replace_layer(
 ) -> list[Decomposed]:
     """Apply ``edit`` to ``net`` and put values in; return the fit of each group. ``model`` is the network as it was."""
     layer: Any = get_layer(model.net, edit.layer)
-    moments = patch_moments(model, pixels, edit.layer, seed=seed) if pixels is not None else None
+    seen = _seen(model, pixels, edit.layer, seed) if pixels is not None else None
     found = []
     bias = layer.bias.detach().double().cpu().numpy() if layer.bias is not None else None
     shifts = []
     for place, kernel in enumerate(group_kernels(layer)):
-        covariance = whiten.shrunk(moments[place].covariance) if moments else None
+        covariance, mean = seen[place] if seen else (None, None)
         part = decompose(kernel, edit.form, edit.ranks, method, covariance, seed=seed + place)
         found.append(part)
-        shifts.append((kernel - part.kernel).reshape(len(kernel), -1) @ moments[place].mean if moments else 0.0)
-    if bias is not None and moments:
+        shifts.append((kernel - part.kernel).reshape(len(kernel), -1) @ mean if seen else 0.0)
+    if bias is not None and seen:
         bias = bias + np.concatenate(shifts)
     edit.apply(net)
     made: Any = get_layer(net, edit.layer)
     fill(made, list(zip(*(part.weights for part in found), strict=True)), bias)
     return found
+
+
+def _seen(model: HashModel, pixels: Pixels, path: str, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return covariance and mean of every group's inputs; their sums are let go."""
+    moments = patch_moments(model, pixels, path, seed=seed)
+    return [(whiten.shrunk(part.covariance), part.mean) for part in moments]
 
 
 @dataclass(frozen=True)

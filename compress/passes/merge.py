@@ -111,9 +111,7 @@ class Merge:
         found = channels(model)
         net, removed, figures = self._merged(model, found, split, seed)
         edits = cut(net, found, removed)
-        for path, layer in weighted(net).items():  # what was not replaced is not to be the input's own
-            if layer.weight.data_ptr() == weighted(model.net)[path].weight.data_ptr():
-                layer.weight = nn.Parameter(layer.weight.detach().clone(), layer.weight.requires_grad)
+        model.unshared(net)
         if pixels is not None:
             refit(net, model.net, thinner(found, removed), pixels, model.arch.input, seed=seed)
         return model.edited(net, edits, step_of("merge", self, seed, layers=figures))

@@ -21,7 +21,9 @@ SHRINKAGE = 0.01  # towards white inputs, so that directions the sample never sh
 def shrunk(covariance: np.ndarray, share: float = SHRINKAGE) -> np.ndarray:
     """Return the covariance mixed with a white one of the same trace."""
     size = len(covariance)
-    return (1 - share) * covariance + share * max(float(np.trace(covariance)) / size, 1e-30) * np.eye(size)
+    result = (1 - share) * covariance
+    result.flat[:: size + 1] += share * max(float(np.trace(covariance)) / size, 1e-30)
+    return result
 
 
 def channel_covariance(covariance: np.ndarray, channels: int) -> np.ndarray:

@@ -52,7 +52,7 @@ def correct(
 
 
 class _State:
-    """Inputs (R, P, M C), original weights (O, P, M C) and residuals (R, O), group by group."""
+    """Inputs (R, P, M C) and residuals (R, O), group by group."""
 
     def __init__(self, responses: Responses, codebook: Tensor, indices: Tensor, damping: float, lam: float) -> None:
         self.codebook, self.indices, self.lam = codebook, indices, lam
@@ -61,7 +61,7 @@ class _State:
         self.outputs = indices.shape[1] // len(self.groups)
         padding = (0, subspaces * self.width - responses.groups[0].inputs.shape[2])
         self.inputs = [_padded(group.inputs, padding) for group in self.groups]
-        self.originals = [_padded(group.weight, padding) for group in self.groups]
+        self.columns = subspaces * self.width
         energy = sum(float(x.square().sum()) / x[0].numel() for x in self.inputs) / len(self.inputs)
         self.damping = damping * max(energy, 1e-30)
         self.scale = sum(_squares(group.targets) for group in self.groups)
@@ -99,7 +99,9 @@ class _State:
                 rows = slice(start, start + step)
                 weight = self.weight(index, slice(None), rows)
                 residuals[:, rows] = group.targets[:, rows] - inputs @ weight.flatten(1).T
-                total += self.damping * float((self.originals[index][rows] - weight).double().square().sum())
+                total += self.damping * float(
+                    (group.original(rows, slice(0, self.columns)) - weight).double().square().sum()
+                )
             self.residuals.append(residuals)
             total += _squares(residuals)
         return total / max(self.scale, 1e-30)
@@ -117,7 +119,7 @@ class _State:
             for index, x in enumerate(inputs):
                 gram = x.T @ x
                 gram.diagonal().add_(self.damping)
-                away = (self.originals[index][:, :, columns] - before[index]).flatten(1)
+                away = (self.groups[index].original(slice(None), columns) - before[index]).flatten(1)
                 pull = x.T @ self.residuals[index] + self.damping * away.T
                 parts.append(_Part(gram, pull, self.indices[subspaces, self.rows(index)]))
             prices = self.lam * self.scale / self.weights * self.bits[subspaces]

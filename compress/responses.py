@@ -29,11 +29,21 @@ DAMPINGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # shares of the mean square: inputs t
 
 @dataclass(frozen=True)
 class Group:
-    """Centred inputs (R, P, I) and targets (R, O) of one group of channels, and the original weight (O, P, I)."""
+    """Centred inputs (R, P, I) and targets (R, O) of one group of channels, and the original weight (O, P, I).
+
+    Inputs stand in an ``order`` (I,) of their own, the weight does not: a copy would be as large as the layer.
+    """
 
     inputs: Tensor
     targets: Tensor
     weight: Tensor
+    order: Tensor | None = None
+
+    def original(self, outputs: slice, columns: slice) -> Tensor:
+        """Return a part of the weight, inputs in their order, and zeros where ``columns`` go beyond them."""
+        own = self.weight[outputs]
+        part = own[:, :, columns if self.order is None else self.order[columns].long()]
+        return pad(part, (0, columns.stop - columns.start - part.shape[2]))
 
 
 @dataclass(frozen=True)
@@ -88,8 +98,8 @@ def collect(
     made, means = [], []
     for group, total in enumerate(totals):
         rows, targets, *mean = total.finish()
-        own = weight[group * outputs : (group + 1) * outputs].flatten(2)[:, places].transpose(1, 2)
-        made.append(Group(rows.view(-1, kernel, inputs), targets, own.contiguous()))
+        own = weight[group * outputs : (group + 1) * outputs].flatten(2).transpose(1, 2)
+        made.append(Group(rows.view(-1, kernel, inputs), targets, own.contiguous(), order))
         means.append(mean)
     return Responses(
         tuple(made),

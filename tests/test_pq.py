@@ -250,9 +250,13 @@ def test_a_large_weight_is_decoded_in_parts(monkeypatch):
     for shape in ((5, 6), (5, 6, 3, 2)):
         indices = torch.randint(7, shape, generator=generator, dtype=torch.uint8)
         whole = pq.dense_weight(codebook, indices, 18)
+        order = torch.randperm(18, generator=generator).to(torch.int32)
+        put_back = pq.dense_weight(codebook, indices, 18, order)
+        assert torch.equal(put_back[:, order.long()], whole)
         monkeypatch.setattr(pq, "PART", 2 * indices[0].numel() * 4)
         assert torch.equal(pq.dense_weight(codebook, indices, 18), whole)
+        assert torch.equal(pq.dense_weight(codebook, indices, 18, order), put_back)
         learned = codebook.clone().requires_grad_()
-        pq.dense_weight(learned, indices, 18).sum().backward()
+        pq.dense_weight(learned, indices, 18, order).sum().backward()
         assert learned.grad is not None
         monkeypatch.undo()

@@ -223,6 +223,18 @@ def test_exactly_representable_layers_are_recovered(nets: tuple[Net, Net]) -> No
     assert found.errors[-1] < 1e-8
 
 
+def test_the_original_weight_is_read_in_the_order_of_the_inputs(nets: tuple[Net, Net]) -> None:
+    reference, net = nets
+    order = torch.randperm(240, generator=torch.Generator().manual_seed(0)).to(torch.int32)
+    group = collect(reference, net, "dense", PIXELS, SPEC, order=order).groups[0]
+    plain = collect(reference, net, "dense", PIXELS, SPEC).groups[0]
+    assert torch.equal(group.inputs, plain.inputs[:, :, order.long()])
+    weight = reference.dense.weight.detach()[3:9, order.long()[200:]]
+    found = group.original(slice(3, 9), slice(200, 244))
+    assert torch.equal(found[:, 0], functional.pad(weight, (0, 4)))
+    assert group.weight.data_ptr() == reference.dense.weight.data_ptr(), "no copy of a large layer"
+
+
 def test_inputs_that_depend_on_each_other_far_from_zero_can_be_fitted() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.Linear(2, 48), nn.Linear(48, 8)).eval()

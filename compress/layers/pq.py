@@ -131,20 +131,22 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 pq.register_autograd(_backward, setup_context=_keep)
 
 
-def dense_weight(codebook: Tensor, indices: Tensor, inputs: int) -> Tensor:
-    """Return the weight (O, inputs, ...), channels in the form's own order.
+def dense_weight(codebook: Tensor, indices: Tensor, inputs: int, order: Tensor | None = None) -> Tensor:
+    """Return the weight (O, inputs, ...), channels in the form's own order, or put back from ``order`` (inputs,).
 
     A large one is put together in parts, as long as nothing has to be differentiated.
     """
     subspaces, _, width = codebook.shape
     step = max(1, PART // max(1, indices[0].numel() * width))
     if step >= subspaces or (torch.is_grad_enabled() and codebook.requires_grad):
-        return _laid_out(codebook, indices)[:, :inputs].contiguous()
-    weight = codebook.new_empty(indices.shape[1], subspaces * width, *indices.shape[2:])
+        whole = _laid_out(codebook, indices)[:, :inputs]
+        return whole.contiguous() if order is None else whole.index_select(1, torch.argsort(order))
+    weight = codebook.new_empty(indices.shape[1], inputs, *indices.shape[2:])
     for start in range(0, subspaces, step):
-        part = slice(start, start + step)
-        weight[:, start * width : (start + step) * width] = _laid_out(codebook[part], indices[part])
-    return weight[:, :inputs].contiguous()
+        part, columns = slice(start, start + step), slice(start * width, min((start + step) * width, inputs))
+        values = _laid_out(codebook[part], indices[part])[:, : columns.stop - columns.start]
+        weight[:, columns if order is None else order[columns].long()] = values
+    return weight
 
 
 def _laid_out(codebook: Tensor, indices: Tensor) -> Tensor:
@@ -180,8 +182,7 @@ class Product(Form):
 
     def forward(self) -> Tensor:
         """Return the dense weight."""
-        weight = dense_weight(self.codebook, self.indices, self.shape[1])
-        return weight.index_select(1, torch.argsort(self.order)) if self.permuted else weight
+        return dense_weight(self.codebook, self.indices, self.shape[1], self.order if self.permuted else None)
 
     def arranged(self, inputs: Tensor) -> Tensor:
         """Return ``inputs`` (N, channels, ...) with every group of channels in the form's order."""

@@ -252,6 +252,20 @@ def test_choice_by_outputs_beats_choice_by_weights(path):
         Merge(by="outputs", refit=10)
 
 
+def test_no_choice_by_outputs_that_many_inputs_read(monkeypatch):
+    """Products of 9,216 inputs with each other, as AlexNet's first dense layer has, take three times the network."""
+    monkeypatch.setattr("hashpress.compress.passes.merge.WIDEST", 40)
+    split, model = load_data("digits?size=16&limit=100"), a_model("lenet5", widths=[6, 10, 40])
+    for by, wide in (("outputs", {"encoder.conv1"}), ("weights", set())):
+        work = Merge(share=0.5, kinds=("dense", "conv"), refit=50, by=by)
+        found = work.decide(model, split)
+        left = {path for path, reason in found["left"].items() if "which reads it, has" in reason}
+        assert left == wide
+        assert not left & found["layers"].keys()
+        sizes = [len(work(model, split).net.get_submodule(path).weight) for path in ("encoder.conv1", "encoder.conv2")]
+        assert sizes == [6 if wide else 3, 5]
+
+
 def test_weights_of_merged_neurons_add_up_along_chains():
     """2 goes into 1, 3 into 1, and 1 into 0: what a matrix of all outgoing weights gives."""
     outgoing = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)

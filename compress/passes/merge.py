@@ -37,6 +37,7 @@ from .step import step_of
 
 CHOICES = ("weights", "outputs")
 IMAGES = ("training", "noise")
+WIDEST = 4096  # inputs of a layer up to which choices by its outputs invert their products
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,9 @@ class Merge:
     ``conv``, ``dense``, ``*``); without it the mode of the histogram of saliencies says how many, of which ``caution``
     are merged (the paper takes 0.25 to 0.75 in large networks). ``kinds`` are the layers treated. With ``refit`` > 0
     the layers behind are fitted to their old outputs by least squares on that many images. ``by = "outputs"`` chooses on
-    these images too: the neuron goes whose loss the others make up for best (needs ``share``). ``images`` are those of the
-    training set, or ``noise`` as smooth as natural images are (:mod:`..noise`), for which no data is needed.
+    these images too: the neuron goes whose loss the others make up for best (needs ``share``; not where a layer of more
+    than 4,096 inputs reads it). ``images`` are those of the training set, or ``noise`` as smooth as natural images are
+    (:mod:`..noise`), for which no data is needed.
 
     Raises:
         RecipeError: a setting is out of range.
@@ -95,7 +97,7 @@ class Merge:
     def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
         """Return ``layers``: neurons, how many go, the last saliency and the cut-off; and ``left``: layer -> reason."""
         found = channels(model)
-        return {"layers": self._merged(model, found, split, seed)[2], "left": self._left(found)}
+        return {"layers": self._merged(model, found, split, seed)[2], "left": self._left(model.net, found)}
 
     def __call__(
         self,
@@ -137,7 +139,7 @@ class Merge:
         """Return a copy with the outgoing weights added up, the labels that can go, and the figures of each layer."""
         net = model.copied_net(sharing=weighted(model.net))
         shares = spread(-1.0 if self.share is None else self.share, model.net, self.skip)
-        refused = self._left(found)
+        refused = self._left(net, found)
         paths = [path for path, layer in found.layers.items() if layer.produces and path not in refused]
         removed: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
         figures: dict[str, Any] = {}
@@ -167,7 +169,7 @@ class Merge:
                 figures[path]["cutoff"] = limit
         return net, np.sort(np.concatenate(removed)), figures
 
-    def _left(self, found: Channels) -> dict[str, str]:
+    def _left(self, net: nn.Module, found: Channels) -> dict[str, str]:
         """Return why layers are left alone."""
         if not found.layers:
             return dict(frozen_reasons(found))
@@ -185,9 +187,22 @@ class Merge:
                 reasons[path] = "a batch norm follows; fold it first"
             elif labels & passing or any(len(producers[label]) > 1 for label in labels):
                 reasons[path] = "its channels meet those of other layers"
-            elif not readers(found, layer.outputs):
-                reasons[path] = "no layer reads it"
+            else:
+                reasons |= self._by_readers(net, found, path)
         return reasons
+
+    def _by_readers(self, net: nn.Module, found: Channels, path: str) -> dict[str, str]:
+        """Return the reason by path, if the layers that read this one are one to leave it alone."""
+        sizes = {
+            name: get_layer(net, name).get_parameter("weight")[0].numel()
+            for name, _ in readers(found, found.layers[path].outputs)
+        }
+        if not sizes:
+            return {path: "no layer reads it"}
+        name = max(sizes, key=sizes.__getitem__)
+        if self.by == "outputs" and sizes[name] > WIDEST:
+            return {path: f"by outputs, and {name!r}, which reads it, has {sizes[name]} inputs, more than {WIDEST}"}
+        return {}
 
 
 def by_outputs(model: HashModel, found: Channels, path: str, pixels: Pixels, count: int) -> list[int]:

@@ -22,7 +22,7 @@ from ..core.surgery import get_layer
 
 CONDENSED = 4096  # inputs of a group up to which many samples are replaced by as many rows as there are inputs
 PER_INPUT = 4  # samples wanted for every input
-BATCH, VALUES = 50, 1 << 21  # images run at once: at most so many, with so many values
+BATCH, VALUES = 50, 3 << 20  # images run at once: at most so many, with so many values
 STRIP = 256  # rows of the moments added to at once
 DAMPINGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # shares of the mean square: inputs that depend on each other need more
 

@@ -60,7 +60,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "merge-conv": {"share": 0.05, "refit": 1000, "kinds": ("conv", "dense")},
     "merge-many-images": {"share": 0.3, "refit": 4096},
     "merge-noise": {"share": 0.3, "refit": 1000, "images": "noise"},
-    "merge-conv-outputs": {"share": 0.05, "by": "outputs", "refit": 1000, "kinds": ("conv", "dense")},
     "merge-outputs": {"share": 0.3, "by": "outputs", "refit": 1000},
     "narrow": {"ratio": 0.3},
     "narrow-taylor": {"ratio": 0.3, "score": "taylor"},

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from cells import SEED, Book, Target, run
 from hashpress.compress.macs import count
-from hashpress.compress.passes.narrow import Narrow, few
+from hashpress.compress.passes.narrow import Narrow, places
 from hashpress.core.model import HashModel
 from hashpress.hashnets.codes import outputs
 from hashpress.hashnets.evaluate import evaluate
@@ -52,13 +52,14 @@ MAX_DROP = 0.01
 
 def scores() -> None:
     """Compare the scores at the same share of multiplications, without training."""
-    model, images = resnet20(), few(cifar10().train, 2000, SEED)
-    truth = outputs(model, images.pixels)
+    model, train = resnet20(), cifar10().train
+    pixels = train.select(places(train, 2000, SEED))[:]
+    truth = outputs(model, pixels)
     for score in SCORES:
 
         def compute(score: str = score) -> dict[str, Any]:
             small = Narrow(macs=0.8, score=score, images=1024)(model, cifar10(), seed=SEED)
-            found = bit_flips(outputs(small, images.pixels), truth).rate
+            found = bit_flips(outputs(small, pixels), truth).rate
             return {"macs": count(small).macs / count(model).macs, "flips": found}
 
         BOOK.cell(f"score-{score}", compute)
@@ -123,7 +124,7 @@ def finish() -> None:
         targets.append(Target("narrow 2x, ResNet-20, fine-tuned: mAP drop", cells["tune"]["drop"], "<=", MAX_DROP))
     if "longer" in cells:
         name = "narrow 2x, ResNet-20, fine-tuned: mAP drop behind the whole network trained as long"
-        targets.append(Target(name, cells["longer"]["drop"], "<=", MAX_DROP))
+        targets.append(Target(name, cells["longer"]["drop"], "<=", MAX_DROP, beyond=True))
     if "latency" in cells:
         ratio = cells["latency"]["ratio"]
         targets.append(Target("narrow 2x, ResNet-20: latency over the full network's", ratio, "<=", 0.9))

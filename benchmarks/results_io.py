@@ -17,12 +17,17 @@ _OPERATORS = {"<=": lambda value, limit: value <= limit, ">=": lambda value, lim
 
 @dataclass(frozen=True)
 class Target:
-    """One figure that was asked for; ``reached`` follows from the rest."""
+    """One figure that was asked for; ``reached`` follows from the rest.
+
+    ``beyond`` marks a line that nobody asked for: stricter than what was, or the same on another network or setting. It is
+    printed like the others and decides nothing.
+    """
 
     name: str
     value: float
     op: str  # <= or >=
     limit: float
+    beyond: bool = False
 
     @property
     def reached(self) -> bool:
@@ -30,8 +35,9 @@ class Target:
         return bool(_OPERATORS[self.op](self.value, self.limit))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields and ``reached``."""
-        return {**asdict(self), "reached": self.reached}
+        """Return the fields and ``reached``; ``beyond`` only where it is so."""
+        fields = {key: value for key, value in asdict(self).items() if key != "beyond"}
+        return {**fields, "reached": self.reached, **({"beyond": True} if self.beyond else {})}
 
 
 def write_result(

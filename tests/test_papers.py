@@ -65,6 +65,9 @@ def test_results_without_rows_show_cells_and_targets(document, tmp_path):
     targets = [{"name": "gap", "value": 0.5, "op": "<=", "limit": 0.1, "reached": False}]
     ours = {"a": {"error": 1.5, "file_bytes": 397671}, "b": {"points": [0.1, 0.2]}}
     found = page(document, tmp_path, ours=ours, paper={"note": "no paper"}, targets=targets)
+    assert "beyond" not in found
+    stricter = [one | {"name": "gap again", "beyond": True} for one in targets]
+    assert "| beyond what was asked for | found" in page(document, tmp_path, ours=ours, paper={}, targets=stricter)
     for line in (
         "- note: no paper",
         "| gap | 0.5 | <= 0.1 | **missed** |",

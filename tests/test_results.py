@@ -55,6 +55,19 @@ def test_status_exits_with_1_when_one_is_missed(benchmarks, tmp_path, capsys, va
     assert lines[-1] == f"{2 - code} of 2 targets reached"
 
 
+def test_what_goes_beyond_is_shown_and_decides_nothing(benchmarks, tmp_path, capsys):
+    results_io, status = benchmarks
+    targets = [results_io.Target("asked", 1.0, "<=", 1.0), results_io.Target("stricter", 1.5, "<=", 1.0, beyond=True)]
+    path = results_io.write_result("a", {}, targets, kind="measured", folder=tmp_path)
+    assert [target.get("beyond") for target in json.loads(path.read_text())["targets"]] == [None, True]
+    assert status.main(tmp_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [lines[0].split()[:3], lines[3].split()[:3]] == [["MISSED", "a", "stricter"], ["reached", "a", "asked"]]
+    assert lines[1] == "0 of 1 lines beyond what was asked for reached"
+    results_io.write_result("a", {}, targets[1:], kind="measured", folder=tmp_path)
+    assert status.main(tmp_path) == 1
+
+
 def test_no_target_at_all_is_a_miss(benchmarks, tmp_path):
     assert benchmarks[1].main(tmp_path) == 1
 

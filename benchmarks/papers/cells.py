@@ -53,8 +53,13 @@ class Book:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.folder = HERE.parent.parent / "runs" / "papers" / name
-        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def folder(self) -> Path:
+        """Where cells, models and checkpoints are kept; it is there once it was asked for."""
+        path = HERE.parent.parent / "runs" / "papers" / self.name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
 
     def cell(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return the value of a cell."""

@@ -69,14 +69,19 @@ def rows(result: dict[str, Any]) -> str:
 
 
 def targets(result: dict[str, Any]) -> str:
-    """Return the table of the figures that were asked for."""
-    if not result["targets"]:
-        return ""
-    lines = ["| asked for | found | limit | |", "|---|---|---|---|"]
-    for one in result["targets"]:
-        mark = "reached" if one["reached"] else "**missed**"
-        lines.append(f"| {one['name']} | {_plain(one['value'])} | {one['op']} {_plain(one['limit'])} | {mark} |")
-    return "\n".join(lines) + "\n"
+    """Return the table of the figures that were asked for, and that of those beyond."""
+    tables = []
+    for what, beyond in (("asked for", False), ("beyond what was asked for", True)):
+        lines = [f"| {what} | found | limit | |", "|---|---|---|---|"]
+        for one in result["targets"]:
+            if one.get("beyond", False) is beyond:
+                mark = "reached" if one["reached"] else "**missed**"
+                lines.append(
+                    f"| {one['name']} | {_plain(one['value'])} | {one['op']} {_plain(one['limit'])} | {mark} |"
+                )
+        if len(lines) > 2:
+            tables.append("\n".join(lines) + "\n")
+    return "\n".join(tables)
 
 
 def cells(result: dict[str, Any]) -> str:

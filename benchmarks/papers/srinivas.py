@@ -222,11 +222,11 @@ def finish() -> None:
             ]
             if gains:
                 name = f"least gain of the refit at any size, {which}: {what}"
-                targets.append(Target(name, min(gains), ">=", 1e-6))
+                targets.append(Target(name, min(gains), ">=", 1e-6, beyond=way != "paper"))
         means = [cell["gain"] for name, cell in cells.items() if re.fullmatch(rf"mean-\d+-{way}", name)]
         if means:
             name = f"least gain of the refit at any size, {which}: error, points, mean of {NETWORKS} networks"
-            targets.append(Target(name, min(means), ">=", 1e-6))
+            targets.append(Target(name, min(means), ">=", 1e-6, beyond=True))
     BOOK.publish(PAPER, targets, [row for name in PREFIX for row in rows(name)])
 
 

@@ -1,6 +1,6 @@
 """Training after compression: a system's own loss, imitation of the uncompressed network, or both.
 
-Pruned weights stay zero; of shared weights only the codebook moves, by the sum of the gradients over each cluster
+Pruned weights stay zero, and dropout in front of them drops less; of shared weights only the codebook moves, by the sum of the gradients over each cluster
 (Han et al. 2016, section 3.3). May stand anywhere after ``fold``.
 """
 
@@ -16,23 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.parametrize import is_parametrized
 
 from ...core.data.images import Split
 from ...core.errors import HashpressError, InputError, RecipeError, lookup
 from ...core.model import HashModel, Json
 from ...core.settings import check_fields
-from ...core.surgery import get_layer
 from ...hashnets.codes import outputs
 from ...hashnets.objective import Batch, Objective
 from ...hashnets.schedule import PRECISIONS, Schedule
 from ...hashnets.systems import SYSTEMS, settings_of
 from ...hashnets.train import fit
 from .. import pqprice
-from ..edits import Pruned
-from ..latent import original
+from ..dropouts import eased, rates
 from ..layers.decoded import settle
 from ..norms import normed, without
+from ..pruned import holder, masks_of
 from .fold import Fold
 from .step import step_of
 
@@ -128,11 +126,13 @@ class Finetune:
 
     def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
         """Return how many values move, how many stay zero, and how many steps are taken."""
-        masks = pruned_masks(model)
+        masks = masks_of(model)
         frozen = sum(int((~mask).sum()) for mask in masks.values())
         trained = sum(value.numel() for value in model.net.parameters()) - frozen
         steps = None if split is None else self.epochs * -(-len(split.train) // self.batch)
         about: dict[str, Json] = {"trained": trained, "held_at_zero": frozen, "epochs": self.epochs, "steps": steps}
+        if dropout := rates(model.net, masks, model.arch.input):
+            about["dropout"] = dropout
         return about | ({"normed": without(model.net, model.arch.input)} if self.norms else {})
 
     def __call__(
@@ -190,10 +190,12 @@ class Finetune:
             )
         teacher = self.teacher(reference or model) if self.distill else None
         objective = Imitation(teacher, MATCHES[self.match], self.distill, task, self.task, end_epoch)
-        hold = _holder(net, pruned_masks(model))
+        masks = masks_of(model)
+        hold = holder(net, masks)
         checkpoint = None if work is None else work / "finetune.checkpoint"
         wanted = self.norms and self.epochs > 0
-        with normed(net, split.train, model.arch.input, seed=seed) if wanted else nullcontext():
+        norms = normed(net, split.train, model.arch.input, seed=seed) if wanted else nullcontext()
+        with eased(net, masks, model.arch.input), norms:
             log = fit(
                 net, objective, split.train, model.arch.input, self.schedule(),
                 seed=seed, checkpoint=checkpoint, after_step=hold,
@@ -271,27 +273,3 @@ class Imitation:
             self._news()
         if self._task is not None:
             self._task.end_epoch()
-
-
-def pruned_masks(model: HashModel) -> dict[str, Tensor]:
-    """Return where the weights of pruned, still plain layers are not zero."""
-    paths = {path for edit in model.edits if isinstance(edit, Pruned) for path in edit.layers}
-    layers: dict[str, Any] = {path: get_layer(model.net, path) for path in sorted(paths)}
-    return {
-        path: layer.weight.detach() != 0 for path, layer in layers.items() if isinstance(layer, nn.Conv2d | nn.Linear)
-    }
-
-
-def _holder(net: nn.Module, masks: Mapping[str, Tensor]) -> Callable[[], None]:
-    layers = {path: get_layer(net, path) for path in masks}
-    pairs: list[tuple[Any, Tensor]] = [
-        (original(layer) if is_parametrized(layer, "weight") else layer.weight, ~masks[path])
-        for path, layer in layers.items()
-    ]
-
-    @torch.no_grad()
-    def hold() -> None:
-        for weight, gone in pairs:
-            weight.masked_fill_(gone, 0.0)
-
-    return hold

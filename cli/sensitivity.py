@@ -24,7 +24,10 @@ def verb(
     data: options.Data = "digits",
     protocol: options.Protocol = None,
     passes: Annotated[
-        str, typer.Option("--passes", metavar="NAMES", help="prune, share, int8, narrow, merge, lowrank, cp, pq.")
+        str,
+        typer.Option(
+            "--passes", metavar="NAMES", help="prune, share, int8, narrow, merge, lowrank, cp, pq, hashed, fastfood."
+        ),
     ] = "prune,share,int8",
     layers: Annotated[str, typer.Option("--layers", metavar="NAMES", help="These layers alone, with commas.")] = "",
     images: Annotated[int, typer.Option("--images", min=1, help="Queries that bit flips are counted on.")] = 500,

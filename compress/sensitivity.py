@@ -6,7 +6,7 @@ The curves are what an allocation over layers starts from; effects of several la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,29 +19,15 @@ from ..core.model import HashModel, Json
 from ..core.progress import track
 from ..hashnets.codes import outputs
 from .calibrate import choose
-from .channels import Channels, channels
+from .channels import channels
 from .layers.int8 import Quantized
 from .macs import count
 from .modelfile import coded
 from .passes import PASSES
 from .passes.select import skipped, weighted
+from .probes import AMOUNTS, RISING, USUAL, WHAT, settings_for
 
 Settings = Mapping[str, Any]
-AMOUNTS: dict[str, tuple[float, ...]] = {
-    "prune": (0.5, 0.3, 0.2, 0.1, 0.05),
-    "share": (6, 5, 4, 3, 2, 1),
-    "int8": (8, 6, 5, 4, 3, 2),
-    "narrow": (0.125, 0.25, 0.5, 0.75),
-    "merge": (0.125, 0.25, 0.5, 0.75),
-    "lowrank": (0.999, 0.99, 0.95, 0.9),
-    "cp": (0.5, 0.25, 0.125),
-    "pq": (256, 64, 16),
-}
-WHAT = {
-    "prune": "density", "share": "bits", "int8": "bits", "narrow": "ratio", "merge": "share", "lowrank": "energy",
-    "cp": "share", "pq": "entries",
-}  # fmt: skip
-USUAL = ("prune", "share", "int8")
 
 
 @dataclass(frozen=True)
@@ -93,7 +79,7 @@ class Sensitivity:
     def rows(self, name: str) -> tuple[list[str], list[list[str]]]:
         """Return a table of one pass: its columns, and for each layer flips (%) and bytes saved (%) at each amount."""
         layers = self.curves()[name]
-        amounts = sorted({point.amount for points in layers.values() for point in points}, reverse=name != "narrow")
+        amounts = sorted({point.amount for points in layers.values() for point in points}, reverse=name not in RISING)
         table = []
         for layer, points in layers.items():
             by = {point.amount: point for point in points}
@@ -135,13 +121,8 @@ def sensitivity(
     Raises:
         InputError: an unknown pass or layer, or no pass.
     """
-    if not passes:
-        raise InputError(f"no pass to probe was named (there are: {', '.join(AMOUNTS)})")
-    for name in passes:
-        lookup(AMOUNTS, name, "pass to probe")
     known, others = weighted(model.net), skipped(model.net)
-    for layer in layers:
-        lookup({**known, **others}, layer, "layer")
+    _check(passes, layers, {**known, **others})
     found = channels(model)
     pixels = split.queries.pixels
     pixels = pixels[np.sort(np.random.default_rng(seed).permutation(len(pixels))[:images])]
@@ -175,6 +156,19 @@ def sensitivity(
     return Sensitivity(sum(sizes.values()), macs, len(pixels), tuple(points), left)
 
 
+def _check(passes: Sequence[str], layers: Sequence[str], known: Mapping[str, Any]) -> None:
+    """Say everything that is wrong with the names at once."""
+    problems = [] if passes else [f"no pass to probe was named (there are: {', '.join(AMOUNTS)})"]
+    for names, table, kind in ((passes, AMOUNTS, "pass to probe"), (layers, known, "layer")):
+        for name in names:
+            try:
+                lookup(table, name, kind)
+            except InputError as fault:
+                problems.append(str(fault))
+    if problems:
+        raise InputError("; ".join(problems))
+
+
 def _changed(
     model: HashModel, split: Split, name: str, layer: str, settings: Mapping[str, Any], seed: int
 ) -> HashModel:
@@ -205,21 +199,6 @@ def _reason(name: str, found: Mapping[float, str]) -> str:
     return "; ".join(f"{WHAT[name]} {', '.join(where)}: {reason}" for reason, where in amounts.items())
 
 
-def settings_for(name: str, layer: str, amount: float, found: Channels) -> dict[str, Any]:
-    """Return the settings with which a pass treats one layer alone."""
-    tables: dict[str, Callable[[], dict[str, Any]]] = {
-        "prune": lambda: {"density": {layer: amount}},
-        "share": lambda: {"bits": {layer: int(amount)}},
-        "int8": lambda: {"bits": {layer: int(amount)}, "images": 128},
-        "narrow": lambda: {"ratio": amount, "skip": _strangers(layer, found)},
-        "merge": lambda: {"share": {layer: amount}, "kinds": ("dense", "conv")},
-        "lowrank": lambda: {"energy": {layer: amount}, "skip": (), "asymmetric": False, "images": 200},
-        "cp": lambda: {"share": {layer: amount}, "skip": (), "fit": "als"},
-        "pq": lambda: {"entries": {layer: int(amount)}},
-    }
-    return lookup(tables, name, "pass to probe")()
-
-
 @torch.no_grad()
 def tensor_bytes(net: torch.nn.Module, known: torch.nn.Module | None = None, sizes: Settings = {}) -> dict[str, int]:  # noqa: B006  # never changed
     """Return the bytes of each tensor of the state as the model file codes it; those equal to ``known`` are in ``sizes``."""
@@ -233,14 +212,3 @@ def tensor_bytes(net: torch.nn.Module, known: torch.nn.Module | None = None, siz
         stream = coded(array)
         found[name] = array.nbytes if stream is None else len(stream.payload)
     return found
-
-
-def _strangers(layer: str, found: Channels) -> tuple[str, ...]:
-    """Return the layers whose output channels do not stand together with those of ``layer``."""
-    if layer not in found.layers:
-        why = "" if found.layers else "".join(f": {reason}" for reason in found.frozen.values())
-        raise InputError(f"the channels of {layer} cannot be followed{why}")
-    own = set(found.layers[layer].outputs.tolist())
-    return tuple(
-        path for path, other in found.layers.items() if other.produces and not own & set(other.outputs.tolist())
-    )

@@ -16,7 +16,7 @@ FORMATS = (".svg", ".png", ".pdf")
 def plot(found: Sensitivity, path: str | os.PathLike[str]) -> None:
     """Draw one panel per pass, bytes saved (or MACs, where a pass only ever saves them) against bits flipped.
 
-    Every layer is a line.
+    Every layer is a line that begins at the network as it is; all panels have one scale of flips.
 
     Raises:
         InputError: another format than SVG, PNG or PDF, or nothing to draw.
@@ -30,17 +30,20 @@ def plot(found: Sensitivity, path: str | os.PathLike[str]) -> None:
         raise InputError("there is nothing to plot: no layer could be probed")
     with mpl.rc_context({"svg.hashsalt": "hashpress", "font.size": 8}):
         figure = Figure(figsize=(5.0 * len(curves), 4.0), layout="constrained")
-        for axes, (name, layers) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
+        for axes, (name, layers) in zip(panels, curves.items(), strict=True):
             in_macs = _saves_macs(found, [point for points in layers.values() for point in points])
             for layer, points in layers.items():
                 figures = [
                     (1 - point.macs / found.macs) if in_macs else (1 - point.bytes / found.bytes) for point in points
                 ]
                 pairs = sorted(zip(figures, (100 * point.flips for point in points), strict=True))
-                axes.plot([100 * x for x, _ in pairs], [y for _, y in pairs], marker="o", ms=3, lw=1, label=layer)
+                line = [(0.0, 0.0), *pairs]
+                axes.plot([100 * x for x, _ in line], [y for _, y in line], marker="o", ms=3, lw=1, label=layer)
             axes.set(
                 title=name, xlabel=f"{'MACs' if in_macs else 'bytes'} saved, % of the network", ylabel="bits flipped, %"
             )
+            axes.set_ylim(bottom=0)
             axes.grid(visible=True, lw=0.3)
             if len(layers) <= 12:
                 axes.legend(fontsize=6)

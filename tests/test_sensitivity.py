@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
-from hashpress.cli.main import run
-from hashpress.compress import sensitivity as package
-from hashpress.compress import sensitivity_plot as drawing
 from hashpress.compress.channels import channels
 from hashpress.compress.macs import count
 from hashpress.compress.modelfile import save
-from hashpress.compress.passes import PASSES, Cp, Fold, Int8, Narrow, Prune, Share
+from hashpress.compress.passes import PASSES, Cp, Fastfood, Fold, HashWeights, Int8, Narrow, Prune, Share
 from hashpress.compress.passes.select import weighted
+from hashpress.compress.probes import AMOUNTS, WHAT, settings_for
 from hashpress.compress.reader import checked
-from hashpress.compress.sensitivity import AMOUNTS, WHAT, Sensitivity, sensitivity, settings_for, tensor_bytes
+from hashpress.compress.sensitivity import Sensitivity, sensitivity, tensor_bytes
 from hashpress.compress.sensitivity_plot import plot
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError
@@ -159,7 +155,7 @@ def test_a_probe_that_fails_costs_no_other(split, monkeypatch):
         "prune head": "density 0.3: ZeroDivisionError: by nothing",
     }
     curves = found.curves()
-    assert [point.amount for point in curves["prune"]["head"]] == [0.5, 0.2, 0.1, 0.05]
+    assert [point.amount for point in curves["prune"]["head"]] == [0.9, 0.7, 0.5, 0.2, 0.1, 0.05]
     assert len(curves["share"]) == 4
     monkeypatch.setattr(Failing, "fault", KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -224,76 +220,28 @@ def test_unknown_names_are_refused(split):
         sensitivity(a_model(), split, passes=("prunes",))
     with pytest.raises(InputError, match="unknown layer"):
         sensitivity(a_model(), split, layers=("encoder.conv9",))
+    with pytest.raises(InputError, match=r"'prunes'.*'sharing'.*'encoder.conv9'"):  # all at once
+        sensitivity(a_model(), split, passes=("prunes", "sharing"), layers=("encoder.conv9",))
 
 
-def test_the_verb(tmp_path, capsys):
-    save(a_model(widths=[4, 6, 20]), tmp_path / "m.safetensors")
-    arguments = [
-        "sensitivity",
-        str(tmp_path / "m.safetensors"),
-        "--data",
-        "digits?size=16&limit=100",
-        "--passes",
-        "prune",
-    ]
-    arguments += ["--images", "20", "-o", str(tmp_path / "s.json"), "--plot", str(tmp_path / "s.svg")]
-    assert run(arguments) == 0
-    assert "density 0.05" in capsys.readouterr().out
-    assert len(json.loads((tmp_path / "s.json").read_text())["points"]) == 20
-    assert run([*arguments, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["images"] == 20
+def test_forms_that_need_training_are_probed_as_they_start(split):
+    model = a_model(widths=[4, 6, 60])
+    found = sensitivity(model, split, passes=("hashed", "fastfood"), images=30)
+    curves = found.curves()
+    assert list(curves["hashed"]) == ["encoder.conv1", "encoder.conv2", "encoder.fc1", "head"]
+    assert list(curves["fastfood"]) == ["encoder.fc1", "head"]
+    assert found.left["fastfood encoder.conv1"] == "a convolution, and Fastfood replaces dense layers"
+    pixels = split.queries.pixels[np.sort(np.random.default_rng(0).permutation(len(split.queries))[:30])]
+    before = outputs(model, pixels) >= 0
+    for work, layer, amount in (
+        (HashWeights(share={"encoder.fc1": 0.25}), "encoder.fc1", 0.25),
+        (Fastfood(skip=("encoder.conv1", "encoder.conv2", "head")), "encoder.fc1", 1),
+    ):
+        name = "hashed" if isinstance(work, HashWeights) else "fastfood"
+        point = next(point for point in curves[name][layer] if point.amount == amount)
+        assert point.flips == float(np.mean((outputs(work(model, split), pixels) >= 0) != before))
+        assert point.bytes < found.bytes
 
 
-@pytest.fixture
-def model_file(tmp_path):
-    save(a_model(widths=[4, 6, 20]), tmp_path / "m.safetensors")
-    return tmp_path / "m.safetensors"
-
-
-DATA = ("--data", "digits?size=16&limit=100", "--images", "10")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["-o", "{folder}"], "is a folder, name a file in it"),
-        (["-o", "{folder}/no/s.json"], "there is no folder {folder}/no, make it first"),
-        (["--plot", "{folder}/no/s.svg"], "there is no folder {folder}/no, make it first"),
-        (["--plot", "{folder}/s.gif"], "a plot is .svg, .png, .pdf, not .gif"),
-        (["-o", "{folder}/locked/s.json"], "cannot be written to, name another"),
-    ],
-)
-def test_places_are_checked_before_the_work(arguments, message, model_file, tmp_path, monkeypatch, capsys):
-    (tmp_path / "locked").mkdir()
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked")
-    monkeypatch.setattr(package, "sensitivity", lambda *_, **__: pytest.fail("the work was started"))
-    arguments = [argument.format(folder=tmp_path) for argument in arguments]
-    assert run(["sensitivity", str(model_file), *DATA, *arguments]) == 2
-    assert message.format(folder=tmp_path) in " ".join(capsys.readouterr().err.split())
-
-
-@pytest.mark.parametrize("json_too", [False, True])
-def test_nothing_to_plot_is_a_message(json_too, model_file, tmp_path, capsys):
-    more = ["--passes", "cp", "--layers", "head", "-o", str(tmp_path / "s.json"), "--plot", str(tmp_path / "s.svg")]
-    assert run(["sensitivity", str(model_file), *DATA, *more, *(["--json"] if json_too else [])]) == 0
-    out, err = capsys.readouterr()
-    assert "no layer could be probed" in " ".join((err if json_too else out).split())
-    found = json.loads((tmp_path / "s.json").read_text())
-    assert found["left"] == {"cp head": "a dense layer has no spatial axes; lowrank treats it"}
-    assert not (tmp_path / "s.svg").exists()
-    if json_too:
-        assert json.loads(out) == found
-    else:
-        assert "left alone: cp head" in out
-
-
-def test_the_table_is_there_when_writing_fails(model_file, tmp_path, monkeypatch, capsys):
-    def full(*_):
-        raise InputError("no space left")
-
-    monkeypatch.setattr(drawing, "plot", full)
-    more = ["--passes", "prune", "--layers", "head", "--plot", str(tmp_path / "s.svg")]
-    assert run(["sensitivity", str(model_file), *DATA, *more]) == 2
-    out, err = capsys.readouterr()
-    assert "density 0.05" in out
-    assert "no space left" in err
+def test_every_pass_is_probed_or_treats_a_network_as_a_whole():
+    assert set(PASSES) - set(AMOUNTS) == {"fold", "finetune", "thresholds"}

@@ -6,7 +6,6 @@ asymmetric reconstruction). Convolutions are sampled at random places of every i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ..core.data.images import Pixels, together
+from ..core.data.images import Pixels
 from ..core.errors import InputError
 from ..core.memory import give_back
 from ..core.model import InputSpec
 from ..core.surgery import get_layer
+from .answers import Answers, Places, caught, starts
+from .listening import calls
 
 CONDENSED = 4096  # inputs of a group up to which many samples are replaced by as many rows as there are inputs
-PER_INPUT = 4  # samples wanted for every input
-BATCH, VALUES = 50, 3 << 20  # images run at once: at most so many, with so many values
 STRIP = 256  # rows of the moments added to at once
 DAMPINGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # shares of the mean square: inputs that depend on each other need more
 
@@ -60,10 +59,6 @@ class Responses:
         return self.target_means.reshape(-1)[rows] - torch.einsum("opi,opi->o", weight, self.input_means[groups])
 
 
-class _Reached(Exception):  # noqa: N818  # no error: the rest of the network need not run
-    pass
-
-
 def collect(
     reference: nn.Module,
     net: nn.Module,
@@ -73,28 +68,33 @@ def collect(
     *,
     order: Tensor | None = None,
     seed: int = 0,
+    answers: Answers | None = None,
 ) -> Responses:
     """Return the responses of layer ``path`` of ``reference`` with the inputs that it gets in ``net``.
 
-    ``order`` rearranges the channels (I,) of every group.
+    ``order`` rearranges the channels (I,) of every group. ``answers`` of ``reference``, with this layer's ``seed``, spare
+    it a run for this layer alone.
     """
     layer: Any = get_layer(reference, path)
     weight = layer.weight.detach()[..., None, None] if isinstance(layer, nn.Linear) else layer.weight.detach()
     groups = getattr(layer, "groups", 1)
     outputs, inputs, kernel = weight.shape[0] // groups, weight.shape[1], weight[0, 0].numel()
-    places = slice(None) if order is None else order.long()
+    channels = slice(None) if order is None else order.long()
     totals: list[_Total] = []
-    generator = torch.Generator().manual_seed(seed)
-    for given, wanted in _runs(reference, net, path, pixels, spec):
-        points = -(-max(PER_INPUT * inputs * kernel, CONDENSED) // len(pixels))
-        x, y = _samples(layer, given, wanted, points, generator)  # (R, I, kH, kW), (R, O)
-        count = len(x) // len(given) * len(pixels)
+    answers = answers or Answers(reference, calls(reference, [path], spec), pixels, spec, {path: seed})
+    places = Places(layer, len(pixels), seed)
+    for (start, images), y in zip(starts(pixels), answers.of(path), strict=True):
+        shown = spec.normalise(pixels[start : start + images])
+        x = _seen(layer, caught(net, [path], shown, 0)[path], places)  # (R, I, kH, kW), beside y (R, O)
         totals = totals or [
-            _Total(inputs * kernel, outputs, count, len(x), centred=layer.bias is not None) for _ in range(groups)
+            _Total(inputs * kernel, outputs, len(x) // images * len(pixels), len(x), centred=layer.bias is not None)
+            for _ in range(groups)
         ]
         for group, total in enumerate(totals):
-            part = x[:, group * inputs : (group + 1) * inputs].flatten(2)[:, places].transpose(1, 2)  # (R, P, I)
+            part = x[:, group * inputs : (group + 1) * inputs].flatten(2)[:, channels].transpose(1, 2)  # (R, P, I)
             total.add(part.flatten(1), y[:, group * outputs : (group + 1) * outputs])
+        del x, y
+        give_back()
     made, means = [], []
     for group, total in enumerate(totals):
         rows, targets, *mean = total.finish()
@@ -108,54 +108,24 @@ def collect(
     )
 
 
-def _runs(
-    reference: nn.Module, net: nn.Module, path: str, pixels: Pixels, spec: InputSpec
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the layer's input in ``net`` and its output in ``reference``, batch by batch."""
-    step = together(pixels, BATCH, VALUES)
-    for start in range(0, len(pixels), step):
-        images = spec.normalise(pixels[start : start + step])
-        yield _caught(net, path, images, 0), _caught(reference, path, images, 1)
-        give_back()
-
-
-def _caught(net: nn.Module, path: str, images: Tensor, which: int) -> Tensor:
-    """Return the input (0) or the output (1) of a layer, without running what comes behind it."""
-    caught: list[Tensor] = []
-
-    def catch(_layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        caught.append((args[0], output)[which].detach())
-        raise _Reached
-
-    handle = get_layer(net, path).register_forward_hook(catch)
-    try:
-        with torch.no_grad():
-            net(images)
-    except _Reached:
-        pass
-    finally:
-        handle.remove()
-    return caught[0]
-
-
-def _samples(
-    layer: Any, given: Tensor, wanted: Tensor, points: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Return what the layer sees (R, I, kH, kW) and answers (R, O) at up to ``points`` random places of every image."""
+def _seen(layer: Any, given: Tensor, places: Places) -> Tensor:
+    """Return what a layer sees (R, I, kH, kW) at places of every image; a dense layer, all that it sees."""
     if isinstance(layer, nn.Linear):
-        return given.reshape(-1, given.shape[-1], 1, 1), wanted.reshape(-1, wanted.shape[-1])
+        return given.reshape(-1, given.shape[-1], 1, 1)
     padded = pad(given, (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0])).contiguous()
-    rows, columns = wanted.shape[2:]
+    rows, columns = (
+        (size - dilation * (kernel - 1) - 1) // stride + 1
+        for size, kernel, stride, dilation in zip(
+            padded.shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True
+        )
+    )
     steps = padded.stride()
     windows = padded.as_strided(
         (len(given), rows, columns, given.shape[1], *layer.kernel_size),
         (steps[0], steps[2] * layer.stride[0], steps[3] * layer.stride[1], steps[1],
          steps[2] * layer.dilation[0], steps[3] * layer.dilation[1]),
     )  # fmt: skip
-    places = torch.rand(len(given), rows * columns, generator=generator).argsort(1)[:, :points]
-    image = torch.arange(len(given))[:, None].expand_as(places).reshape(-1)
-    row, column = places.reshape(-1) // columns, places.reshape(-1) % columns
-    return windows[image, row, column], wanted[image, :, row, column]
+    return windows[places.draw(len(given), rows, columns)]
 
 
 class _Total:

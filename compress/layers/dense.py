@@ -1,8 +1,12 @@
-"""Compressed layers as plain ones, for whoever does not know our forms: compilers, ONNX, other frameworks."""
+"""Compressed layers as plain ones, for whoever does not know our forms (compilers, ONNX, other frameworks) or runs many batches."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+
+from torch import nn
 
 from ...core.model import HashModel
 from ...core.surgery import set_layer
@@ -16,3 +20,16 @@ def densified(model: HashModel) -> HashModel:
         if isinstance(layer, DecodedConv2d | DecodedLinear):
             set_layer(net, path, layer.dense().train(layer.training))
     return replace(model, net=net)
+
+
+@contextmanager
+def decoded_once(net: nn.Module) -> Iterator[None]:
+    """Let the layers of ``net`` that decode keep their decoded weights in this block, in which nothing else changes them."""
+    coded = {path: layer for path, layer in net.named_modules() if isinstance(layer, DecodedConv2d | DecodedLinear)}
+    for path, layer in coded.items():
+        set_layer(net, path, layer.dense().train(layer.training))
+    try:
+        yield
+    finally:
+        for path, layer in coded.items():
+            set_layer(net, path, layer)

@@ -26,7 +26,9 @@ from ...core.progress import track
 from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from .. import pqfit, pqprice
+from ..answers import Answers
 from ..form_edits import MAX_ENTRIES, ProductQuantized
+from ..layers.dense import decoded_once
 from ..layers.pq import dense_weight
 from ..listening import calls
 from ..pqcorrect import DECODED, correct
@@ -151,7 +153,10 @@ class ProductQuantize:
         net, made, errors = model.copied_net(sharing=plans), [], {}
         original = model.net.eval()
         pixels = self._pixels(split, seed)
-        ran = list(dict.fromkeys(path for path, _ in calls(net, plans, model.arch.input)))
+        called = calls(net, plans, model.arch.input)
+        ran = list(dict.fromkeys(path for path, _ in called))
+        seeds = {path: plans[path]["seed"] for path in ran}
+        answers = Answers(original, called, pixels, model.arch.input, seeds)
         for path in track([*ran, *(path for path in plans if path not in ran)], "product quantization", len(plans)):
             plan = plans[path]
             weight: Any = get_layer(net, path).get_parameter("weight").detach()
@@ -165,9 +170,10 @@ class ProductQuantize:
             bias = responses = found = None
             if self.sweeps and path in ran:
                 give_back()
-                responses = collect(
-                    original, net, path, pixels, model.arch.input, order=order, seed=plan["seed"]
-                )  # fmt: skip
+                with decoded_once(net):
+                    responses = collect(
+                        original, net, path, pixels, model.arch.input, order=order, seed=plan["seed"], answers=answers
+                    )  # fmt: skip
                 give_back()
                 found = correct(
                     responses, codebook, indices.flatten(2),

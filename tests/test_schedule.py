@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.passes import Finetune
 from hashpress.core.errors import InputError
 from hashpress.hashnets.augment import AUGMENTATIONS, crop, flip
 from hashpress.hashnets.schedule import Schedule
@@ -72,3 +73,12 @@ def test_every_augmentation_keeps_type_shape_and_seed(name):
 def test_bad_schedules(settings, words):
     with pytest.raises(InputError, match=words):
         Schedule.from_json(settings)
+
+
+def test_finetune_takes_at_least_so_many_steps() -> None:
+    for images, epochs in ((256, 50), (10_000, 5), (100, 100)):  # 2, 79 and 1 steps an epoch
+        schedule = Finetune(epochs=5, steps=100, batch=128).schedule(images)
+        assert schedule.epochs == epochs
+        assert schedule.epochs * math.ceil(images / 128) >= 100
+    assert Finetune(epochs=0, steps=100).schedule(256).epochs == 0, "nothing is trained where nothing was asked for"
+    assert Finetune(epochs=5).schedule(256).epochs == 5

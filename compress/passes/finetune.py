@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,7 +63,8 @@ class Finetune:
     reference network: of its real ``outputs`` (relative square), of its ``codes`` (cross entropy of soft signs), or of
     its ``classes`` (cross entropy of softmax); a network that gives what it would imitate is left as it is.
     ``reference_precision`` is that of the reference network's outputs: a large one teaches as well in bfloat16.
-    ``norms`` puts a batch norm behind each plain convolution with a bias while it trains: what is left of a network
+    ``steps`` are taken at least, in more epochs than ``epochs`` where images are few: layers that are trained anew need
+    steps, not epochs. ``norms`` puts a batch norm behind each plain convolution with a bias while it trains: what is left of a network
     whose norms were folded learns faster so.
 
     Raises:
@@ -72,6 +73,7 @@ class Finetune:
 
     phase: ClassVar[str] = "finetune"
     epochs: int = 5
+    steps: int = 0
     lr: float = 0.001
     batch: int = 128
     optimizer: str = "adam"
@@ -103,7 +105,7 @@ class Finetune:
             problems.append(f"finetune: settings {', '.join(self.settings)} are a system's own; name the system")
         problems += [
             f"finetune: {name} must be at least 0, got {getattr(self, name)}"
-            for name in ("task", "distill")
+            for name in ("task", "distill", "steps")
             if not 0 <= getattr(self, name) < float("inf")
         ]
         if not self.distill and not (self.system and self.task):
@@ -120,17 +122,22 @@ class Finetune:
             for name in self.settings:
                 lookup(own, name, f"setting of {self.system}")
 
-    def schedule(self) -> Schedule:
-        """Return the part of the settings that the training loop takes."""
-        return Schedule(**{item.name: getattr(self, item.name) for item in fields(Schedule)})
+    def schedule(self, images: int = 0) -> Schedule:
+        """Return the part of the settings that the training loop takes, with epochs enough for ``steps`` on ``images``."""
+        schedule = Schedule(**{item.name: getattr(self, item.name) for item in fields(Schedule)})
+        if not images or not schedule.epochs:
+            return schedule
+        return replace(schedule, epochs=max(schedule.epochs, -(-self.steps // -(-images // schedule.batch))))
 
     def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
         """Return how many values move, how many stay zero, and how many steps are taken."""
         masks = masks_of(model)
         frozen = sum(int((~mask).sum()) for mask in masks.values())
         trained = sum(value.numel() for value in model.net.parameters()) - frozen
-        steps = None if split is None else self.epochs * -(-len(split.train) // self.batch)
-        about: dict[str, Json] = {"trained": trained, "held_at_zero": frozen, "epochs": self.epochs, "steps": steps}
+        images = 0 if split is None else len(split.train)
+        epochs = self.schedule(images).epochs
+        steps = None if split is None else epochs * -(-images // self.batch)
+        about: dict[str, Json] = {"trained": trained, "held_at_zero": frozen, "epochs": epochs, "steps": steps}
         if dropout := rates(model.net, masks, model.arch.input):
             about["dropout"] = dropout
         return about | ({"normed": without(model.net, model.arch.input)} if self.norms else {})
@@ -197,7 +204,7 @@ class Finetune:
         norms = normed(net, split.train, model.arch.input, seed=seed) if wanted else nullcontext()
         with eased(net, masks, model.arch.input), norms:
             log = fit(
-                net, objective, split.train, model.arch.input, self.schedule(),
+                net, objective, split.train, model.arch.input, self.schedule(len(split.train)),
                 seed=seed, checkpoint=checkpoint, after_step=hold,
             )  # fmt: skip
         hold()

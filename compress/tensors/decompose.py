@@ -67,10 +67,10 @@ def cp_factors(tensor: np.ndarray, rank: int, method: Method, covariance: np.nda
 
 def _fitted(tensor: np.ndarray, rank: int, method: Method, seed: int) -> Factors:
     found = cpd.fit(tensor, rank, method.fit, seed=seed, starts=method.starts, sweeps=method.sweeps)
-    if not method.epc:
+    allowed = max(found.error * (1 + method.slack), 1e-7)
+    if not method.epc or allowed >= 1:  # at that error the smallest terms are zeros, which no training wakes
         return found.factors
-    norm = float(np.linalg.norm(tensor))
-    return epc.correct(tensor, found.factors, max(found.error * (1 + method.slack), 1e-7) * norm)
+    return epc.correct(tensor, found.factors, allowed * float(np.linalg.norm(tensor)))
 
 
 def _tucker2(kernel: np.ndarray, ranks: tuple[int, ...], covariance: np.ndarray | None) -> Decomposed:

@@ -23,7 +23,7 @@ EIGEN = 12  # multiplications of an eigendecomposition over the cube of its size
 def correct(tensor: np.ndarray, factors: Factors, delta: float, *, sweeps: int = 300, tol: float = 1e-4) -> Factors:
     """Return balanced factors with small terms whose distance to ``tensor`` is at most ``delta`` (absolute).
 
-    It stops when a sweep lowers the sum of squared norms by less than ``tol`` of it, and at ``WORK`` multiplications.
+    They are zeros where even these are near enough, as for a tensor of zeros. It stops when a sweep lowers the sum of squared norms by less than ``tol`` of it, and at ``WORK`` multiplications.
 
     Raises:
         InputError: the factors given are further away than ``delta``.
@@ -34,6 +34,8 @@ def correct(tensor: np.ndarray, factors: Factors, delta: float, *, sweeps: int =
     distance = _distance(tensor, current, scale)
     if distance > delta * (1 + 1e-9) + 1e-12 * math.sqrt(scale):
         raise InputError(f"the correction may not exceed an error of {delta:.6g}, the fit given has {distance:.6g}")
+    if delta**2 >= scale:
+        return tuple(np.zeros_like(factor) for factor in current)
     before = float(np.sum(term_norms(current) ** 2))
     rank = factors[0].shape[1]
     each = tensor.ndim * (tensor.size * rank + EIGEN * rank**3)
@@ -62,7 +64,7 @@ def _solve(tensor: np.ndarray, factors: list[np.ndarray], mode: int, delta: floa
 
 
 def penalty(values: np.ndarray, energy: np.ndarray, scale: float, delta: float) -> float:
-    """Return the largest ``mu`` whose ridge solution has a squared error of at most ``delta ** 2``.
+    """Return the largest ``mu`` whose ridge solution has a squared error of at most ``delta ** 2``, below ``scale``.
 
     With eigenvalues ``l`` of Z'Z and ``g`` the energy of ``Y Z`` along its eigenvectors the squared error is
     ``scale - sum g (2 / (l + mu) - l / (l + mu)^2)``, which grows with ``mu``.
@@ -78,8 +80,6 @@ def penalty(values: np.ndarray, energy: np.ndarray, scale: float, delta: float) 
         return smallest
     while excess(high) < 0:
         high += 4
-        if high > 600:  # even zero is near enough
-            return math.exp(high)
     root = optimize.brentq(excess, low, high, xtol=1e-10, rtol=1e-12)
     return math.exp(root) if excess(root) <= 0 else math.exp(root - 1e-9)
 

@@ -34,8 +34,11 @@ class Factored:
         set_layer(net, self.layer, made.train(layer.training))
 
 
-def chain_cost(layer: nn.Conv2d | nn.Linear, form: str, ranks: Ranks, shape: Shape) -> Costs:
-    """Return what the chain in the place of ``layer`` would cost for an input of ``shape``."""
+def chain_cost(layer: nn.Conv2d | nn.Linear, form: str, ranks: Ranks, shape: Shape, *, bias: bool = False) -> Costs:
+    """Return what the chain in the place of ``layer`` would cost for an input of ``shape``.
+
+    With ``bias`` it has one although the layer may have none.
+    """
     memo = {id(value): nn.Parameter(torch.empty_like(value, device="meta")) for value in layer.parameters()}
     hollow = copy.deepcopy(layer, memo)  # type: ignore[arg-type]  # ids are what the memo is keyed by
-    return count_net(chain(hollow, form, ranks, bias=layer.bias is not None), shape)
+    return count_net(chain(hollow, form, ranks, bias=bias or layer.bias is not None), shape)

@@ -118,7 +118,7 @@ def _filters(layer: Any, found: list[Subspace]) -> list[np.ndarray]:
 def _put(current: HashModel, edit: Factored, weights: list[list[np.ndarray]], bias: np.ndarray) -> None:
     edit.apply(current.net)
     made: Any = get_layer(current.net, edit.layer)
-    fill(made, weights, bias)
+    fill(made, weights, bias if made[-1].bias is not None else None)
 
 
 def _split(

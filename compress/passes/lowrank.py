@@ -117,7 +117,8 @@ class LowRank:
         found = self._ranks(model, layers, costs, energies)
         chosen = {}
         for path, (form, rank) in found.items():
-            before, after = costs[path], chain_cost(layers[path], form, rank, costs[path].input)
+            before, layer = costs[path], layers[path]
+            after = chain_cost(layer, form, rank, before.input, bias=self._adds_bias(layer))
             if after.macs >= before.macs:
                 left[path] = f"rank {'x'.join(map(str, rank))} saves no multiplications"
                 continue
@@ -154,15 +155,19 @@ class LowRank:
             follow = followers(model, sample.pixels)
         current, edits, lost = replace(model, net=model.copied_net(sharing=plan["layers"])), [], {}
         for path, decision in track(plan["layers"].items(), "rebuilding", len(plan["layers"])):
-            edit = Factored(
-                path, decision["form"], tuple(decision["ranks"]), bias=weighted(model.net)[path].bias is None
-            )
+            adds = self._adds_bias(weighted(model.net)[path])
+            edit = Factored(path, decision["form"], tuple(decision["ranks"]), bias=adds)
             share = rebuild_layer(model, current, edit, self.solver, follow.get(path, "none"), sample)
             lost[path] = round(share, 6)
             edits.append(edit)
             give_back()
+        model.unshared(current.net)  # a weight that two layers hold in common is still there when one was replaced
         figures = {"lost": lost} if sample is not None else {}
         return model.edited(current.net, edits, step_of("lowrank", self, seed, **figures, left=plan["left"]))
+
+    def _adds_bias(self, layer: Any) -> bool:
+        """Return whether the chain has a bias although the layer has none: responses have a mean, weights alone none."""
+        return layer.bias is None and self.solver != "filter"
 
     def _pixels(self, split: Split | None, seed: int) -> Pixels:
         if split is None:

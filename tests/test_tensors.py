@@ -207,6 +207,50 @@ def test_ranks_by_energy_cost_and_damage():
         assert ranks.by_damage(lambda rank: 100 / rank, limit, 20) == damage
 
 
+def test_measured_damage_holds_where_it_does_not_fall_evenly():
+    random = np.random.default_rng(0)
+    for guess in (1, 2, 7, 20, 21, 30):
+        for limit in (0.0, 0.1, 0.3, 0.9):
+            damages, tried = random.random(21), []
+
+            def damage(rank, damages=damages, tried=tried):
+                tried.append(rank)
+                return damages[rank]
+
+            found = ranks.by_guess(damage, limit, guess, 20)
+            assert min(tried) >= min(guess, 20)
+            assert len(tried) <= 9  # twice log2 of the ranks there are
+            if found <= 20:
+                assert damages[found] <= limit
+                assert found in tried
+            else:
+                assert damages[20] > limit
+            assert ranks.by_guess(lambda rank: 100 / rank, 100 / 13, guess, 20) == max(13, min(guess, 20))
+    assert ranks.by_guess(lambda rank: 0.0, 0.5, 1, 0) == 1  # no rank saves anything
+
+
+def test_dear_ranks_are_dropped_before_cheap_ones():
+    """Of layers with the same energies the one whose ranks cost ten times more gives ranks first."""
+    energies = np.array([8.0, 4.0, 2.0, 1.0])
+    layers = {"cheap": ranks.Candidate(energies, 1.0, 1e9), "dear": ranks.Candidate(energies, 10.0, 1e9)}
+    assert ranks.by_product(layers, 34.0) == {"cheap": 4, "dear": 3}
+    assert ranks.by_product(layers, 24.0) == {"cheap": 4, "dear": 2}
+    random, kept = np.random.default_rng(10), []
+    for _ in range(20):
+        candidates = {
+            name: ranks.Candidate(np.sort(random.exponential(1, 5))[::-1], unit, 1e9)
+            for name, unit in (("a", 1.0), ("b", 4.0), ("c", 16.0))
+        }
+        budget = random.integers(30, 90)
+        tries = [dict(zip("abc", choice, strict=True)) for choice in itertools.product(range(1, 6), repeat=3)]
+        affordable = [
+            choice for choice in tries if sum(candidates[name].unit * rank for name, rank in choice.items()) <= budget
+        ]
+        best = max(ranks.product(candidates, choice) for choice in affordable)
+        kept.append(ranks.product(candidates, ranks.by_product(candidates, budget)) / best)
+    assert np.mean(kept) > 0.94  # a greedy choice; without regard to cost it is 0.82
+
+
 def test_product_greedy_finds_the_best_ranks_of_all():
     random = np.random.default_rng(10)
     for _ in range(20):

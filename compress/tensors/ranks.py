@@ -34,6 +34,23 @@ def by_damage(damage: Callable[[int], float], limit: float, highest: int) -> int
     return bisect(lambda rank: damage(rank) <= limit, highest + 1)
 
 
+def by_guess(damage: Callable[[int], float], limit: float, guess: int, highest: int) -> int:
+    """Return a rank from ``guess`` to ``highest`` whose measured ``damage`` is at most ``limit``; ``highest + 1`` if none.
+
+    Strides double until one holds, then the last is bisected: about 2 log2(highest) ranks are tried. Every rank that is
+    returned was tried, so the limit holds where damage does not fall evenly.
+    """
+    if highest < 1:
+        return highest + 1
+    at, stride = min(guess, highest), 1
+    failed = at - 1
+    while damage(at) > limit:
+        if at == highest:
+            return highest + 1
+        failed, at, stride = at, min(at + stride, highest), 2 * stride
+    return failed + bisect(lambda further: damage(failed + further) <= limit, at - failed)
+
+
 def bisect(holds: Callable[[int], bool], end: int) -> int:
     """Return the first number from 1 on for which ``holds`` is true, given that it stays true; ``end`` at the latest."""
     low, high = 1, end

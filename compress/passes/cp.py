@@ -8,8 +8,9 @@ does them), depthwise layers, and layers whose chain would multiply as much as t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -25,18 +26,17 @@ from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from ...hashnets.codes import outputs
 from ..calibrate import choose, patch_moments
-from ..factored import Factored, chain_cost
-from ..layers.factored import Ranks, fill, group_kernels
+from ..factored import Factored
+from ..layers.factored import fill, group_kernels
 from ..macs import LayerCost, count
-from ..tensors import cpd, ranks, tucker, whiten
+from ..ranking import Ranking
+from ..tensors import cpd, whiten
 from ..tensors.decompose import Decomposed, Method, decompose
-from ..tensors.evbmf import rank_hint
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
 
 FORMS: dict[int | str, str] = {3: "cp3", 4: "cp4", "tucker": "tucker2"}
 RULES = ("rank", "energy", "share", "flips", "hint")
-QUICK = Method(fit="als", epc=False, starts=1, sweeps=40)  # while a rank is being searched
 Amount = float | Mapping[str, float]
 
 
@@ -46,11 +46,14 @@ class Cp:
 
     ``rank``: so many terms (``tucker``: a pair, outputs and inputs). ``energy``: the smallest rank that keeps this
     share of the kernel's squared norm. ``share``: the largest rank that keeps at most this share of the layer's
-    parameters. ``flips``: the smallest rank at which replacing this layer alone flips at most this share of all bits on
-    training images. ``hint``: this times the rank that variational Bayes finds above the noise.
+    parameters. ``flips``: a rank at which replacing this layer alone was measured to flip at most this share of all bits
+    on training images, the smallest that was tried. ``hint``: this times the rank that variational Bayes finds above the
+    noise.
 
     ``fit`` is ``nls``, ``als`` or ``greedy``; ``epc`` then makes the terms small at an error of ``1 + slack`` times the
-    fit's; ``data`` fits to the responses on ``images`` training images and corrects the bias.
+    fit's; ``data`` fits to the responses on ``images`` training images and corrects the bias, which layers without get. Small
+    terms give smaller responses, by 1/300 at an error of 0.3 and by a third at 0.9: ``data`` gives them back, and less
+    ``slack`` takes less.
 
     Raises:
         RecipeError: a setting is out of range.
@@ -84,9 +87,11 @@ class Cp:
             problems.append(f"cp: unknown fit {self.fit!r} (there are: {', '.join(cpd.METHODS)})")
         for rule in given:
             problems += _amounts(rule, getattr(self, rule), 2 if self.order == "tucker" else 1)
-        for name, smallest in (("slack", 0), ("images", 1), ("sweeps", 1)):
-            if not smallest <= getattr(self, name) < float("inf"):
-                problems.append(f"cp: {name} must be at least {smallest}, got {getattr(self, name)}")
+        if not 0 <= self.slack <= 1:
+            problems.append(f"cp: slack must be from 0 to 1, got {self.slack}")
+        for name in ("images", "sweeps"):
+            if not 1 <= getattr(self, name) < float("inf"):
+                problems.append(f"cp: {name} must be at least 1, got {getattr(self, name)}")
         if problems:
             raise RecipeError(problems)
 
@@ -94,20 +99,28 @@ class Cp:
     def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
         """Return form, ranks and costs before and after of each layer, and ``left``: layer -> reason.
 
+        With ``flips`` also the share of bits that was measured.
+
         Raises:
             InputError: ``flips`` is to be measured and there are no images.
         """
         rule = next(rule for rule in RULES if getattr(self, rule) is not None)
         amounts = spread(_as_table(getattr(self, rule)), model.net, self.skip)
         left, costs, chosen = skipped(model.net), count(model).by_path, {}
-        damage = self._damage(model, split, seed) if rule == "flips" else None
+        trial = self._trial(model, split, seed) if rule == "flips" else None
         for path, layer in track(weighted(model.net).items(), "ranks"):
             if reason := _untreated(path, layer, amounts, costs):
                 left[path] = reason
                 continue
-            one = _Layer(path, cast("nn.Conv2d", layer), FORMS[self.order], costs[path])
-            found = one.ranks(rule, amounts[path], damage)
-            after = chain_cost(layer, one.form, found, one.cost.input) if found else None
+            adds = self.data and layer.bias is None
+            one = Ranking(cast("nn.Conv2d", layer), FORMS[self.order], costs[path], bias=adds)
+            measured = {}
+            if trial is None:
+                found = one.ranks(rule, amounts[path])
+            else:
+                found, share = one.measured(partial(trial, path, one.form), amounts[path], self._method)
+                measured["flips"] = round(share, 6)
+            after = one.after(found) if found else None
             if after is None or after.macs >= one.cost.macs:
                 what = f"rank {_text(found)}" if found else "every rank that saves something"
                 left[path] = f"{what} saves no multiplications" if found else f"{what} breaks the rule"
@@ -117,6 +130,7 @@ class Cp:
                 "ranks": list(found),
                 "macs": [one.cost.macs, after.macs],
                 "parameters": [one.cost.parameters, after.parameters],
+                **measured,
             }
         return {"layers": chosen, "left": left}
 
@@ -136,11 +150,10 @@ class Cp:
         """
         plan = self.decide(model, split, seed=seed)
         pixels = self._pixels(split, seed) if self.data else None
-        method = Method(self.fit, self.epc, self.slack, sweeps=self.sweeps)
         net, edits, errors, swollen = model.copied_net(sharing=weighted(model.net)), [], {}, {}
         for path, decision in track(plan["layers"].items(), "decomposing", len(plan["layers"])):
-            edit = Factored(path, decision["form"], tuple(decision["ranks"]))
-            found = replace_layer(net, edit, method, model, pixels, seed)
+            edit = self._edit(model, path, decision["form"], tuple(decision["ranks"]))
+            found = replace_layer(net, edit, self._method, model, pixels, seed)
             errors[path] = round(max(part.error for part in found), 5)
             swollen[path] = round(max(part.degeneracy for part in found), 3)
             edits.append(edit)
@@ -156,17 +169,25 @@ class Cp:
             raise InputError("cp with data or flips needs training images; name a data set with --data")
         return choose(split, self.images, seed)
 
-    def _damage(self, model: HashModel, split: Split | None, seed: int) -> Any:
-        """Return the share of bits that flip when one layer gets a form and ranks."""
+    @property
+    def _method(self) -> Method:
+        return Method(self.fit, self.epc, self.slack, sweeps=self.sweeps)
+
+    def _edit(self, model: HashModel, path: str, form: str, found: tuple[int, ...]) -> Factored:
+        """Return the edit of one layer; where means are corrected, a layer without a bias gets one."""
+        return Factored(path, form, found, bias=self.data and weighted(model.net)[path].bias is None)
+
+    def _trial(self, model: HashModel, split: Split | None, seed: int) -> Callable[..., float]:
+        """Return the share of bits that flip when one layer gets a form and ranks by a method."""
         pixels = self._pixels(split, seed)
         before = outputs(model, pixels) >= 0
 
-        def damage(path: str, form: str, found: Ranks) -> float:
-            net, edit = model.copied_net(sharing=weighted(model.net)), Factored(path, form, found)
-            replace_layer(net, edit, QUICK, model, pixels if self.data else None, seed)
+        def trial(path: str, form: str, found: tuple[int, ...], method: Method) -> float:
+            net, edit = model.copied_net(sharing=weighted(model.net)), self._edit(model, path, form, found)
+            replace_layer(net, edit, method, model, pixels if self.data else None, seed)
             return float(np.mean((outputs(model.edited(net, (), step_of("trial", self)), pixels) >= 0) != before))
 
-        return damage
+        return trial
 
 
 def replace_layer(
@@ -177,6 +198,8 @@ def replace_layer(
     seen = _seen(model, pixels, edit.layer, seed) if pixels is not None else None
     found = []
     bias = layer.bias.detach().double().cpu().numpy() if layer.bias is not None else None
+    if bias is None and edit.bias:
+        bias = np.zeros(layer.out_channels)
     shifts = []
     for place, kernel in enumerate(group_kernels(layer)):
         covariance, mean = seen[place] if seen else (None, None)
@@ -195,66 +218,6 @@ def _seen(model: HashModel, pixels: Pixels, path: str, seed: int) -> list[tuple[
     """Return covariance and mean of every group's inputs; their sums are let go."""
     moments = patch_moments(model, pixels, path, seed=seed)
     return [(whiten.shrunk(part.covariance), part.mean) for part in moments]
-
-
-@dataclass(frozen=True)
-class _Layer:
-    path: str
-    layer: nn.Conv2d
-    form: str
-    cost: LayerCost
-
-    def ranks(self, rule: str, amount: Any, damage: Any) -> Ranks:
-        """Return the ranks that a rule chooses; none when no rank obeys it."""
-        kernels = group_kernels(self.layer)
-        channels = kernels[0].shape[:2]
-        if rule == "rank":
-            pair = (amount, amount) if isinstance(amount, int) else tuple(amount)
-            return self._clipped(pair, channels)
-        if rule == "energy" and self.form == "tucker2":
-            spectra = [tucker.spectra(kernel) for kernel in kernels]
-            return tuple(max(ranks.by_energy(both[mode] ** 2, amount) for both in spectra) for mode in (0, 1))
-        if rule == "hint":
-            hints = [[rank_hint(np.moveaxis(kernel, mode, 0).reshape(size, -1)) for kernel in kernels]
-                     for mode, size in enumerate(channels)]  # fmt: skip
-            return self._clipped(tuple(max(1, round(amount * max(hint))) for hint in hints), channels)
-        steps, highest = self._steps(channels)
-        if rule == "share":
-            limit = amount * self.cost.parameters
-            step = ranks.by_cost(lambda at: self.after(steps(at)).parameters, limit, highest)
-            return steps(step) if step else ()
-        if rule == "energy":
-            step = ranks.by_damage(lambda at: self._lost(kernels, steps(at)), 1 - amount, highest)
-        else:
-            step = ranks.by_damage(lambda at: damage(self.path, self.form, steps(at)), amount, highest)
-        return steps(step) if step <= highest else ()
-
-    def after(self, found: Ranks) -> Any:
-        """Return the cost of the chain."""
-        return chain_cost(self.layer, self.form, found, self.cost.input)
-
-    def _clipped(self, pair: tuple[int, ...], channels: tuple[int, ...]) -> Ranks:
-        if self.form != "tucker2":
-            return (max(pair),)
-        return tuple(min(rank, size) for rank, size in zip(pair, channels, strict=True))
-
-    def _steps(self, channels: tuple[int, ...]) -> tuple[Any, int]:
-        """Return ranks by a number that grows, and the largest number that saves multiplications."""
-        largest = max(channels)
-        if self.form == "tucker2":
-
-            def steps(at: int) -> Ranks:
-                return tuple(-(-at * size // largest) for size in channels)
-        else:
-            largest *= int(np.prod(self.layer.kernel_size))
-
-            def steps(at: int) -> Ranks:
-                return (at,)
-
-        return steps, ranks.by_cost(lambda at: self.after(steps(at)).macs, self.cost.macs - 1, largest)
-
-    def _lost(self, kernels: list[np.ndarray], found: Ranks) -> float:
-        return max(decompose(kernel, self.form, found, QUICK).error ** 2 for kernel in kernels)
 
 
 def _untreated(path: str, layer: nn.Module, amounts: Mapping[str, Any], costs: Mapping[str, LayerCost]) -> str:
@@ -294,5 +257,5 @@ def _amounts(rule: str, setting: Any, count: int) -> list[str]:
     return problems
 
 
-def _text(found: Ranks) -> str:
+def _text(found: tuple[int, ...]) -> str:
     return "x".join(map(str, found))

@@ -247,6 +247,18 @@ def draw(found: dict[str, Any]) -> None:
         figure.savefig(PICTURE, metadata={"Date": None})
 
 
+def curve_targets(found: dict[str, Any]) -> list[Target]:
+    """Return how many cells of the curves are there, of those that were asked for: both kinds for every network."""
+    targets = []
+    for name in NETS:
+        for when, key, methods in (("before", "drop", tuple(METHODS)), ("after", "drop_tuned", TUNED[name])):
+            cells = [f"{name}-{method}-{level}" for method in methods for level in range(len(SHARES))]
+            there = sum(key in found.get(cell, {}) for cell in cells)
+            what = f"curves of cp, tucker and lowrank on {name} {when} fine-tuning: cells"
+            targets.append(Target(what, there, ">=", len(cells)))
+    return targets
+
+
 def publish() -> None:
     """Write the tables and the figures that were asked for, as far as their cells are there."""
     found = BOOK.found()
@@ -260,6 +272,7 @@ def publish() -> None:
         targets.append(
             Target("EPC: squared norms at equal error, least factor over six kernels", min(factors), ">=", 2)
         )
+    targets += curve_targets(found)
     rows = [
         Row(what, unit, value, None, "that network and its data are not at hand", source)
         for what, unit, value, source in (

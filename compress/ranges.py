@@ -24,6 +24,11 @@ BATCH = 32
 CHUNK = 1 << 17  # weights looked at together, which stay in the cache
 SAMPLES = 1 << 13  # values kept of each batch
 PERCENTILE = 0.99999  # as ONNX Runtime: ten times more cut off flipped half as many bits again
+BIASES = float(
+    1 << 23
+)  # how large a bias may be in units of the accumulator: kernels that add up in float32 stay exact
+PRODUCTS = float(1 << 30)  # how large the sum beside it: half of what int32 holds
+WIDEST = 1 << 20  # weights of a row, more of which may be too much for any step
 SHRINKS = np.linspace(1.0, 0.3, 57)  # ranges tried, as shares of the whole
 
 
@@ -105,6 +110,23 @@ def _row_scales(rows: Tensor, how: str, bits: int) -> Tensor:
         error = rounded.sub_(rows).square_().sum(1)
         best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
     return best.float()
+
+
+def roomy(steps: Tensor, weight: Tensor, bias: Tensor | None, scale: float, bits: int) -> Tensor:
+    """Return ``steps`` (O,), larger where a row's bias or its sum of products is too much, however it is rounded.
+
+    A row that is dead, or nearly, has a step so small that its bias would be beyond the whole numbers of any kernel.
+    """
+    rows, high = weight.detach().flatten(1), 255.0
+    least = (
+        torch.zeros(len(rows), dtype=torch.float64) if bias is None else bias.detach().double().abs() / BIASES / scale
+    )
+    inputs = rows.shape[1]
+    if inputs * high * ((1 << (bits - 1)) - 1) > PRODUCTS:  # rounding adds a half to each weight, learning one more
+        sums = torch.cat([part.double().abs().sum(1) for part in rows.split(max(1, CHUNK // inputs))])
+        least = torch.maximum(least, sums * high / (PRODUCTS - 1.5 * inputs * high))
+    least = least.float()
+    return torch.where(least > steps, least, steps)
 
 
 def grid_step(reach: float) -> float:

@@ -38,6 +38,7 @@ WARM = 0.2  # share of the steps without pressure
 SHARP = (20.0, 2.0)
 VALUES = 1 << 19  # of images that run together; a batch of larger ones is taken in parts
 ASIDE = 5  # one of so many images is not learned from
+MOST = 3 << 22  # of a learned bias in units of the accumulator, half as much again as :mod:`.ranges` starts from
 PRESSURE = (0.03, 30.0)  # of the regulariser's gradient, as multiples of the loss's
 
 
@@ -140,7 +141,7 @@ def learned(
     _settle(soft, settled=True)
     if not judged() < before:  # NaN is no gain
         return start
-    return {path: (layer.whole().detach(), layer.bias.detach()) for path, layer in soft.items()}
+    return {path: (layer.whole().detach(), layer.held().detach()) for path, layer in soft.items()}
 
 
 def _descend(
@@ -185,11 +186,21 @@ class Soft(nn.Module):
         super().__init__()
         self.layer, self.grid, self.start, self.settled = layer, grid, whole.to(torch.int8), False
         self.bias = nn.Parameter(bias.clone())
+        self.most = (grid.scale * grid.steps.double() * MOST).float()  # what integers have room for
         self.choice: nn.Parameter | None = None
         if whole.numel() <= LARGEST:
             real = layer.weight.detach() / _rows(grid.steps, layer.weight)
             self.side = torch.where(real >= whole, 1.0, -1.0)
             self.choice = nn.Parameter(torch.full_like(real, math.log((FIRST - LOW) / (HIGH - FIRST))))
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight as it is now, for who reads it without calling the layer."""
+        return self.whole() * _rows(self.grid.steps, self.layer.weight)
+
+    def held(self) -> Tensor:
+        """Return the bias (O,) as far as integers have room for it."""
+        return torch.clamp(self.bias, -self.most, self.most)
 
     def whole(self) -> Tensor:
         """Return the weights between whole numbers, or settled on them."""
@@ -216,8 +227,8 @@ class Soft(nn.Module):
         x = torch.fake_quantize_per_tensor_affine(x, grid.scale, grid.zero, 0, grid.high)
         weight = whole.float().mul_(_rows(grid.steps[rows], layer.weight))
         if isinstance(layer, nn.Linear):
-            return functional.linear(x, weight, self.bias[rows])
-        return functional.conv2d(x, weight, self.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+            return functional.linear(x, weight, self.held()[rows])
+        return functional.conv2d(x, weight, self.held(), layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
 def up(choice: Tensor) -> Tensor:

@@ -68,6 +68,28 @@ def test_a_trained_lenet_has_its_codes_on_every_target(split, tmp_path):
 
 
 @pytest.mark.parametrize("name", NETS)
+def test_dead_rows_are_torchs_bit_for_bit(name, split, tmp_path):
+    """Rows with no weights, or hardly any, beside their biases: sums in float32 have to stay exact."""
+    encoder, options = NETS[name]
+    arch = default_arch(encoder, 12, SPEC, **options)
+    model = Fold()(HashModel(settled(build(arch, seed=1)), arch))
+    with torch.no_grad():
+        for layer in model.net.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                for row, share in enumerate((0.0, 1e-6, 1e-9, 1e-3, 1e-4, 1e-5)):
+                    layer.weight[row] *= share
+                    layer.bias[row] = 0.7 * (-1) ** row
+    small = Int8(images=64)(model, split)
+    pixels = split.queries.pixels[:40]
+    wanted, images = outputs(small, pixels), small.arch.input.normalise(pixels).numpy()
+    for target in ("host", "c"):
+        runtime = Runtime(compile_model(small, target, tmp_path / target).path)
+        assert np.array_equal(runtime.outputs(runtime.normalise(pixels)), wanted)
+    export_onnx(small, tmp_path / "m.onnx")
+    assert np.array_equal(open_session(tmp_path / "m.onnx").run(["outputs"], {"images": images})[0], wanted)
+
+
+@pytest.mark.parametrize("name", NETS)
 def test_onnx_computes_the_same_numbers(name, split, tmp_path):
     model = integers(name, split)
     export_onnx(model, tmp_path / "m.onnx")

@@ -1,13 +1,13 @@
 """Layers in integer arithmetic, defined bit for bit so that every kernel can equal them.
 
     q   = clamp(rint(x * (1 / scale)) + zero, 0, 2^a - 1)          float32 product, ties to even
-    acc = sum over (q - zero) * w + bias                           int32; padding counts as zero
+    acc = sum over (q - zero) * w + bias                           int32, never beyond; padding counts as zero
     y   = float(acc) * multiplier[o]                               one float32 product
     y   = rint(y) * step                                           where ``step`` > 0
 
 ``multiplier`` = scale * s_w[o] / step. ``step`` is a power of two of which the largest output has about 2^14: sums of
 such outputs (residual joins, mean pooling over a few hundred pixels) are exact in float32 in whatever order. The hash
-head has step 0 and keeps what the product gives.
+head has step 0 and keeps what the product gives. A file whose accumulators could leave int32 is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from .decoded import DecodedConv2d, DecodedLinear
 from .forms import Form
 
 EXACT = 1 << 24  # whole numbers up to here are exact in float32
+LARGEST = (1 << 31) - (1 << 8)  # of an accumulator, so that a bias rounded to float32 still leaves it in int32
 DOUBLES = 8  # images convolved at once in double, where torch unfolds them all
 ROWS = 512  # of a dense layer that are in a float type at once
 
@@ -44,11 +45,28 @@ def rescale(acc: Tensor, multiplier: Tensor, step: float) -> Tensor:
     return torch.round(y) * step if step else y
 
 
+def reach(integers: Tensor, high: float) -> Tensor:
+    """Return how far from zero each row's products may add up (O,), float64."""
+    return torch.cat([rows.double().abs().sum(1) for rows in integers.flatten(1).split(ROWS)]) * high
+
+
 def wide(integers: Tensor, bias: Tensor, high: float) -> torch.dtype:
     """Return a float type in which every partial sum is exact: double unless a bound says that single is enough."""
-    sums = [rows.abs().double().sum(1) for rows in integers.flatten(1).split(ROWS)]
-    reach = torch.cat(sums) * high + bias.abs()
-    return torch.float32 if float(reach.max()) < EXACT else torch.float64
+    most = float((reach(integers, high) + bias.abs()).max())
+    return torch.float32 if most < EXACT else torch.float64
+
+
+@torch.no_grad()
+def put_bias(layer: Any, whole: Tensor) -> None:
+    """Put whole numbers (O,) into a layer's bias, each as far from zero as the accumulator has room for."""
+    room = (LARGEST - reach(layer.form.integers, layer.how.high)).clamp_min(0)
+    layer.bias.copy_(torch.clamp(whole.double(), -room, room))
+
+
+def real_weight(whole: Tensor, multiplier: Tensor, how: Quantized) -> Tensor:
+    """Return the real numbers that a layer's whole ones stand for; ``multiplier`` keeps the scale of each row."""
+    steps = multiplier * ((how.step or 1.0) / how.scale)
+    return whole * steps.view(-1, *[1] * (whole.ndim - 1))
 
 
 @torch.library.custom_op("hashpress::int8_conv2d", mutates_args=())
@@ -154,6 +172,11 @@ class Int8Conv2d(DecodedConv2d):
         super().__init__(Integers(tuple(layer.weight.shape)), layer)
         _own(self, layer.out_channels, how)
 
+    @property
+    def weight(self) -> Tensor:
+        """The weight as real numbers, for who reads it without calling the layer."""
+        return real_weight(self.form(), self.multiplier, self.how)
+
     def forward(self, images: Tensor) -> Tensor:
         """Return (N, O, H', W')."""
         window = [*self.stride, *self.padding, *self.dilation, self.groups]
@@ -176,6 +199,11 @@ class Int8Linear(DecodedLinear):
         super().__init__(Integers(tuple(layer.weight.shape)), layer)
         _own(self, layer.out_features, how)
 
+    @property
+    def weight(self) -> Tensor:
+        """The weight as real numbers, for who reads it without calling the layer."""
+        return real_weight(self.form(), self.multiplier, self.how)
+
     def forward(self, features: Tensor) -> Tensor:
         """Return (N, O)."""
         return int8_linear(features, self.form.integers, self.bias, self.multiplier, self.how.numbers)
@@ -185,28 +213,45 @@ class Int8Linear(DecodedLinear):
         return _float(FloatLinear(self.in_features, self.out_features, device="meta"), self)
 
 
-class FloatConv2d(nn.Conv2d):
-    """The integer convolution in float32 operators that every back end has: its weight and bias are whole numbers."""
+class Wholes(nn.Module):
+    """A plain layer whose parameter ``weight`` holds whole numbers, while its attribute gives what they stand for."""
 
     how: Quantized
     multiplier: Tensor
+
+    @property
+    def whole(self) -> Tensor:
+        """The whole numbers."""
+        return cast("Tensor", self._parameters["weight"])
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight as real numbers, for who reads it without calling the layer."""
+        multiplier = (
+            self.multiplier
+        )  # first: while the layer is being made there is none, and torch finds the parameter
+        return real_weight(self.whole, multiplier, self.how)
+
+
+class FloatConv2d(Wholes, nn.Conv2d):  # type: ignore[override]  # whose weight can be read, not set
+    """The integer convolution in float32 operators that every back end has: its weight and bias are whole numbers."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (N, O, H', W')."""
         q = quantise(images, self.how.scale, self.how.zero, self.how.high)
-        return rescale(_kept_whole(super().forward(q)), self.multiplier, self.how.step)
+        window: Any = (self.stride, self.padding, self.dilation, self.groups)
+        acc = functional.conv2d(q, self.whole, self.bias, *window)
+        return rescale(_kept_whole(acc), self.multiplier, self.how.step)
 
 
-class FloatLinear(nn.Linear):
+class FloatLinear(Wholes, nn.Linear):  # type: ignore[override]  # whose weight can be read, not set
     """The integer dense layer in float32 operators that every back end has."""
-
-    how: Quantized
-    multiplier: Tensor
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (N, O)."""
         q = quantise(features, self.how.scale, self.how.zero, self.how.high)
-        return rescale(_kept_whole(super().forward(q)), self.multiplier, self.how.step)
+        acc = functional.linear(q, self.whole, self.bias)
+        return rescale(_kept_whole(acc), self.multiplier, self.how.step)
 
 
 def _kept_whole(acc: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from .. import calibrate, obs, ranges
 from ..factored import Factored
-from ..layers.int8 import Quantized
+from ..layers.int8 import Quantized, put_bias
 from ..refit import watched
 from ..rounding import Grid, Rounded, learned, mixed, nearest
 from .select import check_keys, skipped, spread
@@ -159,11 +159,14 @@ class Int8:
             layer: Any = get_layer(model.net, path)
             if seen[path].axes != layer.weight.ndim:  # it never ran, or several rows an image went in
                 continue
+            if layer.weight[0].numel() > ranges.WIDEST:
+                continue
             scale, zero = ranges.affine(*ranges.limits(seen[path], self.range, 8), 8)
             head = path == "head" or path.startswith("head.")
             step = 0.0 if head else ranges.grid_step(seen[path].reach)
             edits[path] = Quantized(path, scale, zero, step, width)
             steps = ranges.weight_scales(layer.weight, self.range, width)
+            steps = ranges.roomy(steps, layer.weight, layer.bias, scale, width)
             grids[path] = Grid(scale, zero, 255, steps, (1 << (width - 1)) - 1)
         return edits, grids
 
@@ -178,11 +181,12 @@ class Int8:
 
     def _left(self, model: HashModel, layers: Mapping[str, Json]) -> dict[str, str]:
         reasons = skipped(model.net)
+        usual = f"skipped, it did not run, it has rows of more than {ranges.WIDEST} weights,"
         for path, layer in model.net.named_modules():
             if isinstance(layer, nn.Conv2d) and path not in layers:
-                reasons.setdefault(path, "skipped, it did not run, or its padding is not a number of zeros")
+                reasons.setdefault(path, f"{usual} or its padding is not a number of zeros")
             elif isinstance(layer, nn.Linear) and path not in layers:
-                reasons.setdefault(path, "skipped, it did not run, or its inputs have more than two axes")
+                reasons.setdefault(path, f"{usual} or its inputs have more than two axes")
             elif isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
                 reasons[path] = "a batch norm in float32; fold it first"
         return reasons
@@ -207,7 +211,7 @@ def fill(layer: Any, integers: Tensor, bias: Tensor, grid: Grid, edit: Quantized
     """Put whole numbers into an integer layer."""
     unit = edit.scale * grid.steps.double()  # what 1 in an accumulator is worth
     layer.form.integers.copy_(integers)
-    layer.bias.copy_(torch.round(bias.double() / unit))
+    put_bias(layer, torch.round(bias.double() / unit))
     layer.multiplier.copy_(unit / (edit.step or 1.0))
 
 
@@ -226,4 +230,4 @@ def correct(net: nn.Module, model: HashModel, path: str, pixels: Pixels, grid: G
         axes = [axis for axis in range(error.ndim) if axis != 1]
         total, count = total + error.sum(axes), count + error.numel() // error.shape[1]
     layer: Any = get_layer(net, path)
-    layer.bias += torch.round(total / count / (edit.scale * grid.steps.double())).float()
+    put_bias(layer, layer.bias + torch.round(total / count / (edit.scale * grid.steps.double())).float())

@@ -29,7 +29,7 @@ from ...core.surgery import get_layer
 from ...hashnets.codes import outputs
 from ..calibrate import choose
 from ..layers.decoded import settle
-from ..layers.int8 import Int8Linear
+from ..layers.int8 import Int8Linear, put_bias
 from .step import step_of
 
 PLACES = 81  # where density is asked for
@@ -170,9 +170,9 @@ def affordable(given: np.ndarray, thresholds: list[float], width: float, flips: 
 @torch.no_grad()
 def shift(layer: Any, thresholds: torch.Tensor) -> None:
     """Take ``thresholds`` (bits,) off the outputs of a dense layer, in place, as exactly as the file keeps its bias."""
-    whole = isinstance(layer, Int8Linear)
-    if whole:
-        thresholds = torch.round(thresholds / layer.multiplier.double())
-    layer.bias -= thresholds.to(layer.bias.dtype)
-    if not whole:
+    if isinstance(layer, Int8Linear):
+        whole = torch.round(thresholds / layer.multiplier.double())
+        put_bias(layer, layer.bias - whole.to(layer.bias.dtype))
+    else:
+        layer.bias -= thresholds.to(layer.bias.dtype)
         settle(layer)

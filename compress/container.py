@@ -159,7 +159,7 @@ def _tensors(header: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
         if name == "__metadata__":
             continue
         code, shape = (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
-        if code not in DTYPES or not isinstance(shape, list) or len(shape) > 8:
+        if not isinstance(code, str) or code not in DTYPES or not isinstance(shape, list) or len(shape) > 8:
             raise ModelFileError(f"header entry {name[:80]!r} is no tensor of a known type")
         if not all(type(side) is int and 0 <= side < 1 << 48 for side in shape):
             raise ModelFileError(f"header entry {name[:80]!r} has an impossible shape")

@@ -14,11 +14,14 @@ from .xxhash32 import hash_pairs, permutation, remainders
 
 SIGN = 0x9E3779B9  # the sign hash is the same function under ``seed ^ SIGN``
 CHUNK = 1 << 18  # weights hashed at once: a few arrays of this size stay in the cache
+LARGEST_INPUT = 255  # of integer layers
 KEPT = 1 << 22  # layers up to this many weights keep their places in memory once hashed
 
 
-def check_size(form: Mapping[str, np.ndarray], edit: Mapping[str, Any], limit: int) -> None:
-    """Raise ValueError when the weight would have more than ``limit`` numbers, or the edit is not one of ours."""
+def check_form(form: Mapping[str, np.ndarray], edit: Mapping[str, Any], limit: int) -> None:
+    """Raise ValueError when the weight would have more than ``limit`` numbers, NaN among them, or the edit is none of ours."""
+    if not all(np.isfinite(array).all() for array in form.values() if array.dtype.kind == "f"):
+        raise ValueError("its values are not all finite")
     size = 0  # other forms decode to as many numbers as they store
     if "shape" in edit:
         shape, sizes = edit["shape"], edit["sizes"]
@@ -33,6 +36,21 @@ def check_size(form: Mapping[str, np.ndarray], edit: Mapping[str, Any], limit: i
         size = form["indices"].size * form["codebook"].shape[2]
     if size > limit:
         raise ValueError(f"{size} numbers are more than the file can be trusted to hold")
+
+
+def beyond_int32(integers: np.ndarray, bias: np.ndarray | None) -> str:
+    """Return why int32 may not hold what rows of ``integers`` (O, ...) add up to with ``bias`` (O,), or nothing."""
+    if integers.dtype != np.int8 or integers.ndim < 2 or bias is None or bias.shape != integers.shape[:1]:
+        return "rows of whole numbers of 8 bits and a bias for each were expected"
+    rows = integers.reshape(len(integers), math.prod(integers.shape[1:]))
+    step = max(1, CHUNK // max(1, rows.shape[1]))
+    sums = [
+        np.abs(rows[at : at + step].astype(np.int16)).sum(1, dtype=np.int64) for at in range(0, max(1, len(rows)), step)
+    ]
+    if not (np.isfinite(bias).all() and np.array_equal(bias, np.rint(bias))):
+        return "the biases beside it are not whole numbers"
+    most = (np.concatenate(sums) * LARGEST_INPUT + np.abs(bias.astype(np.float64))).max(initial=0)
+    return "" if most < 1 << 31 else f"accumulators may reach {most:.3g}, beyond the 32 bits they have"
 
 
 def hashed_weight(values: np.ndarray, shape: Sequence[int], sizes: Sequence[int], seed: int) -> np.ndarray:

@@ -107,8 +107,14 @@ def decode(file: container.Container, rows: list[Row], path: str | os.PathLike[s
             entries = 0 if codebook is None else (0, *codebook.shape[:2])[-1]  # (K,) or (M, K, C)
             if array.size and not 0 <= array.min() <= array.max() < entries:
                 raise ModelFileError(f"{path}: {name}: indices point outside their codebook")
-        if name.endswith(".form.order") and not np.array_equal(np.sort(array), np.arange(len(array))):
+        if name.endswith(".form.order") and not (
+            array.ndim == 1 and np.array_equal(np.sort(array), np.arange(len(array)))
+        ):
             raise ModelFileError(f"{path}: {name}: this is no order of channels")
+        if name.endswith(".form.integers"):
+            fault = decoders.beyond_int32(array, tensors.get(name.removesuffix("form.integers") + "bias"))
+            if fault:
+                raise ModelFileError(f"{path}: {name}: {fault}")
     return tensors
 
 
@@ -139,11 +145,18 @@ DENSE = {
 
 
 def decoded_layers(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return the layers whose weights :func:`read_dense` decodes, each with its form: ``shared``, ``pruned+shared``."""
+    """Return the layers whose weights :func:`read_dense` decodes, each with its form: ``shared``, ``pruned+shared``.
+
+    Raises:
+        ModelFileError: an edit of the manifest does not say what it pruned.
+    """
     found: dict[str, list[str]] = {}
     for edit in manifest["edits"]:
         if isinstance(edit, dict) and edit.get("kind") == "pruned":
-            found |= {str(layer): ["pruned"] for layer in edit["layers"]}
+            layers = edit.get("layers")
+            if not isinstance(layers, list) or not all(isinstance(layer, str) for layer in layers):
+                raise ModelFileError(f"an edit of kind 'pruned' needs a list of layers, found {str(layers)[:80]}")
+            found |= {layer: ["pruned"] for layer in layers}
     for edit in formed_layers(manifest):
         if edit["kind"] in DENSE:
             found[edit["layer"]] = [*found.get(edit["layer"], []), edit["kind"]]
@@ -155,9 +168,10 @@ def _with_weight(tensors: dict[str, np.ndarray], edit: Mapping[str, Any], length
     prefix = f"{layer}.form."
     form = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
     try:
-        decoders.check_size(form, edit, FREE_ELEMENTS + ELEMENTS_PER_BYTE * length)
-        weight = DENSE[edit["kind"]](form, edit)
-    except (KeyError, ValueError, IndexError, TypeError, OverflowError) as fault:
+        decoders.check_form(form, edit, FREE_ELEMENTS + ELEMENTS_PER_BYTE * length)
+        with np.errstate(over="raise", invalid="raise"):
+            weight = DENSE[edit["kind"]](form, edit)
+    except (KeyError, ValueError, IndexError, TypeError, OverflowError, FloatingPointError) as fault:
         raise ModelFileError(f"the weight of layer {layer!r} cannot be decoded: {fault}") from fault
     return {f"{layer}.weight": weight} | {name: array for name, array in tensors.items() if not name.startswith(prefix)}
 
@@ -185,7 +199,8 @@ def _row(entry: Any) -> Row:
     if not isinstance(entry, list) or len(entry) != len(Row._fields):
         raise ModelFileError(f"a coded tensor must be a list of {len(Row._fields)}, found {str(entry)[:80]}")
     name, dtype, shape, size, tables = entry
-    if not isinstance(name, str) or dtype not in container.DTYPES or not isinstance(shape, list) or len(shape) > 8:
+    known = isinstance(name, str) and isinstance(dtype, str) and dtype in container.DTYPES
+    if not known or not isinstance(shape, list) or len(shape) > 8:
         raise ModelFileError(f"a coded tensor has no name, type or shape: {str(entry)[:80]}")
     if not all(type(side) is int and 0 <= side < 1 << 40 for side in (*shape, size, tables)) or tables > size:
         raise ModelFileError(f"coded tensor {name[:80]!r} has an impossible size")

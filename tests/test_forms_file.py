@@ -148,6 +148,6 @@ def test_sizes_are_bounded_by_the_file() -> None:
         "norms": np.ones(4096, np.float32),
         "gauss": np.ones((1, 4096), np.float32),
     }
-    decoders.check_size(form, {"seed": 0}, 4096 * 4096)
+    decoders.check_form(form, {"seed": 0}, 4096 * 4096)
     with pytest.raises(ValueError, match="trusted"):
-        decoders.check_size(form, {"seed": 0}, 4096 * 4096 - 1)
+        decoders.check_form(form, {"seed": 0}, 4096 * 4096 - 1)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .console import console, print_json, progress, set_threads
+from .console import console, print_json, progress, set_threads, warn
 
 NAME = "compress"
 EXAMPLES = options.examples(
@@ -46,6 +46,7 @@ def verb(
     from ..core.data import load_data
     from ..core.errors import InputError
     from ..core.units import format_bytes
+    from ..hashnets.seen import seen
 
     if output is None and not dry_run:
         raise InputError("compress writes a model file: name it with -o, or see what would be done with --dry-run")
@@ -53,7 +54,9 @@ def verb(
     plan.check()
     start = load(model, trust_code=trust_code)
     with progress():
-        split = None if data is None else load_data(data, protocol=protocol, seed=seed)
+        split = None if data is None else load_data(data, protocol=protocol)
+        if split is not None:
+            warn(seen(start, split))  # before hours of work, not behind them
         if output is None or dry_run:
             ledger = plan.preview(start, split, seed=seed)
         else:

@@ -25,6 +25,12 @@ def console(machine: bool = False) -> Console:
     return Console(stderr=machine, highlight=False, soft_wrap=False, width=width)
 
 
+def warn(message: str) -> None:
+    """Print a warning on stderr, when there is one."""
+    if message:
+        console(machine=True).print(f"warning: {message}", markup=False, soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     """Print ``value`` as JSON on stdout."""
     sys.stdout.write(json.dumps(value, indent=1) + "\n")

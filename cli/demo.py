@@ -92,7 +92,7 @@ def told(line: str, folder: Path, seed: int, threads: int) -> list[str]:
     """Return the words of one command, its files in ``folder``."""
     suffixes = (".safetensors", ".json", ".toml", ".bundle", ".html")
     words = [str(folder / word) if word.endswith(suffixes) else word for word in line.split()]
-    seeded = ["--seed", str(seed)] if words[0] in ("train", "compress", "evaluate") else []
+    seeded = ["--seed", str(seed)] if words[0] in ("train", "compress") else []
     threaded = ["--threads", str(threads)] if words[0] in ("train", "compress", "evaluate") else []
     return [*words, *seeded, *threaded]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .console import console, print_json, progress, set_threads
+from .console import console, print_json, progress, set_threads, warn
 
 NAME = "evaluate"
 EXAMPLES = options.examples(
@@ -27,7 +27,6 @@ def verb(
         typer.Option("--against", metavar="BASE", help="The original: also bit flips and the asymmetric mAP."),
     ] = None,
     output: options.MaybeOutput = None,
-    seed: options.Seed = 0,
     trust_code: options.TrustCode = False,
     threads: options.Threads = 1,
     json: options.Json = False,
@@ -36,12 +35,15 @@ def verb(
     set_threads(threads)
     from ..compress.modelfile import load
     from ..core.data import load_data
+    from ..hashnets.seen import seen
     from ..profiling.quality import assess
 
     with progress():
-        split = load_data(data, protocol=protocol, seed=seed)
+        split = load_data(data, protocol=protocol)
         base = load(against, trust_code=trust_code) if against else None
-        found = assess(load(model, trust_code=trust_code), split, base)
+        network = load(model, trust_code=trust_code)
+        found = assess(network, split, base)
+    warn(seen(network, split))
     if output:
         found.save(output)
     if json:

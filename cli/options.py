@@ -13,7 +13,7 @@ _DATA = typer.Option(
     "--data",
     metavar="SPEC",
     help="digits (embedded), mnist:DIR, fashion-mnist:DIR, cifar10:PATH or imagefolder:DIR; options as in "
-    "imagefolder:DIR?size=64&limit=1000.",
+    "imagefolder:DIR?size=64&limit=1000. Queries are drawn by ?seed=N (0), whatever --seed is.",
 )
 Data = Annotated[str, _DATA]
 MaybeData = Annotated[str | None, _DATA]  # for verbs that can do without images
@@ -21,7 +21,10 @@ Protocol = Annotated[
     str | None,
     typer.Option("--protocol", metavar="NAME", help="Retrieval protocol: A, A-excl or B (queries = test images)."),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides everything random.")]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", min=0, help="Decides everything random but which images are queries: --data SPEC?seed=N."),
+]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads for arithmetic.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, everything else on stderr.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue interrupted work; it ends in the same bytes.")]

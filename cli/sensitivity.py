@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .console import console, print_json, progress, set_threads, table
+from .console import console, print_json, progress, set_threads, table, warn
 
 NAME = "sensitivity"
 EXAMPLES = options.examples(
@@ -48,21 +48,17 @@ def verb(
     from ..compress.sensitivity_plot import plot as draw
     from ..core.data import load_data
     from ..core.files import atomic_write
+    from ..hashnets.seen import seen
 
     if plot:
         format_of(plot)
     for option, path in (("--output", output), ("--plot", plot)):
         _check_place(option, path)
     with progress():
-        split = load_data(data, protocol=protocol, seed=seed)
-        found = sensitivity(
-            load(model, trust_code=trust_code),
-            split,
-            passes=_names(passes),
-            layers=_names(layers),
-            images=images,
-            seed=seed,
-        )
+        split = load_data(data, protocol=protocol)
+        network = load(model, trust_code=trust_code)
+        found = sensitivity(network, split, passes=_names(passes), layers=_names(layers), images=images, seed=seed)
+    warn(seen(network, split))
     out = console(json)
     if json:
         print_json(found.to_json())

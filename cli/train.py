@@ -82,7 +82,7 @@ def verb(
     if not resume:
         checkpoint.unlink(missing_ok=True)
     with progress():
-        split = load_data(data, protocol=protocol, seed=seed)
+        split = load_data(data, protocol=protocol)
         if init:
             start = load(init, trust_code=trust_code)
         else:

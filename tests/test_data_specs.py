@@ -70,11 +70,12 @@ def test_a_constant_channel_has_std_one():
         ("digits:/tmp", "takes no path"),
         ("digits?sise=3", "did you mean 'size'"),
         ("digits?", None),
-        ("digits?size=0", "whole number above 0"),
-        ("digits?size=-1", "whole number above 0"),
-        ("digits?size=²", "whole number above 0"),
-        ("digits?limit=many", "whole number above 0"),
+        ("digits?size=0", "whole number from 1 on"),
+        ("digits?size=-1", "whole number from 1 on"),
+        ("digits?size=²", "whole number from 1 on"),
+        ("digits?limit=many", "whole number from 1 on"),
         ("digits?gray=maybe", "gray=1 or gray=0"),
+        ("digits?seed=-1", "whole number from 0 on"),
         ("mnist", "write mnist:PATH"),
         ("mnist:/no/such/folder", "does not exist"),
         ("cifar10:/no/such/file.tar", "does not exist"),
@@ -117,8 +118,17 @@ def test_size_and_limit_of_an_array_source():
 
 def test_digest_follows_the_content():
     assert load_data("digits").digest == load_data("digits").digest
-    assert load_data("digits", seed=1).digest != load_data("digits").digest
+    assert load_data("digits?seed=1").digest != load_data("digits").digest
     assert load_data("digits?limit=100").digest != load_data("digits").digest
+
+
+def test_the_seed_of_a_spec_draws_the_queries_and_zero_is_the_one_that_is_not_written():
+    assert load_data("digits?seed=0").digest == load_data("digits").digest
+    first, second = load_data("digits"), load_data("digits?seed=7")
+    asked = {image.tobytes() for image in second.queries.pixels}
+    known = {image.tobytes() for image in first.database.pixels}
+    assert len(asked & known) > len(asked) / 2, "queries of one seed lie in the database of another"
+    assert "seed 7" in second.protocol
 
 
 def test_protocol_a_has_the_published_sizes():

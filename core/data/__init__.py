@@ -35,8 +35,11 @@ DATASETS = {
 }
 
 
-def load_data(spec: str, *, protocol: str | None = None, seed: int = 0) -> Split:
-    """Return the data set ``KIND[:PATH][?size=64&limit=1000&gray=1]``, divided by ``protocol`` (default B).
+def load_data(spec: str, *, protocol: str | None = None) -> Split:
+    """Return the data set ``KIND[:PATH][?size=64&limit=1000&gray=1&seed=0]``, divided by ``protocol`` (default B).
+
+    What is drawn at random, queries above all, is drawn by the ``seed`` of the spec: it is part of which data these are,
+    and no other seed may let images that trained a network become its queries.
 
     Raises:
         DataError: an unknown kind, option or protocol, or files that cannot be read as asked.
@@ -49,7 +52,7 @@ def load_data(spec: str, *, protocol: str | None = None, seed: int = 0) -> Split
     parts = _limited(source.read(replace(parsed, size=None) if late else parsed), parsed.limit)
     if late:
         parts = replace(parts, train=_sized(parts.train, parsed), test=parts.test and _sized(parts.test, parsed))
-    return divide(parts, spec, protocol or "B", seed)
+    return divide(parts, spec, protocol or "B", parsed.seed)
 
 
 def _limited(parts: Parts, limit: int | None) -> Parts:

@@ -11,6 +11,7 @@ OPTIONS = {
     "size": "resize every image to size x size",
     "limit": "at most this many images of each part, every class in its proportion",
     "gray": "1: one channel instead of three",
+    "seed": "by which queries are drawn where the source or the protocol leaves that open (0)",
 }
 FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -24,6 +25,7 @@ class Spec:
     size: int | None = None
     limit: int | None = None
     gray: bool = False
+    seed: int = 0
 
     @property
     def where(self) -> Path:
@@ -57,7 +59,7 @@ def parse_spec(text: str) -> Spec:
     for pair in filter(None, tail.split("&")):
         name, _, value = pair.partition("=")
         lookup(OPTIONS, name, "option", DataError)
-        options[name] = _flag(value) if name == "gray" else _count(name, value)
+        options[name] = _flag(value) if name == "gray" else _count(name, value, least=int(name != "seed"))
     return Spec(kind, Path(path).expanduser() if path else None, **options)  # type: ignore[arg-type]
 
 
@@ -67,7 +69,7 @@ def _flag(value: str) -> bool:
     return FLAGS[value.lower()]
 
 
-def _count(name: str, value: str) -> int:
-    if not (value.isascii() and value.isdigit() and 0 < int(value) <= 2**31):
-        raise DataError(f"{name}={value}: write a whole number above 0")
+def _count(name: str, value: str, least: int) -> int:
+    if not (value.isascii() and value.isdigit() and least <= int(value) <= 2**31):
+        raise DataError(f"{name}={value}: write a whole number from {least} on")
     return int(value)

@@ -1,0 +1,30 @@
+"""Whether a network may have been trained on the queries that it is measured with: its history knows how its data were divided."""
+
+from __future__ import annotations
+
+from ..core.data.images import Split
+from ..core.model import HashModel
+
+OWN_TEST_PART = "B"  # a protocol of this name alone draws nothing: the queries are what the source itself holds out
+
+
+def seen(model: HashModel, split: Split) -> str:
+    """Return a warning where ``split`` is not what ``model`` was last trained on and may ask for its training images."""
+    trained = [step.settings for step in model.history if "digest" in step.settings]
+    if not trained:
+        return ""
+    last = trained[-1]
+    name, protocol = str(last.get("data")), last.get("protocol")
+    if _source(name) == _source(split.name) and protocol == split.protocol == OWN_TEST_PART:
+        return ""
+    if last["digest"] == split.digest:
+        return ""
+    return (
+        f"the network was trained on {name}, protocol {protocol}, and {split.name}, protocol {split.protocol}, are other "
+        "images or divided otherwise: queries may be images that it has seen; name the data it was trained on"
+    )
+
+
+def _source(name: str) -> str:
+    """Return a data spec without its options."""
+    return name.rpartition("?")[0] or name

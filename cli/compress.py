@@ -38,7 +38,10 @@ def verb(
     threads: options.Threads = 1,
     json: options.Json = False,
 ) -> None:
-    """Run the passes of a recipe, write the entropy-coded model file and the resolved recipe beside it."""
+    """Run the passes of a recipe, write the entropy-coded model file and the resolved recipe beside it.
+
+    A run that was interrupted, or whose recipe was corrected, goes on with --resume behind the steps that are the same.
+    """
     set_threads(threads)
     from ..compress.ledger import Ledger, Line
     from ..compress.modelfile import load

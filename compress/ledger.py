@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..core.data.images import Split
-from ..core.errors import InputError
 from ..core.model import HashModel, Json
 from ..core.units import format_bytes
 from ..hashnets.codes import outputs
@@ -63,8 +62,18 @@ class Ledger:
         return [line.to_json() for line in self.lines]
 
 
+def unmeasurable(model: HashModel, split: Split | None, wanted: Sequence[str]) -> list[str]:
+    """Return which of the ``wanted`` figures this network and these data do not have."""
+    if split is None or "error" not in wanted or model.arch.bits == len(split.classes):
+        return []
+    return [
+        f"measure 'error' is for codes that are classes; these have {model.arch.bits} bits "
+        f"and the data {len(split.classes)} classes: measure flips or map"
+    ]
+
+
 def measured(model: HashModel, start: HashModel, split: Split | None, wanted: Sequence[str]) -> dict[str, Json]:
-    """Return the bytes of the model's file and the ``wanted`` figures on the queries."""
+    """Return the bytes of the model's file and the ``wanted`` figures, none :func:`unmeasurable`, on the queries."""
     figures: dict[str, Json] = {"bytes": file_size(model)}
     if split is None:
         return figures
@@ -77,10 +86,5 @@ def measured(model: HashModel, start: HashModel, split: Split | None, wanted: Se
         if model is not start:
             figures["map_asymmetric"] = round(float(evaluate(model, split, against=start).map), 6)
     if "error" in wanted:
-        if model.arch.bits != len(split.classes):
-            raise InputError(
-                f"measure 'error' is for codes that are classes; these have {model.arch.bits} bits "
-                f"and the data {len(split.classes)} classes: measure flips or map"
-            )
         figures["error"] = round(error_rate(model, split.queries), 6)
     return figures

@@ -94,7 +94,7 @@ class Recipe:
 
     def preview(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> Ledger:
         """Return what each pass would decide and the size of the file behind it, without any training."""
-        return preview(model, self.passes(), split, seed=seed)
+        return preview(model, self.passes(), split, seed=seed, measure=self.measure)
 
     def run(
         self,
@@ -110,12 +110,18 @@ class Recipe:
 
     def to_toml(self) -> str:
         """Return the recipe with every setting written out."""
-        lines = [f"about = {_toml(self.about)}", f"measure = {_toml(list(self.measure))}"]
-        for name, item in self.passes():
-            lines += ["", "[[pass]]", f"name = {_toml(name)}"]
-            resolved = {field.name: getattr(item, field.name) for field in fields(item)}  # type: ignore[arg-type]  # passes are dataclasses
-            lines += [f"{key} = {_toml(value)}" for key, value in resolved.items() if value is not None]
-        return "\n".join(lines) + "\n"
+        head = f"about = {_toml(self.about)}\nmeasure = {_toml(list(self.measure))}"
+        return "\n\n".join([head, *self.steps()]) + "\n"
+
+    def steps(self) -> list[str]:
+        """Return the table of each pass in TOML, with every setting written out."""
+        return [_written(name, item) for name, item in self.passes()]
+
+
+def _written(name: str, item: Pass) -> str:
+    resolved = {field.name: getattr(item, field.name) for field in fields(item)}  # type: ignore[arg-type]  # passes are dataclasses
+    lines = [f"{key} = {_toml(value)}" for key, value in resolved.items() if value is not None]
+    return "\n".join(["[[pass]]", f"name = {_toml(name)}", *lines])
 
 
 def _settings(entry: Mapping[str, Json]) -> dict[str, Json]:

@@ -11,6 +11,7 @@ from ..core.data.images import Split
 from ..core.errors import HashpressError, InputError, RecipeError
 from ..core.model import HashModel
 from ..core.once import remembering
+from .beforehand import objections
 from .ledger import Ledger, Line, measured
 from .passes.step import Pass, settings_of
 
@@ -18,13 +19,22 @@ UNTRAINED = {"stages": 1, "finetune": None, "bytes": None, "steps": 0}
 
 
 def preview(
-    model: HashModel, passes: Sequence[tuple[str, Pass]], split: Split | None = None, *, seed: int = 0
+    model: HashModel,
+    passes: Sequence[tuple[str, Pass]],
+    split: Split | None = None,
+    *,
+    seed: int = 0,
+    measure: Sequence[str] = (),
 ) -> Ledger:
     """Return what each pass would decide and the size of the file behind it, without any training.
 
     Raises:
+        RecipeError: layers or measures that are not there, all together.
         InputError: a pass refused, named with its step.
     """
+    problems = objections(passes, model, split, measure)
+    if problems:
+        raise RecipeError(problems)
     lines = [Line(0, "start", figures=measured(model, model, None, ()))]
     for number, (name, item) in enumerate(passes, start=1):
         with named(number, name), remembering(model):

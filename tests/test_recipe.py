@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import hashpress.compress.kept as keeping
 import hashpress.compress.run as running
 import pytest
 from hashpress.compress import modelfile, reader
@@ -267,6 +268,7 @@ def test_a_full_disk_leaves_nothing_half_written(
 
     with monkeypatch.context() as patch:
         patch.setattr(running, "save", full)
+        patch.setattr(keeping, "save", full)
         with pytest.raises(InputError, match="No space left"):
             compress(model, recipe, split, out=tmp_path / "out.st")
     assert listing(tmp_path) == []

@@ -69,6 +69,7 @@ def verb(
     if json:
         print_json({"path": None if dry_run else str(output), "steps": ledger.to_json()})
         return
-    console().print(str(ledger), markup=False)
+    text = ledger.in_full() if dry_run else str(ledger)
+    console().print(text, markup=False, soft_wrap=True)
     if output is not None and not dry_run:
         console().print(f"{output}: {format_bytes(output.stat().st_size)}", markup=False)

@@ -28,7 +28,7 @@ Seed = Annotated[
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads for arithmetic.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, everything else on stderr.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue interrupted work; it ends in the same bytes.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, write nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be decided, write nothing.")]
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Let a model file import the encoder module:function that it names.")
 ]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..core.data.images import Split
-from ..core.model import HashModel, Json
+from ..core.model import HashModel, Json, Step
 from ..core.units import format_bytes
 from ..hashnets.codes import outputs
 from ..hashnets.evaluate import evaluate
 from ..hashnets.train import error_rate
+from .decisions import left_alone, told
 from .modelfile import file_size
 
+BELOW = 4 * " "
+MANY = 0.2  # share of flipped bits from which codes hardly find what they found
 PROBES = 2000  # queries whose bits are compared after each step
 
 
@@ -27,6 +30,7 @@ class Line:
     settings: Mapping[str, Json] = field(default_factory=dict)
     decision: Mapping[str, Json] = field(default_factory=dict)
     figures: Mapping[str, Json] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Json]:
         """Return plain JSON values."""
@@ -36,16 +40,20 @@ class Line:
             "settings": dict(self.settings),
             "decision": dict(self.decision),
             "figures": dict(self.figures),
+            "warnings": list(self.warnings),
         }
 
     def __str__(self) -> str:
         shown = [f"{self.step:2}  {self.name:10}"]
         for name, value in self.figures.items():
             shown.append(format_bytes(value) if name == "bytes" else f"{name} {value:.4g}")
-        left = self.decision.get("left")
-        if isinstance(left, Mapping) and "*" in left:
-            shown.append(f"nothing was done: {left['*']}")
-        return "  ".join(shown)
+        more = [left_alone(self.decision), *(f"warning: {text}" for text in self.warnings)]
+        return "\n".join(["  ".join(shown), *(f"{BELOW}{text}" for text in more if text)])
+
+    def in_full(self) -> str:
+        """Return the line with everything that was decided below it."""
+        more = [*told(self.decision), *(f"warning: {text}" for text in self.warnings)]
+        return "\n".join([str(replace(self, decision={}, warnings=())), *(f"{BELOW}{text}" for text in more)])
 
 
 @dataclass(frozen=True)
@@ -57,9 +65,27 @@ class Ledger:
     def __str__(self) -> str:
         return "\n".join(str(line) for line in self.lines)
 
+    def in_full(self) -> str:
+        """Return all steps with everything that was decided."""
+        return "\n".join(line.in_full() for line in self.lines)
+
     def to_json(self) -> list[dict[str, Json]]:
         """Return plain JSON values."""
         return [line.to_json() for line in self.lines]
+
+
+def warnings_of(figures: Mapping[str, Json], step: Step | None) -> list[str]:
+    """Return what is wrong with a network behind a step that ended well."""
+    found = []
+    if figures.get("flips", 0) > MANY:
+        found.append(f"{figures['flips']:.0%} of the bits are no longer those of the uncompressed network")
+    swollen = step.after.get("degenerate") if step else None
+    if swollen:
+        found.append(
+            f"degenerate fit of {', '.join(swollen)}: terms many times larger than what they add up to; training may "
+            "diverge: ask for a lower rank, or epc = true"
+        )
+    return found
 
 
 def unmeasurable(model: HashModel, split: Split | None, wanted: Sequence[str]) -> list[str]:

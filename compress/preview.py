@@ -12,7 +12,7 @@ from ..core.errors import HashpressError, InputError, RecipeError
 from ..core.model import HashModel
 from ..core.once import remembering
 from .beforehand import objections
-from .ledger import Ledger, Line, measured
+from .ledger import Ledger, Line, measured, warnings_of
 from .passes.step import Pass, settings_of
 
 UNTRAINED = {"stages": 1, "finetune": None, "bytes": None, "steps": 0}
@@ -39,8 +39,12 @@ def preview(
     for number, (name, item) in enumerate(passes, start=1):
         with named(number, name), remembering(model):
             decision = item.decide(model, split, seed=seed)
-            model = model if item.phase == "finetune" else at_once(item)(model, split, seed=seed)
-        lines.append(Line(number, name, settings_of(item), decision, measured(model, model, None, ())))
+            step = None
+            if item.phase != "finetune":
+                model = at_once(item)(model, split, seed=seed)
+                step = model.history[-1]
+        figures = measured(model, model, None, ())
+        lines.append(Line(number, name, settings_of(item), decision, figures, warnings_of(figures, step)))
     return Ledger(tuple(lines))
 
 

@@ -16,7 +16,7 @@ from ..core.model import HashModel, Json, Step
 from ..core.once import remembering
 from .beforehand import blind, objections
 from .kept import Kept, opened
-from .ledger import Ledger, Line, measured
+from .ledger import Ledger, Line, measured, warnings_of
 from .modelfile import content, save
 from .passes.step import Pass, settings_of
 from .preview import named
@@ -100,7 +100,7 @@ class _Run:
         step: Step = replace(result.history[-1], before=before)
         result = replace(result, history=(*result.history[:-1], step))
         figures = measured(result, self.start, self.split, self.recipe.measure)
-        return result, Line(number, name, settings_of(item), decision, figures)
+        return result, Line(number, name, settings_of(item), decision, figures, warnings_of(figures, step))
 
 
 def _made_of(model: HashModel, recipe: Recipe, split: Split | None, seed: int) -> dict[str, Json]:

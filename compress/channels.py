@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,20 +19,9 @@ from torch import fx, nn
 from torch.nn import functional
 
 from ..core.model import HashModel
+from . import operations
 from .edits import rebuild
-
-# f(a x) = a f(x) for a > 0
-HOMOGENEOUS = (nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-HOMOGENEOUS += (nn.Dropout, nn.Identity)
-CROOKED = (nn.ReLU6, nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU, nn.ELU, nn.Hardswish, nn.Hardsigmoid, nn.Softplus)
-HOMOGENEOUS_CALLS: tuple[Any, ...] = (functional.relu, torch.relu, functional.max_pool2d, functional.avg_pool2d)
-HOMOGENEOUS_CALLS += (functional.adaptive_avg_pool2d, functional.dropout, functional.leaky_relu, torch.max_pool2d)
-HOMOGENEOUS_CALLS += ("relu", "contiguous", "clone")
-CROOKED_CALLS: tuple[Any, ...] = (torch.sigmoid, torch.tanh, functional.gelu, functional.silu, functional.relu6)
-CROOKED_CALLS += (functional.sigmoid, functional.tanh, "sigmoid", "tanh")
-FLATTENING = (torch.flatten, torch.reshape, "flatten", "view", "reshape")
-ADDING = (operator.add, operator.iadd, torch.add, "add", "add_")
-MEANS = (torch.mean, "mean")
+from .operations import UNKNOWN
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +48,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Channels:
-    """All layers with their labels; why some labels are frozen; which ones meet a function that bends scales."""
+    """All layers with their labels; why some labels are frozen; which ones meet a function that bends scales.
+
+    ``unfollowed`` says why other layers with parameters are not among the layers.
+    """
 
     layers: dict[str, Layer]
     frozen: dict[int, str]
     crooked: frozenset[int]
+    unfollowed: dict[str, str] = field(default_factory=dict)
 
     def members(self, *, producing: bool) -> dict[int, list[str]]:
         """Return the layers that produce, or else read, each label."""
@@ -94,11 +86,11 @@ def channels(model: HashModel) -> Channels:
     """Return the labels of all channels of ``model``; a network that cannot be followed has no layers and a reason."""
     net = rebuild(model.arch, model.edits, trust_code=True)
     try:
-        graph = LayerTracer().trace(net)
-    except Exception as fault:  # foreign code may raise anything while it is traced
-        return Channels({}, {-1: f"the network cannot be traced: {str(fault).splitlines()[0][:80]}"}, frozenset())
-    walk = _Walk(net, graph)
-    walk.run(torch.empty(1, *model.arch.input.shape, device="meta"))
+        walk = _Walk(net, LayerTracer().trace(net))
+        walk.run(torch.empty(1, *model.arch.input.shape, device="meta"))
+    except Exception as fault:  # foreign code may raise anything while it is traced, or runs without values
+        why = (str(fault).splitlines() or [type(fault).__name__])[0]
+        return Channels({}, {-1: f"the network cannot be traced: {why[:80]}"}, frozenset())
     return walk.book.result()
 
 
@@ -118,6 +110,7 @@ class _Book:
     layers: dict[str, Layer] = field(default_factory=dict)
     frozen: dict[int, str] = field(default_factory=dict)
     crooked: set[int] = field(default_factory=set)
+    unfollowed: dict[str, str] = field(default_factory=dict)
 
     def fresh(self, count: int) -> np.ndarray:
         first = len(self.parents)
@@ -150,7 +143,8 @@ class _Book:
         frozen: dict[int, str] = {}
         for label, reason in self.frozen.items():
             frozen.setdefault(int(roots[label]), reason)
-        return Channels(layers, frozen, frozenset(int(roots[label]) for label in self.crooked))
+        crooked = frozenset(int(roots[label]) for label in self.crooked)
+        return Channels(layers, frozen, crooked, self.unfollowed)
 
 
 class _Walk(fx.Interpreter):
@@ -166,77 +160,96 @@ class _Walk(fx.Interpreter):
     def run_node(self, node: fx.Node) -> Any:
         result = super().run_node(node)
         sources = [source for source in node.all_input_nodes if source in self.labels]
-        unknown = f"passes {_name(node)}, which is not known"
         if node.op == "output":
-            for source in sources:
-                self.book.freeze(self.labels[source], "reaches the hash outputs")
+            self._freeze(sources, "reaches the hash outputs")
         elif isinstance(result, tuple | list) and any(isinstance(part, torch.Tensor) for part in result):
-            for source in sources:  # parts of a tensor: which of them holds which channel is not followed
-                self.book.freeze(self.labels[source], unknown)
-        elif isinstance(result, torch.Tensor) and result.ndim > 1:
-            found = self._labels(node, sources, result)
-            if found is None or len(found) != result.shape[1]:
-                reason = "is the network's input" if node.op == "placeholder" else unknown
-                for source in sources:
-                    self.book.freeze(self.labels[source], reason)
-                found = self.book.freeze(self.book.fresh(result.shape[1]), reason)
+            self._freeze(sources, self._refused(node, UNKNOWN))  # which part holds which channel is not followed
+        elif isinstance(result, torch.Tensor):
+            found = self._labels(node, sources, result) if result.ndim > 1 else UNKNOWN
+            if isinstance(found, str) or len(found) != result.shape[1]:
+                reason = self._refused(node, found if isinstance(found, str) else UNKNOWN)
+                self._freeze(sources, reason)
+                found = self.book.freeze(self.book.fresh(result.shape[1] if result.ndim > 1 else 0), reason)
             self.labels[node] = found
         return result
 
-    def _labels(self, node: fx.Node, sources: list[fx.Node], result: torch.Tensor) -> np.ndarray | None:
+    def _freeze(self, nodes: list[fx.Node], reason: str) -> None:
+        for node in nodes:
+            self.book.freeze(self.labels[node], reason)
+
+    def _refused(self, node: fx.Node, why: str) -> str:
+        """Return why channels that pass ``node`` stay, and note it for a layer with parameters."""
+        if node.op == "placeholder":
+            return "is the network's input"
+        if node.op == "call_module":
+            layer = self.module.get_submodule(str(node.target))
+            why = f"a {type(layer).__name__}, {why}" if why == UNKNOWN else why
+            if any(True for _ in layer.parameters()):
+                self.book.unfollowed[str(node.target)] = why
+        return f"passes {operations.name_of(node)}, {why}"
+
+    def _labels(self, node: fx.Node, sources: list[fx.Node], result: torch.Tensor) -> np.ndarray | str:
+        """Return the labels of what a node gives, or why they are not known."""
         if not sources:
-            return None
+            return UNKNOWN
         given = self.labels[sources[0]]
         before = self.env[sources[0]]
         if node.op == "call_module":
             return self._module(str(node.target), given, before, result)
         if len(sources) > 1:
-            return self._several(node, [self.labels[source] for source in sources], result.ndim)
-        if node.target in FLATTENING:
-            return flattened(given, before, result)
+            return self._several(node, sources, result.ndim)
+        if node.target in operations.FLATTENING:
+            if operations.fixed_features(node):
+                return f"which makes {result.shape[-1]} features, whatever there is"
+            return operations.flattened(given, before, result)
         if node.target is functional.pad:
-            return self._padded(node, given)
+            return self._padded(node, given, before.ndim)
         if node.target is operator.getitem:
             index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
             whole = all(part == slice(None) for part in index[:2]) and result.ndim == before.ndim
-            return given if whole else None
-        if node.target in MEANS:
-            return given if before.ndim == 4 and result.shape[:2] == before.shape[:2] else None
-        return self._through(node.target in CROOKED_CALLS, node.target in HOMOGENEOUS_CALLS, given)
+            return given if whole else UNKNOWN
+        if node.target in operations.MEANS:
+            return given if operations.over_pixels(node, before.ndim) else UNKNOWN
+        crooked, straight = operations.CROOKED_CALLS, operations.HOMOGENEOUS_CALLS
+        return self._through(node.target in crooked, node.target in straight, given)
 
-    def _several(self, node: fx.Node, given: list[np.ndarray], axes: int) -> np.ndarray | None:
+    def _several(self, node: fx.Node, sources: list[fx.Node], axes: int) -> np.ndarray | str:
         """Return the labels of a sum or of tensors one behind the other."""
+        given = [self.labels[source] for source in sources]
         if node.target is torch.cat:
-            whole = len(given) == len(node.args[0]) and _axis(node) in (1, 1 - axes)  # type: ignore[arg-type]  # a list
-            return np.concatenate(given) if whole else None
-        if node.target in ADDING and len(given) == 2 and len(given[0]) == len(given[1]):
+            return np.concatenate(given) if operations.joined(node, len(given), axes) else UNKNOWN
+        if any(self.env[source].ndim != axes for source in sources):
+            return UNKNOWN  # channels of the one meet pixels of the other
+        if node.target in operations.ADDING and len(given) == 2 and len(given[0]) == len(given[1]):
             return self.book.join(*given)
-        return None
+        return UNKNOWN
 
-    def _through(self, crooked: bool, homogeneous: bool, given: np.ndarray) -> np.ndarray | None:
+    def _through(self, crooked: bool, homogeneous: bool, given: np.ndarray) -> np.ndarray | str:
         if crooked:
             self.book.crooked.update(given.tolist())
-        return given if crooked or homogeneous else None
+        return given if crooked or homogeneous else UNKNOWN
 
-    def _module(self, path: str, given: np.ndarray, before: torch.Tensor, result: torch.Tensor) -> np.ndarray | None:
+    def _module(self, path: str, given: np.ndarray, before: torch.Tensor, result: torch.Tensor) -> np.ndarray | str:
         layer = self.module.get_submodule(path)
         if isinstance(layer, nn.Flatten):
-            return flattened(given, before, result)
+            return operations.flattened(given, before, result)
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            if type(layer) not in (nn.Conv2d, nn.Linear):  # it may compute in a way of its own
-                return None
             return self._weighted(path, layer, given, result)
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             self.book.layers[path] = Layer("norm", given, given)
             return self._once(path, given)
-        return self._through(isinstance(layer, CROOKED), isinstance(layer, HOMOGENEOUS), given)
+        return self._through(isinstance(layer, operations.CROOKED), isinstance(layer, operations.HOMOGENEOUS), given)
 
     def _weighted(
         self, path: str, layer: nn.Conv2d | nn.Linear, given: np.ndarray, result: torch.Tensor
-    ) -> np.ndarray | None:
+    ) -> np.ndarray | str:
+        if type(layer) not in (nn.Conv2d, nn.Linear):
+            return f"a {type(layer).__name__}, which may compute in a way of its own"
+        if not isinstance(layer._parameters.get("weight"), nn.Parameter):  # noqa: SLF001  # how torch's older weight norm shows
+            return "whose weight is computed from others"
         if isinstance(layer, nn.Linear):
             if result.ndim != 2:
-                return None
+                return "a dense layer on several rows an image"
             made = Layer("dense", given, self.book.fresh(layer.out_features))
         else:
             area, positions = layer.kernel_size[0] * layer.kernel_size[1], result.shape[2] * result.shape[3]
@@ -244,8 +257,10 @@ class _Walk(fx.Interpreter):
                 made = Layer("conv", given, self.book.fresh(layer.out_channels), area, positions)
             elif layer.groups == layer.in_channels == layer.out_channels:
                 made = Layer("depthwise", given, given, area, positions)
+            elif layer.groups == layer.in_channels:
+                return f"a depthwise convolution with {layer.out_channels // layer.groups} outputs for every input"
             else:
-                return None
+                return f"a convolution in {layer.groups} groups"
         self.book.layers[path] = made
         self._once(path, given)
         return self._once(path, made.outputs)
@@ -255,31 +270,17 @@ class _Walk(fx.Interpreter):
             self.book.freeze(labels, f"{path} is called {self.calls[path]} times")
         return labels
 
-    def _padded(self, node: fx.Node, given: np.ndarray) -> np.ndarray | None:
+    def _padded(self, node: fx.Node, given: np.ndarray, axes: int) -> np.ndarray | str:
         """Zero channels get labels of their own; their number must be told by the owner, as ``before`` and ``behind``."""
-        widths: Sequence[int] = node.args[1] if len(node.args) > 1 else node.kwargs["pad"]  # type: ignore[assignment]
-        if not any(widths[4:]):
-            return given
+        widths, bends, zeros = operations.padding_of(node)
+        if not any(widths[2 * (axes - 2) :]):
+            return self._through(crooked=bends, homogeneous=True, given=given)
         owner = next(reversed(node.meta.get("nn_module_stack") or {"": None}))
         module = self.net.get_submodule(owner)
-        before, behind = widths[4], widths[5]
-        if (getattr(module, "before", None), getattr(module, "behind", None)) != (before, behind):
-            return None
+        before, behind = (*widths, 0, 0)[4:6]
+        told = (getattr(module, "before", None), getattr(module, "behind", None)) == (before, behind)
+        if axes != 4 or not told or not zeros or any(widths[6:]):
+            return UNKNOWN
         labels = np.concatenate([self.book.fresh(before), given, self.book.fresh(behind)])
         self.book.layers[f"{owner}:pad"] = Layer("pad", given, labels, area=before)
         return labels
-
-
-def flattened(given: np.ndarray, before: torch.Tensor, result: torch.Tensor) -> np.ndarray | None:
-    """Return one label per feature when everything behind the first axis became one."""
-    if result.ndim != 2 or result.shape[0] != before.shape[0]:
-        return None
-    return np.repeat(given, before.shape[2:].numel())
-
-
-def _name(node: fx.Node) -> str:
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "a function")
-
-
-def _axis(node: fx.Node) -> Any:
-    return node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)

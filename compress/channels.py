@@ -204,12 +204,8 @@ class _Walk(fx.Interpreter):
             return operations.flattened(given, before, result)
         if node.target is functional.pad:
             return self._padded(node, given, before.ndim)
-        if node.target is operator.getitem:
-            index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
-            whole = all(part == slice(None) for part in index[:2]) and result.ndim == before.ndim
-            return given if whole else UNKNOWN
-        if node.target in operations.MEANS:
-            return given if operations.over_pixels(node, before.ndim) else UNKNOWN
+        if node.target is operator.getitem or node.target in operations.MEANS:
+            return given if operations.over_pixels(node, before.ndim, result.ndim) else UNKNOWN
         crooked, straight = operations.CROOKED_CALLS, operations.HOMOGENEOUS_CALLS
         return self._through(node.target in crooked, node.target in straight, given)
 

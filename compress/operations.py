@@ -42,8 +42,11 @@ def fixed_features(node: fx.Node) -> bool:
     return node.target in RESHAPING and bool(sizes) and isinstance(sizes[-1], int) and sizes[-1] != -1
 
 
-def over_pixels(node: fx.Node, axes: int) -> bool:
-    """Whether a mean of a tensor with so many axes is one over pixels alone."""
+def over_pixels(node: fx.Node, axes: int, left: int) -> bool:
+    """Whether a mean or an index, of a tensor with so many axes before and behind, is one over pixels alone."""
+    if node.target is operator.getitem:
+        index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
+        return all(part == slice(None) for part in index[:2]) and left == axes
     given: Any = argument(node, 1, "dim", node.kwargs.get("axis"))
     means = (given,) if isinstance(given, int) else tuple(given or ())
     return axes == 4 and bool(means) and {axis % 4 for axis in means} <= {2, 3}

@@ -89,6 +89,10 @@ def test_every_pass_on_every_network(model: HashModel, split: Split, name: str, 
     again = load(tmp_path / "model.safetensors", trust_code=True)
     np.testing.assert_array_equal(outputs(again, split.queries.pixels), found)
     assert all(torch.equal(value, before[key]) for key, value in model.net.state_dict().items())
+    places = [
+        {value.data_ptr() for value in one.net.state_dict().values() if value.numel()} for one in (folded, result)
+    ]
+    assert not places[0] & places[1], "the result stands in the input's memory"
     if name.split(maxsplit=1)[0] not in ("finetune", "merge", "narrow", "thresholds"):
         for path in UNTOUCHED.get(model.arch.encoder.split(":")[1], ()):
             assert path in left

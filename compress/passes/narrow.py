@@ -6,7 +6,7 @@ convolutions, of layers called twice and of whatever cannot be followed (the led
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,7 +23,7 @@ from ..channel_scores import SCORES
 from ..channels import Channels, channels
 from ..narrowing import by_macs, by_ratio, cut, frozen_reasons, widths_left
 from ..refit import refit
-from .select import check_answered, check_keys, pick, weighted, words_of
+from .select import check_answered, check_keys, pick, skipped, weighted, words_of
 from .step import step_of
 
 
@@ -72,7 +72,8 @@ class Narrow:
     def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
         """Return ``widths``: layer -> channels before and after, and ``left``: layer -> reason."""
         found, removed = self.choose(model, split, seed=seed)
-        return {"widths": widths_left(found, removed), "left": frozen_reasons(found)}
+        left = {**unfollowed(model.net, found), **frozen_reasons(found)}
+        return {"widths": widths_left(found, removed), "left": left}
 
     @once
     def choose(self, model: HashModel, split: Split | None, *, seed: int) -> tuple[Channels, np.ndarray]:
@@ -101,6 +102,7 @@ class Narrow:
         found, removed = self.choose(model, split, seed=seed)
         net = model.copied_net(sharing=thinner(found, removed))
         edits = cut(net, found, removed)
+        model.unshared(net)  # what is tied to a weight that was cut was not
         if self.refit and split is not None:
             pixels = split.train.select(places(split.train, self.images, seed))
             refit(net, model.net, thinner(found, removed), pixels, model.arch.input, seed=seed)
@@ -115,7 +117,15 @@ class Narrow:
         for path, layer in found.layers.items():
             if layer.produces and pick(table, path, words_of(path, get_layer(net, path), first)):
                 frozen |= dict.fromkeys(layer.outputs.tolist(), "is skipped")
-        return Channels(found.layers, frozen, found.crooked)
+        return replace(found, frozen=frozen)
+
+
+def unfollowed(net: nn.Module, found: Channels) -> dict[str, str]:
+    """Return why layers with parameters of which no channels are known are left alone."""
+    if not found.layers:
+        return {}
+    reasons = dict.fromkeys(weighted(net), "is not called as a layer of its own") | found.unfollowed | skipped(net)
+    return {path: why for path, why in reasons.items() if path not in found.layers}
 
 
 def thinner(found: Channels, removed: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ costs the next layer is bounded by the saliency s_ij = <a_j^2> eps_ij^2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,6 +42,11 @@ class Neurons:
     def norms(self) -> np.ndarray:
         """The scale of every neuron, 1 where scales cannot be folded away; (n,)."""
         return lengths(self.weight) if self.scaled else np.ones(len(self.weight))
+
+    @property
+    def still(self) -> np.ndarray:
+        """The neurons without weights, which give a constant; (k,)."""
+        return np.flatnonzero(lengths(self.weight) == 0)
 
 
 def blocks(values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -83,7 +88,6 @@ def distances(neurons: Neurons, distance: str = "relative") -> np.ndarray:
     second term is noise; ``joint`` is ||w_i - w_j||^2 + (b_i - b_j)^2.
     """
     norms = neurons.norms
-    silent = lengths(neurons.weight) == 0
     safe = np.where(norms > 0, norms, 1.0)
     bias = neurons.bias / safe
     result = products(neurons.weight, safe)
@@ -99,7 +103,8 @@ def distances(neurons: Neurons, distance: str = "relative") -> np.ndarray:
         step /= np.maximum(np.abs(bias[rows, None] + bias[None, :]), SMALLEST)
         result[rows] = (np.sqrt(apart) / sums + step) ** 2
     np.fill_diagonal(result, np.inf)
-    result[silent] = result[:, silent] = np.inf
+    still = neurons.still
+    result[still] = result[:, still] = np.inf
     return result
 
 
@@ -110,7 +115,10 @@ def energies(neurons: Neurons) -> np.ndarray:
 
 def saliencies(neurons: Neurons, distance: str = "relative") -> np.ndarray:
     """Return s (n, n): column j is what it costs to merge neuron j into each of the others."""
-    return distances(neurons, distance) * energies(neurons)[None, :]
+    result, energy = distances(neurons, distance), energies(neurons)
+    for rows, far in blocks(result):
+        np.multiply(far, energy, out=result[rows], where=np.isfinite(far))  # nothing to merge stays so without energy
+    return result
 
 
 def cutoff(saliency: np.ndarray) -> float:
@@ -124,21 +132,25 @@ def cutoff(saliency: np.ndarray) -> float:
 
 
 def merges(
-    neurons: Neurons, *, count: int | None = None, limit: float | None = None, distance: str = "relative"
+    neurons: Neurons,
+    *,
+    count: int | None = None,
+    limit: float | None = None,
+    distance: str = "relative",
+    free: Sequence[int] = (),
 ) -> list[Merge]:
     """Return the merges in order: ``count`` of them, or as many as cost at most ``limit`` each.
 
-    Neurons without any weight and bias give zero for ever; they go first and cost nothing.
+    Neurons that are ``free`` are needed by nobody; they go first, into none, and cost nothing.
     """
     scale = neurons.norms
-    nothing = np.flatnonzero((lengths(neurons.weight) == 0) & (neurons.bias == 0))
     far = distances(neurons, distance)
     sums: dict[int, np.ndarray] = {}  # outgoing weights of those others were merged into, for unit norms
     energy = mean_squares(neurons.outgoing, scale)
     alive = np.ones(len(scale), dtype=bool)
     most = len(scale) - 1 if count is None else min(count, len(scale) - 1)
-    done = [Merge(int(j), int(j), 0.0, 0.0) for j in nothing[:most]]
-    alive[nothing[:most]] = False
+    done = [Merge(j, j, 0.0, 0.0) for j in free[:most]]
+    alive[[merge.removed for merge in done]] = False
     near, best = nearest(far, np.arange(len(far)))
     while len(done) < most:
         cost = np.where(alive & np.isfinite(best), energy * np.where(np.isfinite(best), best, 0), np.inf)
@@ -170,7 +182,7 @@ def outgoing_after(outgoing: np.ndarray, done: list[Merge]) -> dict[int, np.ndar
     """Return the outgoing weights (m,) after the merges of those neurons that others were merged into and that stay."""
     result: dict[int, np.ndarray] = {}
     for merge in done:
-        if merge.into == merge.removed:  # it gave zero
+        if merge.into == merge.removed:  # it was free
             continue
         gone = result.pop(merge.removed) if merge.removed in result else outgoing[merge.removed].astype(np.float64)
         kept = result[merge.into] if merge.into in result else outgoing[merge.into].astype(np.float64)

@@ -13,9 +13,10 @@ from hashpress.compress.edits import rebuild
 from hashpress.compress.merging import Neurons
 from hashpress.compress.modelfile import load, save
 from hashpress.compress.narrowing import cut
+from hashpress.compress.neurons import neurons_of
 from hashpress.compress.noise import noise
 from hashpress.compress.passes.fold import Fold
-from hashpress.compress.passes.merge import Merge, neurons_of
+from hashpress.compress.passes.merge import Merge
 from hashpress.compress.passes.narrow import thinner
 from hashpress.compress.refit import refit
 from hashpress.core.data import load_data
@@ -74,12 +75,13 @@ def test_opposed_neurons_do_not_break_the_distance():
     assert merging.merges(neurons, count=1)[0][:2] in [(0, 2), (2, 0)]
 
 
-def test_neurons_that_give_nothing_go_first_and_never_take_over():
+def test_free_neurons_go_first_and_constants_never_take_over():
     neurons = some(n=5)
     neurons.weight[3], neurons.bias[3] = 0, 0
-    done = merging.merges(neurons, count=3)
+    done = merging.merges(neurons, count=3, free=[3])
     assert done[0] == (3, 3, 0.0, 0.0)
     assert all(merge.into != 3 for merge in done[1:])
+    assert merging.merges(neurons, limit=0.0, free=[3]) == [(3, 3, 0.0, 0.0)]
     neurons.bias[3] = 1  # a constant is no neuron of unit norm: it stays
     assert all(3 not in merge[:2] for merge in merging.merges(neurons, count=4))
 

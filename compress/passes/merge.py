@@ -19,20 +19,22 @@ from torch import nn
 from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
 from ...core.memory import give_back
-from ...core.model import HashModel, Json
+from ...core.model import HashModel, InputSpec, Json
 from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from ..calibrate import choose, patch_moments
 from ..channels import Channels, channels
-from ..merging import DISTANCES, Neurons, cutoff, merges, outgoing_after, saliencies
+from ..constants import put_biases, taken_up
+from ..merging import DISTANCES, cutoff, merges, outgoing_after, saliencies
 from ..narrowing import cut, frozen_reasons
+from ..neurons import neurons_of, put_outgoing, readers
 from ..noise import noise
 from ..obs import damped, remove_blocks
 from ..refit import refit
-from .narrow import thinner
-from .select import check_keys, spread, weighted
+from .narrow import thinner, unfollowed
+from .select import check_keys, skipped, spread, weighted
 from .step import step_of
 
 CHOICES = ("weights", "outputs")
@@ -95,9 +97,14 @@ class Merge:
             raise RecipeError(problems)
 
     def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
-        """Return ``layers``: neurons, how many go, the last saliency and the cut-off; and ``left``: layer -> reason."""
+        """Return ``layers``: neurons, how many go, the last saliency and the cut-off; and ``left``: layer -> reason.
+
+        A layer stands in both, and ``fewer`` in its figures, where fewer neurons can go than were asked for.
+        """
         found = channels(model)
-        return {"layers": self._merged(model, found, split, seed)[2], "left": self._left(model.net, found)}
+        figures = self._merged(model, found, split, seed)[2]
+        fewer = {path: one["fewer"] for path, one in figures.items() if "fewer" in one}
+        return {"layers": figures, "left": unfollowed(model.net, found) | self._left(model.net, found) | fewer}
 
     def __call__(
         self,
@@ -138,48 +145,61 @@ class Merge:
     ) -> tuple[nn.Module, np.ndarray, dict[str, Json]]:
         """Return a copy with the outgoing weights added up, the labels that can go, and the figures of each layer."""
         net = model.copied_net(sharing=weighted(model.net))
-        shares = spread(-1.0 if self.share is None else self.share, model.net, self.skip)
+        shares = self._shares(model.net)
         refused = self._left(net, found)
         paths = [path for path, layer in found.layers.items() if layer.produces and path not in refused]
         removed: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
         figures: dict[str, Any] = {}
-        for path in track([path for path in paths if path in shares], "merging"):
-            neurons = neurons_of(net, found, path)
-            size = len(neurons.bias)
-            limit = None
+        for path in track(paths, "merging"):
+            labels = found.layers[path].outputs
+            size, why = len(labels), ""
+            count = None if self.share is None else round(shares[path] * size)
             if self.by == "outputs":
-                gone = self._gone(model, split, seed, path, round(shares[path] * size))
-                removed.append(found.layers[path].outputs[gone])
+                gone = self._gone(model, split, seed, path, count or 0)
                 figures[path] = {"neurons": size, "removed": len(gone)}
-                continue
-            if self.share is None:
-                limit = cutoff(saliencies(neurons, self.distance))
-                done = merges(neurons, limit=limit, distance=self.distance)
-                done = done[: round(self.caution * len(done))]
             else:
-                done = merges(neurons, count=round(shares[path] * size), distance=self.distance)
-            put_outgoing(net, found, path, outgoing_after(neurons.outgoing, done))
-            removed.append(found.layers[path].outputs[[merge.removed for merge in done]])
-            figures[path] = {
-                "neurons": size,
-                "removed": len(done),
-                "saliency": max((m.saliency for m in done), default=0),
-            }
-            if limit is not None:
-                figures[path]["cutoff"] = limit
+                gone, figures[path], why = self._into_others(net, found, path, count, model.arch.input)
+            removed.append(labels[gone])
+            if count is not None and len(gone) < count:
+                rest = "one stays in every layer" if len(gone) == size - 1 else f"those without weights stay: {why}"
+                figures[path]["fewer"] = f"{len(gone)} neurons go of {count} asked for; {rest}"
         return net, np.sort(np.concatenate(removed)), figures
+
+    def _into_others(
+        self, net: nn.Module, found: Channels, path: str, count: int | None, spec: InputSpec
+    ) -> tuple[list[int], dict[str, Json], str]:
+        """Add up what goes out of the neurons of ``path`` and return those that can go, figures, and why others cannot."""
+        neurons = neurons_of(net, found, path)
+        free, why = taken_up(net, found, path, neurons.still, spec)
+        limit = cutoff(saliencies(neurons, self.distance)) if count is None else None
+        done = merges(neurons, count=count, limit=limit, distance=self.distance, free=list(free))
+        done = done if count is not None else done[: round(self.caution * len(done))]
+        gone = [merge.removed for merge in done]
+        put_biases(net, [free[neuron] for neuron in gone if neuron in free])
+        put_outgoing(net, found, path, outgoing_after(neurons.outgoing, done), gone)
+        last = max((merge.saliency for merge in done), default=0)
+        figures = {"neurons": len(neurons.bias), "removed": len(gone), "saliency": last}
+        return gone, figures | ({} if limit is None else {"cutoff": limit}), why
+
+    def _shares(self, net: nn.Module) -> dict[str, float]:
+        return spread(-1.0 if self.share is None else self.share, net, self.skip)
 
     def _left(self, net: nn.Module, found: Channels) -> dict[str, str]:
         """Return why layers are left alone."""
         if not found.layers:
             return dict(frozen_reasons(found))
-        producers, reasons = found.members(producing=True), {}
+        producers, reasons, others = found.members(producing=True), {}, skipped(net)
+        shares = self._shares(net)
         norms, passing = _labels_in(found, ("norm",)), _labels_in(found, ("depthwise", "pad"))
         for path, layer in found.layers.items():
             if not layer.produces:
                 continue
             labels = set(layer.outputs.tolist())
-            if layer.kind not in self.kinds:
+            if path in others:
+                reasons[path] = others[path]
+            elif path not in shares:
+                reasons[path] = "the settings leave it out"
+            elif layer.kind not in self.kinds:
                 reasons[path] = f"{layer.kind} layers were not asked for"
             elif labels & found.frozen.keys():
                 reasons[path] = next(found.frozen[label] for label in layer.outputs.tolist() if label in found.frozen)
@@ -219,53 +239,6 @@ def by_outputs(model: HashModel, found: Channels, path: str, pixels: Pixels, cou
 
     labels = found.layers[path].outputs  # one problem at a time: inputs by inputs are large
     return remove_blocks((problem(*each) for each in readers(found, labels)), min(count, len(labels) - 1))
-
-
-def neurons_of(net: nn.Module, found: Channels, path: str) -> Neurons:
-    """Return the weights into and out of the layer at ``path``."""
-    layer: Any = get_layer(net, path)
-    weight = layer.weight.detach().flatten(1).numpy()
-    bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().double().numpy()
-    labels = found.layers[path].outputs
-    parts = [(outgoing_of(net, reader), places) for reader, places in readers(found, labels)]
-    sizes = [len(values) * places.shape[1] * values.shape[2] for values, places in parts]
-    joined = np.empty((len(labels), sum(sizes)), dtype=np.float32)
-    for (values, places), end in zip(parts, np.cumsum(sizes), strict=True):
-        for row, place in zip(joined, places, strict=True):  # one copy, no other beside it
-            row[end - len(values) * place.size * values.shape[2] : end] = values[:, place].reshape(-1)
-    return Neurons(weight, bias, joined, not found.crooked & set(labels.tolist()))
-
-
-def outgoing_of(net: nn.Module, reader: str) -> np.ndarray:
-    """Return the weights (O, I, area) of the layer at ``reader``, not copied."""
-    weight = get_layer(net, reader).get_parameter("weight").detach()
-    values: np.ndarray = weight.reshape(*weight.shape[:2], -1).numpy()
-    return values
-
-
-@torch.no_grad()
-def put_outgoing(net: nn.Module, found: Channels, path: str, changed: Mapping[int, np.ndarray]) -> None:
-    """Write the outgoing weights (m,) of the neurons that changed into the layers that read ``path``."""
-    labels = found.layers[path].outputs
-    at = 0
-    for reader, places in readers(found, labels):
-        layer: Any = get_layer(net, reader)
-        own = layer.weight.detach().clone(memory_format=torch.contiguous_format)
-        layer.weight = nn.Parameter(own, layer.weight.requires_grad)
-        weight = outgoing_of(net, reader)  # (O, I, area)
-        size = len(weight) * places.shape[1] * weight.shape[2]
-        for neuron, values in changed.items():
-            weight[:, places[neuron]] = values[at : at + size].reshape(len(weight), -1, weight.shape[2])
-        at += size
-
-
-def readers(found: Channels, labels: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Return the layers that read ``labels`` with the places (n, count) of each among their inputs."""
-    result = []
-    for path, layer in found.layers.items():
-        if layer.produces and np.isin(labels, layer.inputs).any():
-            result.append((path, np.stack([np.flatnonzero(layer.inputs == label) for label in labels])))
-    return result
 
 
 def _labels_in(found: Channels, kinds: tuple[str, ...]) -> set[int]:

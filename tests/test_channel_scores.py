@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import small_models
 import torch
-from hashpress.compress.channel_scores import by_code, by_taylor
+from hashpress.compress.channel_scores import SCORES, by_code, by_taylor
 from hashpress.compress.channels import channels
+from hashpress.compress.passes.narrow import Narrow
 from hashpress.core.data import load_data
 from hashpress.core.model import InputSpec
 from hashpress.hashnets.build import default_arch, untrained
@@ -80,3 +81,55 @@ def test_taylor_score_is_the_square_of_weights_times_gradients(encoder):
         total = total + change**2
     np.testing.assert_allclose(by_taylor(model, found, images, 5)[: len(total)], total, rtol=1e-4)
     assert total.any()
+
+
+@pytest.mark.parametrize(("score", "order"), [("l1", 1), ("l2", 2)])
+def test_scores_by_weights_are_norms_over_their_mean(score, order):
+    """Oracle: numpy on every filter; the mean of those that stand together is one, hash outputs are not divided."""
+    model = a_model(widths=[5, 7, 9])
+    found = channels(model)
+    scores = SCORES[score](model, found, None, 0)
+    for path in ("encoder.conv1", "encoder.conv2", "encoder.fc1"):
+        weight = model.net.get_submodule(path).weight.detach().numpy().astype(np.float64)
+        norms = (np.abs(weight.reshape(len(weight), -1)) ** order).sum(1) ** (1 / order)
+        np.testing.assert_allclose(scores[found.layers[path].outputs], norms / norms.mean(), rtol=1e-6)
+        assert norms.std() > 1e-3 * norms.mean()
+
+
+def test_the_two_norms_take_different_channels():
+    """One filter with all its weight at one place, one with less weight spread over all places."""
+    model = a_model(widths=[3, 4, 5])
+    weight = model.net.encoder.conv2.weight.data
+    weight[0], weight[1], weight[2:] = 0, 0.1, 1
+    weight[0, 0, 0, 0] = 2.0  # norms of 75 weights: 2 and 2 against 7.5 and 0.87
+    for score, gone in (("l1", 0), ("l2", 1)):
+        thin = Narrow(ratio=0.25, score=score, skip=("encoder.conv1", "encoder.fc1"))(model)
+        assert torch.equal(thin.net.encoder.conv2.weight, weight[np.delete(np.arange(4), gone)])
+
+
+def test_factors_of_batch_norm_say_which_channels_go():
+    """Oracle: the factors themselves, over their mean; of a stream, the mean of those of all norms on it."""
+    model = a_model("resnet20", spec=InputSpec((1, 16, 16), (0.5,), (0.5,)), widths=[4, 8, 8])
+    state = {name: value.abs().double().numpy() for name, value in model.net.state_dict().items()}
+    found = channels(model)
+    scores = SCORES["bn"](model, found, None, 0)
+    alone = state["encoder.layer1.0.bn1.weight"]
+    np.testing.assert_allclose(scores[found.layers["encoder.layer1.0.conv1"].outputs], alone / alone.mean())
+    stream = [state["encoder.bn1.weight"], *(state[f"encoder.layer1.{block}.bn2.weight"] for block in range(3))]
+    for stage in (2, 3):  # two zero channels stand before it
+        stream += [state[f"encoder.layer{stage}.{block}.bn2.weight"][2:6] for block in range(3)]
+    mean = np.mean(stream, axis=0)
+    np.testing.assert_allclose(scores[found.layers["encoder.conv1"].outputs], mean / mean.mean())
+    thin = Narrow(ratio=0.25, score="bn", skip=("encoder.conv1",))(model)
+    kept = np.sort(np.argsort(alone)[1:])
+    norm = model.net.encoder.layer1[0].bn1
+    assert torch.equal(thin.net.encoder.layer1[0].bn1.weight, norm.weight[kept])
+
+
+def test_layers_of_different_size_compare():
+    """A layer of weights a hundred times larger loses channels as one of ordinary weights does."""
+    model, large = a_model(widths=[8, 8, 8]), a_model(widths=[8, 8, 8])
+    large.net.encoder.conv2.weight.data *= 100
+    sizes = [[value.shape for value in Narrow(macs=0.5)(one).net.parameters()] for one in (model, large)]
+    assert sizes[0] == sizes[1]
+    assert sizes[0] != [value.shape for value in model.net.parameters()]

@@ -196,6 +196,16 @@ def test_the_cheapest_block_goes_first():
     assert narrowing.by_macs(found, scores, 0.99999).tolist() == [min(prices, key=prices.get)]
 
 
+@pytest.mark.parametrize("least", [0.0, 0.5, 0.75])
+def test_no_layer_becomes_thinner_than_the_least(least):
+    model = a_model(widths=[8, 12, 40])
+    thin = Narrow(macs=0.75, least=least)(model)
+    names = [f"encoder.{name}.weight" for name in ("conv1", "conv2", "fc1")]
+    shares = [len(thin.net.state_dict()[name]) / len(model.net.state_dict()[name]) for name in names]
+    assert (min(shares) >= 0.75) == (least == 0.75)
+    assert min(shares) >= least
+
+
 def test_impossible_target_is_refused():
     with pytest.raises(RecipeError, match="cannot be reached"):
         Narrow(macs=0.01, least=0.5)(a_model())

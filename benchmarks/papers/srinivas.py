@@ -22,11 +22,13 @@ from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, r
 from hashpress.compress.channels import channels
 from hashpress.compress.merging import SMALLEST
 from hashpress.compress.narrowing import cut
-from hashpress.compress.passes.merge import Merge, neurons_of
+from hashpress.compress.neurons import neurons_of
+from hashpress.compress.passes.merge import Merge
 from hashpress.compress.passes.narrow import Narrow
 from hashpress.core.model import HashModel, Step
 from hashpress.hashnets.codes import outputs
 from hashpress.hashnets.schedule import Schedule
+from merged_shares import FREE, POINTS, PREFIX, REFITTED, TRAINED, WEIGHTS, at_the_papers_loss, most
 
 BOOK = Book("srinivas")
 SCHEDULE = Schedule(epochs=12, batch=128, lr=0.02, clip=1.0)
@@ -34,7 +36,6 @@ DECAYED = Schedule(epochs=12, batch=128, lr=0.05, weight_decay=5e-3, clip=1.0, p
 BASES = {"lenet5": SCHEDULE, "decayed": DECAYED}
 COUNTS = (420, 450, 400, 440, 460, 100, 200, 300, 350, 430, 470)
 DECAYED_COUNTS = (420, 450, 460, 300, 400, 440, 470, 200, 100)
-PREFIX = {"lenet5": "", "caffe": "caffe-", "decayed": "decayed-"}
 IMAGES = 1000
 DRAWN = 5000
 NETWORKS = 16
@@ -47,21 +48,11 @@ PAPER: dict[str, Any] = {
     "naive": 96.5,
     "random": 87.0,
 }
-TRAINED = {
-    "lenet5": "LeNet-5",
-    "caffe": "LeNet-5 trained as in Caffe",
-    "decayed": "LeNet-5 trained with ten times the weight decay",
-}
 WHY = {
     "lenet5": "its neurons still are 3/4 of their random initial values, hence nearly orthogonal",
     "caffe": "initial values are still 2/3 of the neurons; removal at random or by size comes nearer to the paper than elsewhere",
     "decayed": "decay wiped the initial values out; what was learned lies in few directions, which random removal may miss",
 }
-WEIGHTS = ("paper", "joint")  # ways without data
-FREE = (*WEIGHTS, "outputs-noise")
-REFITTED = ("paper-refit", "joint-refit", "outputs-refit", "outputs-refit-10000", "both-outputs-refit")
-POINTS = 0.71  # the paper's loss, percentage points
-REMOVED = 83.0  # percent of all parameters
 
 
 def base(name: str = "lenet5", seed: int = SEED) -> HashModel:
@@ -208,11 +199,7 @@ def gained(count: int, way: str) -> dict[str, Any]:
 def finish() -> None:
     """Write the table."""
     cells = BOOK.found()
-    targets = []
-    for name, ways in (("no data", FREE), ("with refit", REFITTED)):
-        if "decayed-original" in cells:
-            about = f"parameters removed at the paper's loss, {name}, percent ({TRAINED['decayed']})"
-            targets.append(Target(about, most("decayed", *ways), ">=", REMOVED))
+    targets = at_the_papers_loss(cells)
     for way, which in (("paper", "the paper's distance"), ("joint", "joint distance")):
         for key, what in (("error", "error, points"), ("output_error", "squared error of the outputs, relative")):
             gains = [
@@ -230,22 +217,9 @@ def finish() -> None:
     BOOK.publish(PAPER, targets, [row for name in PREFIX for row in rows(name)])
 
 
-def most(base: str, *names: str) -> float:
-    """Return the largest share of parameters removed within the paper's loss, percent."""
-    prefix, cells = PREFIX[base], BOOK.found()
-    within = [
-        cell["removed_percent"]
-        for name, cell in cells.items()
-        if name.startswith(prefix)
-        and name.removeprefix(prefix).split("-", 1)[-1] in names
-        and cell["error"] - cells[f"{prefix}original"]["error"] <= POINTS
-    ]
-    return max(within, default=0.0)
-
-
 def rows(base: str) -> list[Row]:
     """Return the paper's cells beside those of one of our networks."""
-    prefix, trained, why = PREFIX[base], TRAINED[base], WHY[base]
+    prefix, trained, why, cells = PREFIX[base], TRAINED[base], WHY[base], BOOK.found()
     error = BOOK.value(f"{prefix}original", "error")
 
     def lost(cell: str) -> float | None:
@@ -269,7 +243,7 @@ def rows(base: str) -> list[Row]:
         made.append(Row(f"{trained}, 420 of 500 neurons removed, {what}", "points lost", published, found, note))
     for what, ways in (("likeness of weights", WEIGHTS), ("no data", FREE), ("with refit", REFITTED)):
         name = f"{trained}, parameters removed within {POINTS} points, {what}"
-        made.append(Row(name, "%", None, None if error is None else most(base, *ways)))
+        made.append(Row(name, "%", None, None if error is None else most(cells, base, *ways)))
     near = BOOK.value(f"{prefix}alike", "nearest_cosine_median")
     made.append(Row(f"{trained}, largest cosine of a neuron with another", "median", None, near))
     if not prefix:

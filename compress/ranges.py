@@ -24,9 +24,7 @@ BATCH = 32
 CHUNK = 1 << 17  # weights looked at together, which stay in the cache
 SAMPLES = 1 << 13  # values kept of each batch
 PERCENTILE = 0.99999  # as ONNX Runtime: ten times more cut off flipped half as many bits again
-BIASES = float(
-    1 << 23
-)  # how large a bias may be in units of the accumulator: kernels that add up in float32 stay exact
+BIASES = float(1 << 23)  # of a bias in units of the accumulator, where kernels that add up in float32 are exact
 PRODUCTS = float(1 << 30)  # how large the sum beside it: half of what int32 holds
 WIDEST = 1 << 20  # weights of a row, more of which may be too much for any step
 SHRINKS = np.linspace(1.0, 0.3, 57)  # ranges tried, as shares of the whole

@@ -7,7 +7,7 @@ import numpy as np
 from .decoders import band_of_column
 
 STEEP = 40.0  # logarithm of a density up to which bisecting the level itself finds all its digits
-STEEPEST = 1e9  # alpha and beta from which on the order of frequencies alone counts
+STEEPEST = 1e6  # alpha and beta from which on the order of frequencies alone counts; levels have digits to spare
 
 
 def band_sizes(shape: tuple[int, ...], values: int, alpha: float, beta: float) -> tuple[int, ...]:
@@ -39,6 +39,4 @@ def band_sizes(shape: tuple[int, ...], values: int, alpha: float, beta: float) -
     for band in np.argsort(sizes - exact, kind="stable"):  # the largest remainders first
         if sizes.sum() < values and sizes[band] < room[band]:
             sizes[band] += 1
-    for band in np.argsort(-logs, kind="stable"):  # what the level of a steep density has too few digits for
-        sizes[band] += min(values - sizes.sum(), room[band] - sizes[band])
     return tuple(int(size) for size in sizes)

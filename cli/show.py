@@ -7,14 +7,20 @@ from .console import console, print_json
 
 NAME = "show"
 EXAMPLES = options.examples(
-    "show small.safetensors", "show small.safetensors --json | jq .storage", "show recipe:smallest > mine.toml"
+    "show small.safetensors",
+    "show small.safetensors --json | jq .storage",
+    "show recipe:smallest > mine.toml",
+    "show mine.toml",
 )
-RECIPE = "recipe:"
+RECIPE, FILE = "recipe:", ".toml"
 
 
 def verb(model: options.Model, json: options.Json = False) -> None:
-    """Print architecture, bits, bytes by tensor and class, edits and history; of recipe:NAME, every setting as TOML."""
-    if str(model).startswith(RECIPE):
+    """Print architecture, bits, bytes by tensor and class, edits and history; of a recipe, every setting as TOML.
+
+    A recipe is recipe:NAME or a file that ends in .toml.
+    """
+    if str(model).startswith(RECIPE) or model.suffix == FILE:
         _recipe(str(model), json=json)
         return
     from ..profiling.contents import describe, describe_text

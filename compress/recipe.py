@@ -22,19 +22,20 @@ def named_recipes() -> list[str]:
 
 
 def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
-    """Return the recipe of a TOML file or of a name; call :meth:`Recipe.check` to hear of all its problems.
+    """Return the recipe of a TOML file or of a name, ``recipe:`` before it or not; call :meth:`Recipe.check` to hear of all its problems.
 
     Raises:
         RecipeError: there is no such file or name, or the file is no TOML.
     """
-    path = Path(recipe)
-    if path.suffix == ".toml" or path.exists():
+    text = os.fspath(recipe)
+    name = text.removeprefix("recipe:")
+    path = Path(name)
+    if path.suffix == ".toml" or (name == text and path.exists()):  # a file of a recipe's name does not hide it
         try:
             content = path.read_bytes()
         except OSError as fault:
             raise RecipeError(f"cannot read recipe {path}: {fault.strerror}") from fault
         return parse(content, str(path))
-    name = os.fspath(recipe).removeprefix("recipe:")
     lookup(dict.fromkeys(named_recipes()), name, "recipe (a name, or a file ending in .toml)", RecipeError)
     return parse((resources.files(__package__) / "recipes" / f"{name}.toml").read_bytes(), name)
 

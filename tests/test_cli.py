@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 
 import numpy as np
 import pytest
@@ -106,6 +107,20 @@ def test_show_adds_up(model_file, capsys):
     assert (
         found["bytes"] == model_file.stat().st_size == sum(found["classes"].values()) == sum(found["tensors"].values())
     )
+
+
+def test_show_writes_recipes_out(tmp_path, capsys):
+    assert run(["show", "recipe:smallest"]) == 0
+    text = capsys.readouterr().out
+    (tmp_path / "x.toml").write_text(text)
+    for name in (tmp_path / "x.toml", f"recipe:{tmp_path / 'x.toml'}"):
+        assert run(["show", str(name)]) == 0
+        assert capsys.readouterr().out == text
+        assert run(["show", str(name), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == tomllib.loads(text)
+    (tmp_path / "x.toml").write_text("[[pass]]")
+    assert "step 1: no name" in refused(capsys, "show", tmp_path / "x.toml")
+    assert "none.toml" in refused(capsys, "show", "none.toml")
 
 
 def test_show_needs_no_torch(model_file):

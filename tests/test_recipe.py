@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def test_norms_may_be_folded_into_shared_weights_and_into_nothing_else_late() ->
         assert "must come before prune" in Recipe.of(late, Fold()).problems()[0]
 
 
-def test_recipes_by_name_or_file(tmp_path: Path) -> None:
+def test_recipes_by_name_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"deep-compression", "smallest"} <= set(named_recipes())
     for name in named_recipes():
         recipe = load_recipe(name)
@@ -143,6 +144,11 @@ def test_recipes_by_name_or_file(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="No such file"):
         load_recipe(tmp_path / "no.toml")
     assert load_recipe("recipe:smallest").entries == load_recipe("smallest").entries
+    (tmp_path / "mine.toml").write_bytes(RECIPE)
+    assert load_recipe(f"recipe:{tmp_path / 'mine.toml'}").entries == load_recipe(tmp_path / "mine.toml").entries
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smallest").write_bytes(RECIPE)
+    assert load_recipe("recipe:smallest").entries != load_recipe("smallest").entries == parse(RECIPE, "a").entries
 
 
 def test_the_resolved_recipe_reads_as_itself() -> None:
@@ -151,6 +157,14 @@ def test_the_resolved_recipe_reads_as_itself() -> None:
     assert "momentum = 0.9" in first
     made = Recipe.of(Prune(density=0.5), Share(bits={"head": 4}), Finetune(epochs=2))
     assert parse(made.to_toml().encode(), "c").passes() == made.passes()
+
+
+def test_every_character_of_a_text_comes_back_from_the_resolved_recipe() -> None:
+    text = "".join(map(chr, range(0x250))) + "\u2028\U0001f600"
+    made = Recipe.of(Share(bits={text: 4}), about=text)
+    again = tomllib.loads(made.to_toml())
+    assert again["about"] == text
+    assert again["pass"][0]["bits"] == {text: 4}
 
 
 def test_preview_runs_no_training_and_predicts_sizes(

@@ -10,6 +10,7 @@ import pytest
 from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import PASSES, Finetune, Int8, Prune
 from hashpress.compress.recipe import Recipe, parse
+from hashpress.compress.settings import problems_of
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import InputSpec
@@ -37,6 +38,45 @@ def test_all_wrong_types_are_named_together():
         "int8: skip must be a list of texts, found 'head'",
         "int8: images must be a whole number, found 3.0",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "found"),
+    [
+        (
+            "prune",
+            {"density": 1.5, "scope": "planet", "stages": 0, "images": True},
+            [
+                "images must be a whole number",
+                "unknown scope 'planet'",
+                "stages must be at least 1",
+                "in [0, 1], got 1.5",
+            ],
+        ),
+        ("prune", {"density": "half", "images": 0}, ["density must be a number", "images must be at least 1"]),
+        ("prune", {"densty": 0.5, "images": 0}, ["did you mean 'density'", "images must be at least 1"]),
+        ("prune", {"foo": 0.5}, ["unknown setting 'foo'", "give one of density, q and flips"]),
+        (
+            "prune",
+            {"density": 0.5, "stages": 2, "finetune": {"epoch": 3}, "scope": "x"},
+            ["finetune: unknown setting 'epoch'", "unknown scope 'x'"],
+        ),
+        (
+            "share",
+            {"lam": "much", "importance": "outputs", "start": "x"},
+            ["lam must be a number", "unknown start 'x'"],
+        ),
+        ("lowrank", {"speedup": "4", "three_d": True, "places": 0}, ["speedup must be", "places must be at least 1"]),
+        ("finetune", {"lr": "x", "epochs": -1, "match": "y"}, ["lr must be", "epochs must be at least 0", "match 'y'"]),
+        ("prune", {"density": 0.5}, []),
+    ],
+)
+def test_a_wrong_type_hides_no_mistake_and_makes_none_up(name, given, found):
+    """What only the absence of a mistaken setting would make wrong is not told."""
+    problems = problems_of(PASSES[name], given, "here")
+    assert len(problems) == len(found)
+    for part in found:
+        assert sum(part in problem for problem in problems) == 1, part
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -23,7 +22,7 @@ from ...core.model import HashModel, Json
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...core.surgery import get_layer
-from ..decoders import band_of_column
+from ..bands import band_sizes
 from ..form_edits import Hashed
 from ..xxhash32 import layer_seed
 from .select import check_keys, skipped, spread, weighted
@@ -117,27 +116,6 @@ class HashWeights:
             made.append(edit)
             _fill(get_layer(net, path), weight if self.start == "trained" else None, plan["seed"])
         return model.edited(net, made, step_of("hashed", self, seed, left=decision["left"]))
-
-
-def band_sizes(shape: tuple[int, ...], values: int, alpha: float, beta: float) -> tuple[int, ...]:
-    """Return how many of ``values`` each frequency u + v of a weight (O, I, kH, kW) gets: at least one, at most all it has.
-
-    The share kept of a band is proportional to the beta density at its relative frequency.
-    """
-    room = np.bincount(band_of_column(shape)) * shape[0]
-    places = (np.arange(len(room)) + 1) / (len(room) + 1)
-    wanted = room * places ** (alpha - 1) * (1 - places) ** (beta - 1)
-    values = min(max(values, len(room)), int(room.sum()))
-    low, high = 0.0, values / wanted.min()
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if np.clip(middle * wanted, 1, room).sum() < values else (low, middle)
-    exact = np.clip(low * wanted, 1, room)
-    sizes = np.floor(exact).astype(int)
-    for band in np.argsort(sizes - exact, kind="stable"):  # the largest remainders first
-        if sizes.sum() < values and sizes[band] < room[band]:
-            sizes[band] += 1
-    return tuple(int(size) for size in sizes)
 
 
 @torch.no_grad()

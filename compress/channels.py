@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from ..core.model import HashModel
 from . import operations
-from .edits import rebuild
+from .edits import computed, rebuild
 from .operations import UNKNOWN
 
 
@@ -241,7 +241,7 @@ class _Walk(fx.Interpreter):
     ) -> np.ndarray | str:
         if type(layer) not in (nn.Conv2d, nn.Linear):
             return f"a {type(layer).__name__}, which may compute in a way of its own"
-        if not isinstance(layer._parameters.get("weight"), nn.Parameter):  # noqa: SLF001  # how torch's older weight norm shows
+        if computed(layer):
             return "whose weight is computed from others"
         if isinstance(layer, nn.Linear):
             if result.ndim != 2:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from ..core.errors import HashpressError, ModelFileError, lookup
 from ..core.model import Arch, Edit, Json
@@ -23,11 +24,17 @@ from .layers.int8 import Quantized
 MAX_ENTRIES = 1 << 20
 
 
-def absorbs(layer: Any) -> bool:
-    """Return whether a factor per output channel can go into ``layer``: plain weights, or shared ones with factors."""
+def absorbing(layer: Any) -> torch.Tensor | None:
+    """Return what takes a factor per output channel in ``layer``: a plain weight, or the factors of shared ones."""
     if isinstance(layer, Decoded):
-        return isinstance(layer.form, forms.Shared) and layer.form.scaled
-    return type(layer) in (nn.Conv2d, nn.Linear)
+        return layer.form.scale if isinstance(layer.form, forms.Shared) and layer.form.scaled else None
+    return layer.weight if type(layer) in (nn.Conv2d, nn.Linear) else None
+
+
+def computed(layer: nn.Conv2d | nn.Linear) -> bool:
+    """Return whether a layer computes its weight, or its bias, from other parameters each time it is called."""
+    own = layer._parameters  # noqa: SLF001  # what torch's older weight norm computes is no parameter any more
+    return is_parametrized(layer) or own.get("weight") is None or "bias" not in own
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,11 @@ class Folded:
         """Put an identity in the norm's place and give its target a bias."""
         target: Any = get_layer(net, self.into)
         norm: Any = get_layer(net, self.layer)
-        if not absorbs(target) or not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+        values = absorbing(target)
+        if values is None or not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
             raise ModelFileError(f"{self}: these layers are a {type(norm).__name__} and a {type(target).__name__}")
         if target.bias is None:
-            target.bias = nn.Parameter(torch.empty(norm.num_features))
+            target.bias = nn.Parameter(values.new_empty(norm.num_features))
         set_layer(net, self.layer, nn.Identity())
 
 

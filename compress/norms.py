@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..core.data.images import Images
 from ..core.model import InputSpec
 from ..core.surgery import get_layer
-from .layers.decoded import Decoded
+from .edits import absorbing
 from .listening import calls
 
 IMAGES = 1024  # images that tell where the outputs of a convolution lie
@@ -40,11 +40,17 @@ def gain_and_bias(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
 def take_in(layer: Any, norm: Any) -> None:
     """Let ``layer`` do the work of ``norm`` too, in place; it has a bias afterwards."""
     gain, bias = gain_and_bias(layer, norm)
+    values = absorbing(layer)
+    assert values is not None  # noqa: S101  # asked before
     if layer.bias is None:
-        layer.bias = nn.Parameter(torch.empty_like(norm.running_mean))
-    values: Any = layer.form.scale if isinstance(layer, Decoded) else layer.weight
+        layer.bias = nn.Parameter(values.new_empty(len(gain)))
     values.data.copy_(values.double() * gain.view(-1, *[1] * (values.ndim - 1)))
     layer.bias.data.copy_(bias)
+
+
+def uses(net: nn.Module) -> Counter[int]:
+    """Return how many layers have each parameter, by where it stands in memory: who writes into it changes all of them."""
+    return Counter(value.data_ptr() for layer in net.modules() for value in layer.parameters(recurse=False))
 
 
 def without(net: nn.Module, spec: InputSpec) -> list[str]:
@@ -52,7 +58,7 @@ def without(net: nn.Module, spec: InputSpec) -> list[str]:
 
     They run once, have a bias, share no values, and give several values an image: a batch of one has a variance then.
     """
-    owners = Counter(id(value) for layer in net.modules() for value in layer.parameters(recurse=False))
+    owners = uses(net)
     plain = {path: layer for path, layer in net.named_modules() if type(layer) is nn.Conv2d}
     ran = calls(net, plain, spec)
     runs = Counter(path for path, _ in ran)
@@ -63,7 +69,7 @@ def without(net: nn.Module, spec: InputSpec) -> list[str]:
         if runs[path] == 1
         and path in wide
         and layer.bias is not None
-        and all(owners[id(value)] == 1 for value in layer.parameters())
+        and all(owners[value.data_ptr()] == 1 for value in layer.parameters())
     ]
 
 
@@ -77,7 +83,7 @@ def normed(net: nn.Module, images: Images, spec: InputSpec, *, seed: int = 0) ->
     heard = _statistics(net, without(net.eval(), spec), spec.normalise(chosen.pixels))
     handles = []
     for path, (mean, variance) in heard.items():
-        layer, norm = get_layer(net, path), nn.BatchNorm2d(len(mean))
+        layer, norm = get_layer(net, path), nn.BatchNorm2d(len(mean), dtype=mean.dtype)
         with torch.no_grad():
             norm.running_mean.copy_(mean)  # type: ignore[union-attr]  # there, as statistics are tracked
             norm.running_var.copy_(variance)  # type: ignore[union-attr]

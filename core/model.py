@@ -148,6 +148,9 @@ class HashModel:
 
         Weights of the layers at ``sharing`` keep their memory in common: the pass replaces them or asks for
         :meth:`unshared`, and writes into none.
+
+        Raises:
+            InputError: a layer holds what cannot be copied.
         """
         return self._copied(self.net.get_submodule(path).get_parameter("weight") for path in sharing)
 
@@ -167,8 +170,19 @@ class HashModel:
         return self._copied(value for value in self.net.parameters() if id(value) not in own)
 
     def _copied(self, shared: Iterable[nn.Parameter]) -> nn.Module:
-        memo = {id(value): nn.Parameter(value.detach(), value.requires_grad) for value in shared}
-        return copy.deepcopy(self.net, memo).eval()  # type: ignore[arg-type]  # ids are what the memo is keyed by
+        memo: dict[int, Any] = {id(value): nn.Parameter(value.detach(), value.requires_grad) for value in shared}
+        for layer in self.net.modules():  # what older weight norms keep of their last call hangs on gradients
+            computed = [
+                value for value in vars(layer).values() if isinstance(value, torch.Tensor) and not value.is_leaf
+            ]
+            memo |= {id(value): value.detach().clone() for value in computed}
+        try:
+            return copy.deepcopy(self.net, memo).eval()
+        except (RuntimeError, TypeError) as fault:
+            raise InputError(
+                f"the network cannot be copied, and a pass works on a copy ({str(fault).splitlines()[0][:120]}); "
+                "keep what is no parameter, buffer or number out of its layers"
+            ) from fault
 
     def edited(self, net: nn.Module, edits: Sequence[Edit], step: Step) -> HashModel:
         """Return a model around ``net`` with ``edits`` and ``step`` appended; this one stays as it is."""

@@ -124,6 +124,35 @@ class Alias(nn.Module):
         return functional.relu(self.out(x.flatten(1)))
 
 
+class Normed(nn.Module):
+    """A batch norm behind ``conv``, whose weight may be used by ``tied`` too, whose bias by ``lent``, or whose both by ``read``."""
+
+    def __init__(self, conv: nn.Module, *, tied: bool = False, lent: bool = False, read: bool = False) -> None:
+        super().__init__()
+        self.first, self.conv, self.norm = nn.Conv2d(1, 8, 3, padding=1), conv, nn.BatchNorm2d(8)
+        self.last, self.out, self.read = nn.Conv2d(8, 8, 3, padding=1), nn.Linear(512, 64), read
+        if tied:
+            self.last.weight = conv.weight
+        if lent:
+            self.last.bias = conv.bias
+
+    def forward(self, x):
+        x = functional.relu(self.norm(self.conv(functional.relu(self.first(x)))))
+        if self.read:
+            x = functional.relu(functional.conv2d(x, self.conv.weight, self.conv.bias, padding=1))
+        return functional.relu(self.out(functional.relu(self.last(x)).flatten(1)))
+
+
+def _hooked() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is out of date, and in many networks
+        return nn.utils.weight_norm(nn.Conv2d(8, 8, 3, padding=1))
+
+
+def _conv() -> nn.Conv2d:
+    return nn.Conv2d(8, 8, 3, padding=1)
+
+
 class Gated(nn.Module):
     """Convolutions that see one value an image."""
 
@@ -274,15 +303,22 @@ NETS = {
     "gated": Gated,
     "kinds": Kinds,
     "tied_half": TiedHalf,
+    "normed": lambda: Normed(_conv()),
+    "normed_tied": lambda: Normed(_conv(), tied=True),
+    "normed_lent": lambda: Normed(_conv(), lent=True),
+    "normed_hooked": lambda: Normed(_hooked()),
+    "normed_parametrized": lambda: Normed(nn.utils.parametrizations.weight_norm(_conv())),
     "looking": Looking,
     "reflected": lambda: _stack(nn.Conv2d(1, 8, 3, padding=1, padding_mode="reflect")),
     "parametrized": lambda: _stack(nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 8, 3, padding=1))),
     "standardised": lambda: _stack(Standardised(1, 8, 3, padding=1)),
 }
 
+READ = {"normed_read": lambda: Normed(_conv(), read=True)}  # a form that takes the weight's place cannot be read
+
 
 def __getattr__(name):  # an encoder is named module:function
-    made = NETS | FOLLOWED
+    made = NETS | FOLLOWED | READ
     if name not in made:
         raise AttributeError(name)
     return lambda _shape: made[name]()

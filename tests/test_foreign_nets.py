@@ -42,6 +42,7 @@ PASSES = {
     "fastfood": Fastfood(),
     "prune": Prune(density=0.4),
     "prune compensated": Prune(density=0.4, compensate="exact", images=60),
+    "prune staged": Prune(density=0.4, stages=2, finetune=Finetune(epochs=1, system="dpsh")),
     "prune spread": Prune(density=0.4, scope="sensitivity", images=60),
     "share": Share(bits=3),
     "share priced": Share(bits=3, lam=0.05, importance="outputs"),
@@ -58,6 +59,8 @@ UNTOUCHED = {  # layers that would be wrong in another form
     "parametrized": ("encoder.0",),
     "standardised": ("encoder.0",),
     "attending": ("encoder.heads.out_proj",),
+    "normed_hooked": ("encoder.conv",),
+    "normed_parametrized": ("encoder.conv",),
 }
 
 
@@ -71,7 +74,7 @@ def model(request: pytest.FixtureRequest, split: Split) -> HashModel:
     arch = default_arch(f"nets_foreign:{request.param}", 12, InputSpec.of(split))
     made = untrained(arch, seed=3, trust_code=True)
     for layer in made.net.modules():
-        if isinstance(layer, torch.nn.BatchNorm1d):
+        if isinstance(layer, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(layer.running_mean, -1, 1)  # type: ignore[arg-type]  # it is there
             torch.nn.init.uniform_(layer.running_var, 0.5, 2)  # type: ignore[arg-type]  # it is there
     return made
@@ -102,6 +105,24 @@ def test_every_pass_on_every_network(model: HashModel, split: Split, name: str, 
 def test_fold_is_exact(model: HashModel, split: Split) -> None:
     wanted = outputs(model, split.queries.pixels)
     np.testing.assert_allclose(outputs(Fold()(model), split.queries.pixels), wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+KEPT = {  # why a norm stays
+    "normed": "",
+    "normed_tied": "used elsewhere too",
+    "normed_lent": "used elsewhere too",
+    "normed_read": "used elsewhere too",
+    "normed_hooked": "computes its weight from others",
+    "normed_parametrized": "computes its weight from others",
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_norms_stay_where_more_than_their_layer_would_change(name: str, split: Split) -> None:
+    decision = Fold().decide(of(name, split))
+    reason = KEPT[name]
+    assert list(decision["fold"]) == ([] if reason else ["encoder.norm"])
+    assert reason in decision["left"].get("encoder.norm", "")
 
 
 def test_integers_are_near(model: HashModel, split: Split) -> None:

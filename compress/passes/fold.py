@@ -2,14 +2,17 @@
 
 Exact up to rounding; computed in double precision. First in the order: later passes then see the weights that really
 act. It may also stand after ``share`` with ``scaled``, whose factors then take the gain: so a network trains with its
-norms while weights are shared. A norm is left, with the reason, when something else reads the layer's output too.
+norms while weights are shared. A norm is left, with the reason, when something else reads the layer's output, or has its
+weight or bias, too, and when its weight is computed from others.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import fx, nn
@@ -19,10 +22,10 @@ from ...core.errors import HashpressError
 from ...core.model import HashModel, Json
 from ...core.surgery import get_layer
 from ..channels import LayerTracer
-from ..edits import Folded, absorbs
+from ..edits import Folded, absorbing, computed
 from ..layers.decoded import Decoded, settle
 from ..layers.forms import Shared
-from ..norms import take_in
+from ..norms import take_in, uses
 from .step import step_of
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -43,13 +46,13 @@ class Fold:
             graph = LayerTracer().trace(model.net)
         except Exception as fault:  # foreign code may raise anything while it is traced
             return {"fold": {}, "left": dict.fromkeys(norms, f"the network cannot be traced: {str(fault)[:80]}")}
-        calls = _calls(graph)
+        calls, owners = _calls(graph), _owners(model.net, graph)
         flat = any(isinstance(get_layer(model.net, norm), nn.BatchNorm1d) for norm in norms)
         axes = output_axes(model) if flat else {}
         fold: dict[str, str] = {}
         left: dict[str, str] = {}
         for norm in norms:
-            target, reason = _target(model.net, norm, calls)
+            target, reason = _target(model.net, norm, calls, owners)
             if not reason and isinstance(get_layer(model.net, norm), nn.BatchNorm1d) and axes.get(target) != 2:
                 reason = f"the outputs of {target} have {axes.get(target, 'unknown')} axes; it looks at the second"
             if reason:
@@ -104,7 +107,16 @@ def _calls(graph: fx.Graph) -> dict[str, list[fx.Node]]:
     return calls
 
 
-def _target(net: nn.Module, norm: str, calls: dict[str, list[fx.Node]]) -> tuple[str, str]:
+def _owners(net: nn.Module, graph: fx.Graph) -> Counter[int]:
+    """Return how many layers have each parameter, counting what reads it outside of its layer as one more."""
+    owners = uses(net)
+    for node in graph.nodes:
+        if node.op == "get_attr" and isinstance(value := attrgetter(str(node.target))(net), nn.Parameter):
+            owners[value.data_ptr()] += 1
+    return owners
+
+
+def _target(net: nn.Module, norm: str, calls: dict[str, list[fx.Node]], owners: Counter[int]) -> tuple[str, str]:
     """Return the layer that ``norm`` goes into, or why it stays."""
     layer = get_layer(net, norm)
     if not isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) or layer.running_var is None:
@@ -119,10 +131,20 @@ def _target(net: nn.Module, norm: str, calls: dict[str, list[fx.Node]]) -> tuple
         before = get_layer(net, target)
     except HashpressError:
         return "", f"the layer before it, {target}, has no path"
-    if not absorbs(before):
-        shared = isinstance(before, Decoded) and isinstance(before.form, Shared)
-        kind = "shares its weights without factors (scaled)" if shared else f"is a {type(before).__name__}"
-        return "", f"the layer before it, {target}, {kind}"
+    if reason := _unfit(before, owners):
+        return "", f"the layer before it, {target}, {reason}"
     if len(source.users) != 1 or len(calls[target]) != 1:
         return "", f"the output of {target} is used elsewhere too"
     return target, ""
+
+
+def _unfit(layer: Any, owners: Counter[int]) -> str:
+    """Return why nothing can be folded into a layer, or nothing."""
+    if isinstance(layer, nn.Conv2d | nn.Linear) and computed(layer):
+        return "computes its weight from others (a parametrization)"
+    if absorbing(layer) is None:
+        shared = isinstance(layer, Decoded) and isinstance(layer.form, Shared)
+        return "shares its weights without factors (scaled)" if shared else f"is a {type(layer).__name__}"
+    if any(owners[value.data_ptr()] > 1 for value in layer.parameters()):
+        return "has a weight or bias that is used elsewhere too"
+    return ""

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from torch import nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from ...core.errors import RecipeError
+from ..edits import computed
 from ..layers.decoded import Decoded
 
 Value = TypeVar("Value")
@@ -44,7 +44,7 @@ def skipped(net: nn.Module) -> dict[str, str]:
 
 def unlike_plain(layer: nn.Conv2d | nn.Linear) -> str:
     """Return why a layer may compute something else than a plain one with its weight, or nothing."""
-    if is_parametrized(layer) or not isinstance(layer._parameters.get("weight"), nn.Parameter):  # noqa: SLF001  # how torch's older weight norm shows
+    if computed(layer):
         return "its weight is computed from others (a parametrization)"
     if type(layer) not in (nn.Conv2d, nn.Linear):
         return f"a {type(layer).__name__} may compute in a way of its own"

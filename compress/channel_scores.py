@@ -113,7 +113,7 @@ def by_code(model: HashModel, found: Channels, images: Images | None, seed: int,
                 found_gradients = torch.autograd.grad((given * signs).sum(), list(gates.values()), retain_graph=True)
                 moved = torch.zeros(len(given), len(scores))
                 for path, gradient in zip(gates, found_gradients, strict=True):
-                    moved.index_add_(1, torch.from_numpy(readers[path].inputs), gradient.flatten(1))
+                    moved.index_add_(1, torch.from_numpy(readers[path].inputs), gradient.flatten(1).float())
                 scores += moved.double().square().sum(0) / (1 if given.shape[1] <= probes else probes)
     finally:
         for handle in handles:
@@ -124,7 +124,7 @@ def by_code(model: HashModel, found: Channels, images: Images | None, seed: int,
 def _gate(path: str, gates: dict[str, torch.Tensor]) -> Callable[[nn.Module, Any], Any]:
     def hook(_layer: nn.Module, args: Any) -> Any:
         given = args[0]
-        gates[path] = torch.ones(*given.shape[:2], *[1] * (given.ndim - 2)).requires_grad_()
+        gates[path] = torch.ones(*given.shape[:2], *[1] * (given.ndim - 2), dtype=given.dtype).requires_grad_()
         return (given * gates[path],)
 
     return hook

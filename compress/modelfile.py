@@ -19,6 +19,7 @@ from .edits import edit_from_json, edit_to_json, rebuild
 PLAIN_FROM = 4096  # bytes from which a tensor of floats is kept as it is
 VIEW_FROM = 1 << 20  # bytes from which a loaded tensor is not copied out of the file's bytes
 PLAIN_GAIN = 0.75  # unless coding leaves at most this share of it
+KINDS = {torch.from_numpy(np.empty(0, np.dtype(name))).dtype: code for code, name in container.DTYPES.items()}
 
 
 def save(model: HashModel, path: str | os.PathLike[str]) -> None:
@@ -48,6 +49,11 @@ def content(model: HashModel) -> list[bytes | memoryview]:
     streams: list[bytes] = []
     plain: dict[str, np.ndarray] = {}
     for name, tensor in state.items():
+        if tensor.dtype not in KINDS:
+            raise ModelFileError(
+                f"{name}: a model file cannot keep {tensor.dtype} (it keeps {', '.join(container.DTYPES)}); "
+                "convert the network first, such as by net.float()"
+            )
         array = tensor.contiguous().numpy()
         found = coded(array)
         if found is None:
@@ -124,8 +130,7 @@ def coded(array: np.ndarray) -> integers.Coded | None:
 
 
 def _described(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    known = {torch.from_numpy(np.empty(0, np.dtype(name))).dtype: code for code, name in container.DTYPES.items()}
-    return {name: (known.get(value.dtype, str(value.dtype)), tuple(value.shape)) for name, value in state.items()}
+    return {name: (KINDS.get(value.dtype, str(value.dtype)), tuple(value.shape)) for name, value in state.items()}
 
 
 def _check(expected: Mapping[str, torch.Tensor], found: Mapping[str, tuple[str, tuple[int, ...]]], whose: str) -> None:

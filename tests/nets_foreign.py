@@ -285,6 +285,18 @@ FOLLOWED = {  # what happens to channels
 }
 
 
+class Cast(nn.Module):
+    """A network in another type than its images."""
+
+    def __init__(self, kind: torch.dtype) -> None:
+        super().__init__()
+        layers = (nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 48))
+        self.kind, self.net = kind, nn.Sequential(*layers).to(kind)
+
+    def forward(self, x):
+        return functional.relu(self.net(x.to(self.kind)).float())
+
+
 def _stack(conv: nn.Module) -> nn.Module:
     return nn.Sequential(conv, nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 48), nn.ReLU())
 
@@ -303,6 +315,7 @@ NETS = {
     "gated": Gated,
     "kinds": Kinds,
     "tied_half": TiedHalf,
+    "double": lambda: Cast(torch.float64),
     "normed": lambda: Normed(_conv()),
     "normed_tied": lambda: Normed(_conv(), tied=True),
     "normed_lent": lambda: Normed(_conv(), lent=True),
@@ -314,7 +327,11 @@ NETS = {
     "standardised": lambda: _stack(Standardised(1, 8, 3, padding=1)),
 }
 
-READ = {"normed_read": lambda: Normed(_conv(), read=True)}  # a form that takes the weight's place cannot be read
+OTHERS = {
+    "half": lambda: Cast(torch.float16),
+    "brain": lambda: Cast(torch.bfloat16),
+    "normed_read": lambda: Normed(_conv(), read=True),  # a form that takes the weight's place cannot be read
+}
 
 
 def __getattr__(name):  # an encoder is named module:function
@@ -322,3 +339,7 @@ def __getattr__(name):  # an encoder is named module:function
     if name not in made:
         raise AttributeError(name)
     return lambda _shape: made[name]()
+
+    if name not in NETS | OTHERS:
+        raise AttributeError(name)
+    return lambda _shape: (NETS | OTHERS)[name]()

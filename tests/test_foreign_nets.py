@@ -59,6 +59,7 @@ UNTOUCHED = {  # layers that would be wrong in another form
     "parametrized": ("encoder.0",),
     "standardised": ("encoder.0",),
     "attending": ("encoder.heads.out_proj",),
+    "double": ("encoder.net.0", "encoder.net.4"),
     "normed_hooked": ("encoder.conv",),
     "normed_parametrized": ("encoder.conv",),
 }

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from ...core.errors import RecipeError
@@ -50,6 +51,8 @@ def unlike_plain(layer: nn.Conv2d | nn.Linear) -> str:
         return f"a {type(layer).__name__} may compute in a way of its own"
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         return f"padding {layer.padding_mode!r}"
+    if layer.weight.dtype != torch.float32:
+        return f"its weight is {str(layer.weight.dtype).removeprefix('torch.')}, and forms keep float32"
     return ""
 
 

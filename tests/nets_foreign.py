@@ -335,11 +335,7 @@ OTHERS = {
 
 
 def __getattr__(name):  # an encoder is named module:function
-    made = NETS | FOLLOWED | READ
+    made = NETS | FOLLOWED | OTHERS
     if name not in made:
         raise AttributeError(name)
     return lambda _shape: made[name]()
-
-    if name not in NETS | OTHERS:
-        raise AttributeError(name)
-    return lambda _shape: (NETS | OTHERS)[name]()

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ...core.errors import InputError
 from ...core.surgery import set_layer
-from .forms import Form
+from .forms import Form, check_half
 
 
 class DecodedConv2d(nn.Module):
@@ -88,12 +88,24 @@ def replace_form(net: nn.Module, path: str, form: Form) -> None:
 
 @torch.no_grad()
 def settle(net: nn.Module) -> None:
-    """Round every form, and the bias beside it, to what the file keeps, in place."""
-    for layer in net.modules():
+    """Round every form, and the bias beside it, to what the file keeps, in place.
+
+    Raises:
+        InputError: a value is too large for half precision.
+    """
+    for path, layer in net.named_modules():
         if isinstance(layer, Decoded):
-            layer.form.settle()
-            if layer.form.rounded and layer.bias is not None:
-                layer.bias.copy_(layer.bias.half().float())
+            settle_layer(path, layer)
+
+
+@torch.no_grad()
+def settle_layer(path: str, layer: Decoded) -> None:
+    """Round the form of one layer, and the bias beside it, as :func:`settle` does."""
+    if layer.form.rounded:
+        check_half(path, layer.parameters())
+    layer.form.settle()
+    if layer.form.rounded and layer.bias is not None:
+        layer.bias.copy_(layer.bias.half().float())
 
 
 def _filled(layer: nn.Conv2d | nn.Linear, source: Decoded) -> nn.Module:

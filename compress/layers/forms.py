@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
+
+from ...core.errors import InputError
+
+HALF_END = 65520.0  # from here on binary16 rounds to infinity
 
 
 class Lookup(torch.autograd.Function):
@@ -34,10 +39,28 @@ def index_dtype(entries: int) -> torch.dtype:
     return torch.uint8 if entries <= 1 << 8 else torch.int16 if entries <= 1 << 15 else torch.int32
 
 
+def largest(values: torch.Tensor) -> float:
+    """Return the largest size among ``values``, NaN when one is; nothing as large as they are stands beside them."""
+    if not values.numel():
+        return 0.0
+    low, high = torch.aminmax(values.detach())
+    return max(-float(low), float(high))
+
+
+def check_half(path: str, values: Iterable[torch.Tensor]) -> None:
+    """Raise InputError when one of a layer's ``values`` becomes infinite in binary16."""
+    for value in values:
+        if not largest(value) < HALF_END:
+            raise InputError(
+                f"layer {path!r}: half precision ends at 65504 and {largest(value):g} is to be kept in it; "
+                'set precision = "float32" (of share: codebook = "float32"), or skip the layer'
+            )
+
+
 class Form(nn.Module):
     """What every form has: a call that returns the dense weight, and a state it settles in."""
 
-    rounded: bool  # values, and the bias beside them, are kept in binary16
+    rounded = False  # whether values, and the bias beside them, are kept in binary16
 
     def settle(self) -> None:
         """Round the values to what the file keeps, in place; called at the end of a training."""

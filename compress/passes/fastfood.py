@@ -22,6 +22,7 @@ from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from ..form_edits import Fastfooded
 from ..hadamard import padded_size
+from ..layers.decoded import settle_layer
 from ..xxhash32 import layer_seed
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -85,8 +86,8 @@ class Fastfood:
             made.append(edit)
             layer: Any = get_layer(net, path)
             layer.form.draw(plan["seed"])
-            layer.form.settle()
             if layer.bias is not None:
                 with torch.no_grad():
                     layer.bias.zero_()
+            settle_layer(path, layer)
         return model.edited(net, made, step_of("fastfood", self, seed, left=decision["left"]))

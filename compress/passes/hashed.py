@@ -24,6 +24,7 @@ from ...core.settings import check_fields
 from ...core.surgery import get_layer
 from ..bands import band_sizes
 from ..form_edits import Hashed
+from ..layers.decoded import settle_layer
 from ..xxhash32 import layer_seed
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -114,18 +115,16 @@ class HashWeights:
             edit = Hashed(path, tuple(plan["shape"]), tuple(plan["sizes"]), plan["seed"], self.precision == "float16")
             edit.apply(net)
             made.append(edit)
-            _fill(get_layer(net, path), weight if self.start == "trained" else None, plan["seed"])
+            _fill(path, get_layer(net, path), weight if self.start == "trained" else None, plan["seed"])
         return model.edited(net, made, step_of("hashed", self, seed, left=decision["left"]))
 
 
 @torch.no_grad()
-def _fill(layer: Any, weight: torch.Tensor | None, seed: int) -> None:
+def _fill(path: str, layer: Any, weight: torch.Tensor | None, seed: int) -> None:
     if weight is None:
         layer.form.draw(seed)
         if layer.bias is not None:
             layer.bias.zero_()
     else:
         layer.form.fit(weight)
-    layer.form.settle()
-    if layer.form.rounded and layer.bias is not None:
-        layer.bias.copy_(layer.bias.half().float())
+    settle_layer(path, layer)

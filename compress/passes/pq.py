@@ -28,6 +28,7 @@ from ...core.surgery import get_layer
 from .. import pqfit, pqprice
 from ..answers import Answers
 from ..form_edits import MAX_ENTRIES, ProductQuantized
+from ..layers.decoded import settle_layer
 from ..layers.dense import decoded_once
 from ..layers.pq import dense_weight
 from ..listening import calls
@@ -188,7 +189,7 @@ class ProductQuantize:
                     )  # fmt: skip
             edit.apply(net)
             made.append(edit)
-            fill(get_layer(net, path), codebook, indices, order, bias)
+            fill(path, get_layer(net, path), codebook, indices, order, bias)
             del weight, codebook, indices, bias, responses, found  # of a large layer they are as large as the network
             give_back()
             get_layer(net, path).train()  # until the network is done: it decodes, which here is faster than looking up
@@ -216,7 +217,9 @@ class ProductQuantize:
 
 
 @torch.no_grad()
-def fill(layer: Any, codebook: Tensor, indices: Tensor, order: Tensor | None, responses: Responses | None) -> None:
+def fill(
+    path: str, layer: Any, codebook: Tensor, indices: Tensor, order: Tensor | None, responses: Responses | None
+) -> None:
     """Put codewords, indices and order into a layer of look-ups, and the bias that ``responses`` ask for."""
     form = layer.form
     codebook, indices = pqfit.canonical(codebook, indices)
@@ -224,18 +227,15 @@ def fill(layer: Any, codebook: Tensor, indices: Tensor, order: Tensor | None, re
     form.indices.copy_(indices.view_as(form.indices))
     if order is not None:
         form.order.copy_(order)
-    form.settle()
-    if layer.bias is None:
-        return
-    if responses is not None:
+    settle_layer(path, layer)
+    if layer.bias is not None and responses is not None:
         step = max(1, DECODED // (form.codebook.shape[0] * form.codebook.shape[2] * form.indices[0, 0].numel()))
         for start in range(0, form.shape[0], step):
             rows = slice(start, start + step)
             weight = dense_weight(form.codebook, form.indices[:, rows], form.shape[1])  # in the form's order
             weight = weight.flatten(2) if len(form.shape) == 4 else weight[..., None]  # (R, I, P)
             layer.bias[rows] = responses.bias(weight.transpose(1, 2), rows)
-    if form.rounded:
-        layer.bias.copy_(layer.bias.half().float())
+    settle_layer(path, layer)
 
 
 class Layout(NamedTuple):

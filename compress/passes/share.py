@@ -29,6 +29,7 @@ from .. import clusters, edits
 from ..importance import output_energy, priced_at, relative
 from ..latent import Latent, attach, fit_budget, latent_of, original
 from ..layers import forms
+from ..layers.decoded import settle_layer
 from .finetune import Finetune
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -131,13 +132,21 @@ class Share:
         Raises:
             InputError: importance is to be measured and there are no images.
         """
-        sizes = spread(self.bits, model.net, self.skip)
+        sizes = self._sizes(model.net)
         errors = self._errors(model, split, list(sizes), seed)
         layers = weighted(model.net)
         return {
             path: self._codebook(layers[path].weight.detach().numpy(), errors(path), bits, seed)
             for path, bits in track(sizes.items(), "codebooks", len(sizes))
         }
+
+    def _sizes(self, net: nn.Module) -> dict[str, int]:
+        """Return the bits of each layer that is to be shared, whose values fit the codebook's precision."""
+        sizes: dict[str, int] = spread(self.bits, net, self.skip)
+        if self.codebook == "float16":
+            for path in sizes:
+                forms.check_half(path, get_layer(net, path).parameters())
+        return sizes
 
     def _errors(
         self, model: HashModel, split: Split | None, paths: list[str], seed: int
@@ -213,7 +222,7 @@ class Share:
         for path, book in books.items():
             edit = edits.Shared(path, len(book.centres), self.scaled, self.codebook == "float16")
             edit.apply(net)
-            fill(get_layer(net, path), book, half=edit.half)
+            fill(path, get_layer(net, path), book)
             made.append(edit)
         return model.edited(net, made, step_of("share", self, seed))
 
@@ -227,7 +236,7 @@ class Share:
         work: Path | None,
     ) -> tuple[nn.Module, dict[str, Codebook]]:
         """Return the network and the codebooks after training with shared weights."""
-        sizes = spread(self.bits, model.net, self.skip)
+        sizes = self._sizes(model.net)
         errors = self._errors(model, split, list(sizes), seed)
         net = model.copied_net()
         started: list[tuple[Latent, torch.Tensor]] = []
@@ -256,6 +265,8 @@ class Share:
             layer = get_layer(net, path)
             latent, weight = latent_of(layer), original(layer).detach()
             centres, indices = latent.decided(weight)
+            if self.codebook == "float16":
+                forms.check_half(path, [torch.from_numpy(centres)])
             parametrize.remove_parametrizations(layer, "weight")
             rounded = centres.astype(self.codebook).astype(np.float64)
             books[path] = Codebook(
@@ -277,13 +288,11 @@ def scaled(
 
 
 @torch.no_grad()
-def fill(layer: Any, book: Codebook, *, half: bool) -> None:
+def fill(path: str, layer: Any, book: Codebook) -> None:
     """Put the values of a decision into a decoding layer."""
     form: forms.Shared = layer.form
     form.codebook.copy_(torch.from_numpy(book.centres))
     form.indices.copy_(torch.from_numpy(book.indices))
     if book.scale is not None:
         form.scale.copy_(torch.from_numpy(book.scale))
-    form.settle()
-    if half and layer.bias is not None:
-        layer.bias.copy_(layer.bias.half().float())
+    settle_layer(path, layer)

@@ -14,11 +14,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..core.errors import InputError
 from . import pqprice
 from .responses import Responses
 
 TOLERANCE = 1e-3  # relative gain of a sweep below which it is the last
 COLUMNS = 64  # inputs of a block
+JITTERS = (
+    1e-9,
+    1e-8,
+    1e-7,
+    1e-6,
+    1e-5,
+    1e-4,
+    1e-3,
+)  # shares of the mean square, added until rounding no longer matters
 DECODED = 1 << 20  # weights decoded at once, and residuals squared
 
 
@@ -220,5 +230,12 @@ def _solved(hessian: Tensor, pull: Tensor) -> Tensor:
         blocks = hessian + 1e-9 * weight[:, None, None] * torch.eye(width, dtype=torch.float64)
         return torch.linalg.solve(blocks, pull[..., None])[..., 0]
     matrix = hessian.permute(0, 2, 1, 3).reshape(entries * width, -1)
-    matrix.diagonal().add_(1e-9 * matrix.diagonal().mean() + 1e-30)
-    return torch.cholesky_solve(pull.view(-1, 1), torch.linalg.cholesky(matrix)).view(entries, width)
+    size = float(matrix.diagonal().mean())
+    for jitter in JITTERS:
+        matrix.diagonal().add_(jitter * size + 1e-30)
+        lower, fault = torch.linalg.cholesky_ex(matrix)
+        if not fault:
+            return torch.cholesky_solve(pull.view(-1, 1), lower).view(entries, width)
+    raise InputError(
+        "pq: the products of a layer's inputs are no numbers, or too large for codewords to be fitted to them"
+    )

@@ -155,7 +155,7 @@ def test_nothing_to_round_and_nothing_to_learn_from(split):
         torch.from_numpy(outputs(same, split.queries.pixels)), torch.from_numpy(outputs(model, split.queries.pixels))
     )
     empty = replace(split, train=split.train.take(np.arange(0)))
-    with pytest.raises(InputError, match=r"to find ranges, digits.* has none"):
+    with pytest.raises(InputError, match=r"int8 needs training images, digits.* has none"):
         Int8()(model, empty)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .asked import asking
 from .cp import Cp
 from .fastfood import Fastfood
 from .finetune import Finetune
@@ -32,6 +33,8 @@ PASSES: dict[str, type[Pass]] = {
     "int8": Int8,
     "thresholds": Thresholds,
 }
+for _name, _kind in PASSES.items():  # here, where no pass can be forgotten
+    asking(_name, _kind)
 
 __all__ = [
     "PASSES", "Cp", "Fastfood", "Finetune", "Fold", "HashWeights", "Int8", "LowRank", "Merge", "Narrow", "Pass",

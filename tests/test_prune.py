@@ -217,3 +217,15 @@ def test_without_images_or_with_settings_that_clash(model: HashModel) -> None:
     ):
         with pytest.raises(RecipeError, match=message):
             Prune(**settings)
+
+
+def test_a_layer_of_zeros_has_no_deviation_to_prune_by() -> None:
+    """Warnings are errors here: torch's of too few degrees of freedom was one."""
+    model = untrained(default_arch("lenet5", 8, InputSpec((1, 16, 16), (0.5,), (0.25,))))
+    with torch.no_grad():
+        get_layer(model.net, "encoder.fc1").weight.zero_()
+    decision = Prune(q=1.0).decide(model)
+    assert decision["threshold"]["encoder.fc1"] == decision["density"]["encoder.fc1"] == 0.0
+    weight = get_layer(model.net, "head").weight.detach().numpy().astype(np.float64)
+    wanted = np.mean(np.abs(weight) >= np.sqrt(np.mean((weight - weight.mean()) ** 2)))
+    assert decision["density"]["head"] == pytest.approx(wanted, abs=1e-3)

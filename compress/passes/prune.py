@@ -130,7 +130,8 @@ class Prune:
             thresholds = {}
             for path, factor in spread(self.q, model.net, self.skip).items():
                 weight = weighted(model.net)[path].weight.detach()
-                thresholds[path] = share * factor * float(weight[weight != 0].std(unbiased=False).nan_to_num())
+                left = weight[weight != 0]
+                thresholds[path] = share * factor * float(left.std(unbiased=False)) if len(left) else 0.0
             return thresholds, {}
         if self.scope == "sensitivity":
             densities, flips = self._allocated(model, split, seed, share)

@@ -109,7 +109,13 @@ def settle_layer(path: str, layer: Decoded) -> None:
 
 
 def _filled(layer: nn.Conv2d | nn.Linear, source: Decoded) -> nn.Module:
-    layer.weight = nn.Parameter(source.form().detach().clone())
+    weight = source.form().detach()
+    kept = {value.untyped_storage().data_ptr() for value in source.form.state_dict().values()}
+    if (
+        weight.untyped_storage().data_ptr() in kept
+    ):  # most forms decode into memory of its own: no second copy of a large layer
+        weight = weight.clone()
+    layer.weight = nn.Parameter(weight)
     if source.bias is not None:
         layer.bias = nn.Parameter(source.bias.detach().clone())
     return layer

@@ -141,4 +141,4 @@ def test_a_dry_run_prints_the_decisions(model_file, capsys):
     assert run([*words, "--json"]) == 0
     steps = json.loads(capsys.readouterr().out)["steps"]
     assert steps[2]["decision"]["density"]["head"] == 0.5
-    assert set(steps[4]["decision"]["layers"]) == {"encoder.fc1", "encoder.fc2", "head"}
+    assert set(steps[3]["decision"]["layers"]) == {"encoder.fc1", "encoder.fc2", "head"}

@@ -140,7 +140,8 @@ class _State:
                 _move(parts, at, words)
             for index in range(len(parts)):
                 change = self.weight(index, subspaces) - before[index]
-                self.residuals[index] -= inputs[index] @ change.flatten(1).T
+                # in place: products of a sweep, each just small enough for the heap, made it grow by any number of them
+                self.residuals[index].addmm_(inputs[index], change.flatten(1).T, alpha=-1)
 
 
 def _squares(values: Tensor) -> float:

@@ -31,11 +31,14 @@ def kmeans(points: Tensor, entries: int, *, seed: int = 0, iterations: int = 30)
     when no label changes.
     """
     step = max(1, BATCH // max(1, points.shape[1] * entries))
-    done, labels = [], torch.empty(points.shape[:2], dtype=index_dtype(entries))
-    for at, part in enumerate(points.split(step)):
-        centres, labels[at * step : at * step + len(part)] = _kmeans(part, entries, seed * 1_000_003 + at, iterations)
-        done.append(centres)
-    return torch.cat(done), labels
+    sets, count, width = points.shape
+    centres, labels = points.new_empty(sets, entries, width), torch.empty(sets, count, dtype=index_dtype(entries))
+    for at, part in enumerate(
+        points.split(step)
+    ):  # results have their places: what lies between what a part works with
+        places = slice(at * step, at * step + len(part))  # made the heap grow with every part, by a gigabyte on AlexNet
+        centres[places], labels[places] = _kmeans(part, entries, seed * 1_000_003 + at, iterations)
+    return centres, labels
 
 
 def _kmeans(points: Tensor, entries: int, seed: int, iterations: int) -> tuple[Tensor, Tensor]:

@@ -116,5 +116,8 @@ def _assigned(points: Tensor, codebook: Tensor, prices: Tensor) -> tuple[Tensor,
 def _moved(points: Tensor, labels: Tensor, codebook: Tensor) -> Tensor:
     """Return the means of the points that share a codeword, subspaces in portions."""
     step = max(1, pqfit.BATCH // max(1, points.shape[1]))
-    parts = zip(points.split(step), labels.split(step), codebook.split(step), strict=True)
-    return torch.cat([pqfit.means(*part) for part in parts])
+    moved = torch.empty_like(codebook)  # a place for every part's result: see :func:`pqfit.kmeans`
+    for start in range(0, len(points), step):
+        part = slice(start, start + step)
+        moved[part] = pqfit.means(points[part], labels[part], codebook[part])
+    return moved

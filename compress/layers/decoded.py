@@ -108,6 +108,7 @@ def settle_layer(path: str, layer: Decoded) -> None:
         layer.bias.copy_(layer.bias.half().float())
 
 
+@torch.no_grad()  # large forms decode in parts where nothing is to be differentiated
 def _filled(layer: nn.Conv2d | nn.Linear, source: Decoded) -> nn.Module:
     weight = source.form().detach()
     kept = {value.untyped_storage().data_ptr() for value in source.form.state_dict().values()}

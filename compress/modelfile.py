@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -124,9 +125,8 @@ def coded(array: np.ndarray) -> integers.Coded | None:
     """Return a tensor as the file codes it, None when it stands there as it is."""
     if array.dtype.kind in "iub":
         return integers.encode(array)
-    found = floats.encode(array) if array.dtype == np.float32 else None
-    large = array.nbytes >= PLAIN_FROM
-    return None if found is None or (large and len(found.payload) > PLAIN_GAIN * array.nbytes) else found
+    most = PLAIN_GAIN * array.nbytes if array.nbytes >= PLAIN_FROM else math.inf
+    return floats.within(array, most) if array.dtype == np.float32 else None
 
 
 def _described(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:

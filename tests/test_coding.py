@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -104,6 +105,25 @@ def test_forms_of_floats() -> None:
     assert payload[0] == floats.SPARSE
     floor = np.count_nonzero(sparse) * 28 / 8 + entropy_bits(sparse != 0) / 8
     assert len(payload) < 1.1 * floor
+
+
+def test_floats_within_a_length_are_coded_alike_or_not_at_all() -> None:
+    rng = np.random.default_rng(0)
+    dense = rng.normal(size=(40, 50)).astype(np.float32)
+    sparse = np.where(rng.random(dense.shape) < 0.1, dense, np.float32(0))
+    for values in (dense, sparse, dense.astype(np.float16).astype(np.float32), np.zeros(0, np.float32)):
+        coded = floats.encode(values)
+        assert floats.within(values, len(coded.payload)) == coded
+        assert floats.within(values, len(coded.payload) - 1) is None
+
+
+def test_floats_that_stay_as_they_are_take_no_second_copy() -> None:
+    values = np.random.default_rng(0).normal(size=1 << 21).astype(np.float32)
+    tracemalloc.start()
+    assert floats.within(values, 0.75 * values.nbytes) is None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.6 * values.nbytes
 
 
 def test_halves_on_a_grid_take_the_bits_of_their_steps() -> None:

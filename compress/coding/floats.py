@@ -6,6 +6,7 @@ A payload starts with the form's number.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from .integers import Coded
 
 RAW, HALF, SPARSE, PLANES, GRID = range(5)
 MANTISSA = 23  # bits of a binary32
+CODER = 16  # bytes that its state may save
 SPARSE_FROM = 0.1  # share of zeros from which the sparse form is tried
 GRID_FROM = 256  # values from which halves are tried as whole numbers
 GRID_STEPS = 1 << 11  # whole numbers above that save nothing
@@ -24,10 +26,20 @@ SMALLEST, MOST_SHIFT = -24, 40  # powers of two: of the smallest half, from ther
 
 def encode(values: np.ndarray) -> Coded:
     """Return the shortest lossless stream of a float32 tensor; minus zero and NaN keep their bits."""
+    return cast("Coded", within(values, math.inf))
+
+
+def within(values: np.ndarray, most: float) -> Coded | None:
+    """Return what :func:`encode` does, None when it is longer than ``most`` bytes: often known before it is made."""
     flat = np.ascontiguousarray(values, dtype="<f4").reshape(-1)
+    zeros = flat.size - np.count_nonzero(flat.view("<u4"))
+    found = _sparse(values, flat) if zeros > SPARSE_FROM * flat.size else _dense_form(flat, most)
+    return found if found is not None and len(found.payload) <= most else None
+
+
+def _sparse(values: np.ndarray, flat: np.ndarray) -> Coded:
+    """Return zeros as symbols and the other values behind them, or all values when that is shorter."""
     stays = flat.view("<u4") != 0
-    if not flat.size or (flat.size - np.count_nonzero(stays)) / flat.size <= SPARSE_FROM:
-        return dense(flat)
     mask = integers.encode(stays.reshape(values.shape))
     head = bytes([SPARSE]) + varint(len(mask.payload))
     survivors = dense(flat[stays])
@@ -41,12 +53,19 @@ def encode(values: np.ndarray) -> Coded:
 
 def dense(flat: np.ndarray) -> Coded:
     """Return the shortest form that codes every value."""
+    return cast("Coded", _dense_form(flat, math.inf))
+
+
+def _dense_form(flat: np.ndarray, most: float) -> Coded | None:
+    """Return the same, None when only forms are left that are longer than ``most`` bytes."""
     half = _halves(flat)
     if half is not None:
         halves = Coded(bytes([HALF]) + half.tobytes(), 1)
         return min(halves, _grid(half) or halves, key=lambda coded: len(coded.payload))
     bits = flat.view("<u4")
     blocks = [bits[begin : begin + integers.BLOCK] for begin in range(0, len(bits), integers.BLOCK)]
+    if min(flat.nbytes, _least(blocks)) > most:
+        return None  # coding would take twice the memory of the tensor
     high = integers.encode(np.concatenate([(block >> np.uint32(MANTISSA)).astype(np.uint16) for block in blocks]))
     head = bytes([PLANES]) + varint(len(high.payload))
     if 1 + flat.nbytes <= len(head) + len(high.payload) + (MANTISSA * flat.size + 7) // 8:
@@ -54,6 +73,16 @@ def dense(flat: np.ndarray) -> Coded:
     rest = np.uint32((1 << MANTISSA) - 1)
     low = (integers.pack_bits((block & rest).astype(np.uint64), MANTISSA) for block in blocks)
     return Coded(b"".join([head, high.payload, *low]), len(head) + high.table_bytes)
+
+
+def _least(blocks: list[np.ndarray]) -> float:
+    """Return a bound on the bytes of planes: mantissas and the entropy of the rest, which is coded without context."""
+    counts = np.zeros(1 << (32 - MANTISSA), dtype=np.int64)
+    for block in blocks:
+        counts += np.bincount(block >> np.uint32(MANTISSA), minlength=len(counts))
+    total = counts.sum()
+    entropy = float((counts[counts > 0] * np.log2(total / counts[counts > 0])).sum())
+    return (MANTISSA * total + entropy) / 8 - CODER
 
 
 def _halves(flat: np.ndarray) -> np.ndarray | None:

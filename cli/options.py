@@ -25,7 +25,12 @@ Seed = Annotated[
     int,
     typer.Option("--seed", min=0, help="Decides everything random but which images are queries: --data SPEC?seed=N."),
 ]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads for arithmetic.")]
+Threads = Annotated[
+    int,
+    typer.Option(
+        "--threads", min=1, help="Threads for arithmetic; another number changes last digits, so bytes of files too."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, everything else on stderr.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue interrupted work; it ends in the same bytes.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be decided, write nothing.")]

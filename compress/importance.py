@@ -10,6 +10,7 @@ import torch
 
 from ..core.data.images import Pixels, together
 from ..core.errors import InputError
+from ..core.memory import give_back
 from ..core.model import HashModel
 from ..core.progress import track
 from ..core.surgery import get_layer
@@ -45,6 +46,7 @@ def output_energy(
         signs = torch.randint(0, 2, outputs.shape, generator=generator).float() * 2 - 1
         (outputs * signs).sum().backward()  # a gradient is squared and let go before the next one is computed
         energy += float(outputs.detach().square().sum())
+        give_back()
     floored = []
     for total in sums:
         total.div_(max(energy, 1e-30))

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.data.images import Pixels
+from ..core.data.images import Pixels, together
 from ..core.model import HashModel
 from ..core.progress import track
 from ..core.surgery import get_layer
+from .layers.forms import largest
 
 RANGES = ("minmax", "percentile", "mse")
-BATCH = 32
+BATCH, VALUES = 32, 1 << 20  # images that run together: at most so many, with so many values
 CHUNK = 1 << 17  # weights looked at together, which stay in the cache
 SAMPLES = 1 << 13  # values kept of each batch
 PERCENTILE = 0.99999  # as ONNX Runtime: ten times more cut off flipped half as many bits again
@@ -52,7 +53,7 @@ def watch(model: HashModel, pixels: Pixels, paths: Sequence[str], seed: int = 0)
         one, values = seen[path], args[0].flatten()
         one.axes = args[0].ndim
         one.low, one.high = min(one.low, float(values.min())), max(one.high, float(values.max()))
-        one.reach = max(one.reach, float(output.abs().max()))
+        one.reach = max(one.reach, largest(output))
         kept[path].append(values[torch.randint(len(values), (SAMPLES,), generator=generator)])
 
     handles = [
@@ -60,8 +61,9 @@ def watch(model: HashModel, pixels: Pixels, paths: Sequence[str], seed: int = 0)
         for path in paths
     ]
     try:
-        for start in track(range(0, len(pixels), BATCH), "ranges"):
-            model.net.eval()(model.arch.input.normalise(pixels[start : start + BATCH]))
+        batch = together(pixels, BATCH, VALUES)
+        for start in track(range(0, len(pixels), batch), "ranges"):
+            model.net.eval()(model.arch.input.normalise(pixels[start : start + batch]))
     finally:
         for handle in handles:
             handle.remove()

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...core.data.images import Pixels, Split
+from ...core.data.images import Pixels, Split, together
 from ...core.errors import InputError, RecipeError
 from ...core.memory import give_back
 from ...core.model import HashModel, Json
@@ -34,7 +34,7 @@ from .step import step_of
 
 ROUNDINGS = ("nearest", "obs", "learned")
 POOL = 4096  # images that rounding is learned on
-BATCH = 16  # images whose errors are looked at together
+BATCH = 16  # images whose errors are looked at together, fewer of large ones
 
 
 @dataclass(frozen=True)
@@ -224,8 +224,9 @@ def rounded_of(layer: Any, grid: Grid, edit: Quantized) -> Rounded:
 def correct(net: nn.Module, model: HashModel, path: str, pixels: Pixels, grid: Grid, edit: Quantized) -> None:
     """Move the mean error of every output channel into the bias (Nagel et al. 2019, arXiv:1906.04721)."""
     total, count = torch.zeros(len(grid.steps), dtype=torch.float64), 0
-    for start in range(0, len(pixels), BATCH):
-        inputs = model.arch.input.normalise(pixels[start : start + BATCH])
+    batch = together(pixels, BATCH, ranges.VALUES)
+    for start in range(0, len(pixels), batch):
+        inputs = model.arch.input.normalise(pixels[start : start + batch])
         error = (watched(model.net, path, inputs)[1] - watched(net, path, inputs)[1]).double()
         axes = [axis for axis in range(error.ndim) if axis != 1]
         total, count = total + error.sum(axes), count + error.numel() // error.shape[1]

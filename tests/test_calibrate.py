@@ -7,8 +7,9 @@ from hashpress.compress import calibrate, importance, refit
 from hashpress.compress.passes import Cp, Int8, LowRank, Merge, ProductQuantize, Prune
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Selection, together
-from hashpress.core.model import InputSpec
+from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
+from torch import nn
 
 
 def test_large_images_run_fewer_at_a_time():
@@ -32,6 +33,17 @@ def test_large_weights_keep_their_energy_in_single_precision(monkeypatch):
         assert exact[path] == pytest.approx(rough[path], rel=1e-4)
     assert all(value.grad is None and not value._post_accumulate_grad_hooks for value in model.net.parameters())
     assert torch.isfinite(torch.from_numpy(rough["head"])).all()
+
+
+def test_energy_of_a_dense_layer_alone_that_runs_twice_before_a_relu_in_place(monkeypatch):
+    digits = load_data("digits")
+    dense = nn.Linear(64, 64)
+    net = nn.Sequential(nn.Flatten(), dense, nn.ReLU(inplace=True), dense, nn.ReLU(inplace=True), nn.Linear(64, 8))
+    arch = default_arch("lenet5", 8, InputSpec((1, 8, 8), digits.mean, digits.std))
+    model, pixels = HashModel(net, arch, ()), digits.train.pixels
+    exact = importance.output_energy(model, pixels, ["1"], batches=3)["1"]
+    monkeypatch.setattr(importance, "LARGE", 60)
+    assert importance.output_energy(model, pixels, ["1"], batches=3)["1"] == pytest.approx(exact, rel=1e-4)
 
 
 def test_a_selection_gives_the_parts_of_the_array_and_copies_nothing_else():

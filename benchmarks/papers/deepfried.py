@@ -2,9 +2,11 @@
 
     HASHPRESS_DATA=DIR python benchmarks/papers/deepfried.py [STAGE ...]
 
-Stages ``lenet``, ``1024``, ``2048`` (outputs of the Fastfood layer), ``1024-dropout`` (half of its outputs dropped in training),
-``1024-dropouts`` (a quarter of its inputs too) and ``alexnet`` (CIFAR-10 at 64x64, half an hour). As in the paper the networks
-train from scratch with Fastfood in place; the last layer stays dense.
+Stages ``lenet`` (dense, 500 outputs), ``1024`` and ``2048`` (outputs of the Fastfood layer in its place), each also with
+``-dropout`` (half of the layer's outputs dropped in training, twice the rate), ``-dropouts`` (a quarter of its inputs
+too), ``-shift`` (images shifted, twice the rate) or ``-caffe`` (the solver of Caffe's example, which trained the paper's
+LeNet); ``-seed1`` and so on behind it are other starts. Nets are compared that were trained alike. ``alexnet``: CIFAR-10 at
+64x64, half an hour. As in the paper the networks train from scratch with Fastfood in place; the last layer stays dense.
 """
 
 from __future__ import annotations
@@ -13,10 +15,14 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
 
-from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, run, test_error
+from caffe_lenet import as_caffe, caffe_lenet
+from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, run, test_error
 from hashpress.compress.passes.fastfood import Fastfood
+from hashpress.compress.passes.finetune import Finetune
 from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
@@ -25,14 +31,41 @@ from hashpress.hashnets.schedule import Schedule
 from hashpress.hashnets.train import train
 
 BOOK = Book("deepfried")
-SCHEDULE = Schedule(epochs=20, batch=128, lr=0.001, optimizer="adam", weight_decay=0.0, precision="bfloat16")
+SCHEDULE = Schedule(epochs=20, batch=128, lr=0.001, optimizer="adam", weight_decay=0.0)
 ALEXNET = Schedule(epochs=10, batch=256, lr=0.02, augment="flip-crop", precision="bfloat16")
 PAPER = {
     "lenet": {"error": 0.87, "weights": 430_500},
     "1024": {"error": 0.83, "weights": 38_812, "note": "the paper has 0.83 to 0.86"},
     "2048": {"error": 0.90, "weights": 52_124, "note": "the paper has 0.90 to 0.92"},
 }
-LAST = "1024-dropouts"
+
+
+class Recipe(NamedTuple):
+    """How a net trains: dropout of its layer's outputs, ``early`` of the inputs too, what multiplies the rate."""
+
+    words: str
+    dropout: float = 0.0
+    early: bool = False
+    faster: float = 1.0
+    augment: str = "none"
+    caffe: bool = False  # by Caffe's own solver
+
+    @property
+    def schedule(self) -> Schedule:
+        """The whole schedule."""
+        return replace(SCHEDULE, lr=self.faster * SCHEDULE.lr, augment=self.augment)
+
+
+RECIPES = {
+    "": Recipe("no dropout"),
+    "-dropout": Recipe("dropout of features", 0.5, faster=2.0),
+    "-dropouts": Recipe("dropout of features and inputs", 0.5, early=True, faster=2.0),
+    "-shift": Recipe("images shifted by up to two pixels", faster=2.0, augment="shift"),
+    "-caffe": Recipe("Caffe's solver", caffe=True),
+}
+NETS = {"lenet": 500, "1024": 1024, "2048": 2048}  # outputs of the dense or the Fastfood layer
+SEEDS = (0, 1, 2)
+SMALL = "1024"  # the net of the claim: eleven times fewer weights
 MAX_POINTS = 0.1
 MIN_RATIO = 11.0
 
@@ -47,27 +80,62 @@ def figures(name: str, model: HashModel) -> dict[str, Any]:
     return {"error": test_error(model), "weights": weights(model), "file_bytes": BOOK.bytes(name)}
 
 
-def reference() -> None:
-    """Train LeNet-5."""
-    make = partial(classifier, empty("lenet5"), SCHEDULE)
-    BOOK.cell("lenet", lambda: figures("lenet", BOOK.model("lenet", make)))
+def cell_name(net: str, recipe: str, seed: int) -> str:
+    """Return the name of a cell, which is also its stage."""
+    return f"{net}{recipe}{f'-seed{seed}' if seed else ''}"
 
 
-def fried(outputs: int) -> None:
-    """Train LeNet with a Fastfood layer of so many outputs."""
-    name = str(outputs)
-    model = Fastfood(precision="float32")(empty("lenet5", widths=(20, 50, outputs)), seed=SEED)
-    make = partial(classifier, model, SCHEDULE)
+def untrained_net(net: str, recipe: str, seed: int) -> HashModel:
+    """Return LeNet, dense or with Fastfood, with the dropout of a recipe."""
+    how, widths = RECIPES[recipe], (20, 50, NETS[net])
+    settings = {"dropout": how.dropout, "early": how.early} if how.dropout else {}
+    if how.caffe:
+        model = caffe_lenet(seed=seed, widths=widths)
+    else:
+        model = empty("nets:lenet5_dropout" if settings else "lenet5", seed=seed, widths=widths, **settings)
+    return model if net == "lenet" else Fastfood(precision="float32")(model, seed=seed)
+
+
+def trained_net(net: str, recipe: str, seed: int) -> HashModel:
+    """Return LeNet, dense or with Fastfood, trained by one recipe from one start; it is kept."""
+    how = RECIPES[recipe]
+
+    def make(checkpoint: Path) -> HashModel:
+        model = untrained_net(net, recipe, seed)
+        return as_caffe(model, seed=seed) if how.caffe else classifier(model, how.schedule, checkpoint, seed=seed)
+
+    return BOOK.model(cell_name(net, recipe, seed), make)
+
+
+def lenet(net: str, recipe: str, seed: int) -> None:
+    """Train LeNet and measure it."""
+    name = cell_name(net, recipe, seed)
+    BOOK.cell(name, lambda: figures(name, trained_net(net, recipe, seed)))
+
+
+def taught(net: str, recipe: str, seed: int) -> None:
+    """Train the same, with the convolutions of the trained dense LeNet, to give its classes as well as the labels."""
+    name = cell_name(net, f"{recipe}-taught", seed)
+
+    def make(checkpoint: Path) -> HashModel:
+        reference = trained_net("lenet", recipe, seed)
+        model = untrained_net(net, recipe, seed)
+        convolutions = {key: value for key, value in reference.net.state_dict().items() if "conv" in key}
+        model.net.load_state_dict(convolutions, strict=False)
+        names = ("epochs", "batch", "lr", "optimizer", "weight_decay", "augment")
+        schedule = {key: getattr(RECIPES[recipe].schedule, key) for key in names}
+        learn = Finetune(**schedule, system="onehot", settings={"weight": 0.0}, match="classes")
+        work = checkpoint.with_suffix(".work")
+        work.mkdir(exist_ok=True)
+        return learn(model, mnist(), seed=seed, reference=reference, work=work)
+
     BOOK.cell(name, lambda: figures(name, BOOK.model(name, make)))
 
 
-def dropped(outputs: int, *, early: bool) -> None:
-    """Train the same with half of the layer's features dropped and twice the rate; ``early`` drops inputs as well."""
-    name = f"{outputs}-dropouts" if early else f"{outputs}-dropout"
-    net = empty("nets:lenet5_dropout", widths=(20, 50, outputs), dropout=0.5, early=early)
-    model = Fastfood(precision="float32")(net, seed=SEED)
-    make = partial(classifier, model, replace(SCHEDULE, lr=2 * SCHEDULE.lr))
-    BOOK.cell(name, lambda: figures(name, BOOK.model(name, make)))
+def errors(net: str, recipe: str) -> dict[int, float]:
+    """Return the test errors of the starts that ran."""
+    found = {seed: BOOK.value(cell_name(net, recipe, seed), "error") for seed in SEEDS}
+    return {seed: error for seed, error in found.items() if error is not None}
 
 
 @cache
@@ -110,28 +178,51 @@ def alexnet() -> None:
     )
 
 
+def compared(net: str) -> list[Target]:
+    """Return how far a net with Fastfood is behind the dense one: both trained alike, and each in the way best for it.
+
+    Asked for is the last, and the way of the paper's LeNet, without dropout.
+    """
+    name, targets, best = f"Deep Fried LeNet, {net}: error increase, points", [], []
+    for recipe, how in RECIPES.items():
+        fried, dense = errors(net, recipe), errors("lenet", recipe)
+        starts = sorted(fried.keys() & dense.keys())
+        if starts:
+            means = [mean(column[seed] for seed in starts) for column in (fried, dense)]
+            best.append(means)
+            what = f"{name}, both trained with {how.words}, mean of {len(starts)} starts"
+            gap = round(means[0] - means[1], 3)
+            targets.append(Target(what, gap, "<=", MAX_POINTS, beyond=net != SMALL or recipe != ""))
+    if len(best) > 1:
+        gap = min(fried for fried, _ in best) - min(dense for _, dense in best)
+        targets.append(
+            Target(f"{name}, each with its best training", round(gap, 3), "<=", MAX_POINTS, beyond=net != SMALL)
+        )
+    return targets
+
+
 def publish() -> None:
     """Write the table and the figures that were asked for, as far as their cells are there."""
-    found, targets = BOOK.found(), []
-    small = found.get(
-        LAST, found.get("1024")
-    )  # the last variant, not the best: each was decided on after the one before
-    if "lenet" in found and small:
-        lenet = found["lenet"]
-        points, ratio = round(small["error"] - lenet["error"], 3), lenet["weights"] / small["weights"]
-        targets.append(Target("Deep Fried LeNet: error increase, points", points, "<=", MAX_POINTS))
+    found, targets = BOOK.found(), [*compared("1024"), *compared("2048")]
+    if {"lenet", SMALL} <= found.keys():
+        ratio = found["lenet"]["weights"] / found[SMALL]["weights"]
         targets.append(Target("Deep Fried LeNet: fewer weights by", round(ratio, 2), ">=", MIN_RATIO))
     if {"alexnet", "alexnet-fastfood"} <= found.keys():
         ratio = found["alexnet"]["dense_values"] / found["alexnet-fastfood"]["dense_values"]
         targets.append(Target("Deep Fried AlexNet: fc6 and fc7 smaller by", round(ratio, 1), ">=", 100))
     rows = []
-    for name, cells in PAPER.items():
-        net = "LeNet" if name == "lenet" else f"LeNet, Fastfood of {name} outputs"
-        rows.append(Row(f"MNIST, {net}", "% error", cells["error"], BOOK.value(name, "error"), cells.get("note", "")))
-        rows.append(Row(f"MNIST, {net}", "weights", cells["weights"], BOOK.value(name, "weights")))
-    for name, what in (("1024-dropout", "dropout of its features"), ("1024-dropouts", "dropout of its inputs as well")):
-        row = Row(f"MNIST, LeNet, Fastfood of 1024 outputs, {what}", "% error", None, BOOK.value(name, "error"))
-        rows.append(row)
+    for net, cells in PAPER.items():
+        name = "MNIST, LeNet" if net == "lenet" else f"MNIST, LeNet, Fastfood of {net} outputs"
+        for recipe in (*RECIPES, *(f"{recipe}-taught" for recipe in RECIPES)):
+            if ours := errors(net, recipe):
+                why = [cells.get("note", "") if not recipe else "", f"starts: {', '.join(map(str, ours.values()))}"]
+                published = None if recipe else cells["error"]
+                taught_by = ", taught by the dense LeNet" if recipe.endswith("-taught") else ""
+                what = f"{name}, {RECIPES[recipe.removesuffix('-taught')].words}{taught_by}"
+                rows.append(
+                    Row(what, "% error", published, round(mean(ours.values()), 3), "; ".join(filter(None, why)))
+                )
+        rows.append(Row(name, "weights", cells["weights"], BOOK.value(net, "weights")))
     rows.append(
         Row("AlexNet hash network, CIFAR-10 at 64x64, Fastfood", "mAP", None, BOOK.value("alexnet-fastfood", "map"))
     )
@@ -139,13 +230,18 @@ def publish() -> None:
 
 
 STAGES = {
-    "lenet": reference,
-    "1024": partial(fried, 1024),
-    "1024-dropout": partial(dropped, 1024, early=False),
-    "1024-dropouts": partial(dropped, 1024, early=True),
-    "2048": partial(fried, 2048),
-    "alexnet": alexnet,
+    cell_name(net, recipe, seed): partial(lenet, net, recipe, seed)
+    for seed in SEEDS
+    for net in NETS
+    for recipe in RECIPES
 }
+STAGES |= {
+    cell_name(SMALL, f"{recipe}-taught", seed): partial(taught, SMALL, recipe, seed)
+    for seed in SEEDS
+    for recipe, how in RECIPES.items()
+    if not how.caffe
+}
+STAGES |= {"alexnet": alexnet}
 
 if __name__ == "__main__":
     run(STAGES, publish)

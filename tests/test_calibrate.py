@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import calibrate, importance, refit
+from hashpress.compress import calibrate, importance, ranges, refit
 from hashpress.compress.passes import Cp, Int8, LowRank, Merge, ProductQuantize, Prune
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Selection, together
@@ -69,9 +69,21 @@ def test_a_selection_gives_the_parts_of_the_array_and_copies_nothing_else():
     ids=lambda work: type(work).__name__.lower(),
 )
 def test_passes_never_hold_all_images_they_look_at(work, monkeypatch):
+    sizes = images_together(work, monkeypatch)
+    assert 1 < max(sizes) <= 500
+    assert sum(sizes) >= 700
+
+
+def test_int8_runs_large_images_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(ranges, "VALUES", 5 * 16 * 16)
+    assert max(images_together(Int8(images=20), monkeypatch)) == 5
+
+
+def images_together(work, monkeypatch):
+    """Return how many images a pass on 16x16 digits takes out of its choice at each time."""
     digits = load_data("digits?size=16")
+    assert len(digits.train) >= 700
     arch = default_arch("lenet5", 8, InputSpec((1, 16, 16), digits.mean, digits.std), widths=[4, 6, 10])
-    model = untrained(arch, seed=0)
     sizes, read = [], Selection.__getitem__
 
     def watched(self, part):
@@ -79,10 +91,8 @@ def test_passes_never_hold_all_images_they_look_at(work, monkeypatch):
         return read(self, part)
 
     monkeypatch.setattr(Selection, "__getitem__", watched)
-    work(model, digits, seed=0)
-    assert len(digits.train) >= 700
-    assert 1 < max(sizes) <= 500
-    assert sum(sizes) >= 700
+    work(untrained(arch, seed=0), digits, seed=0)
+    return sizes
 
 
 def test_a_view_has_the_networks_memory_but_for_what_is_written():

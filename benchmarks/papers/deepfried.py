@@ -4,9 +4,9 @@
 
 Stages ``lenet`` (dense, 500 outputs), ``1024`` and ``2048`` (outputs of the Fastfood layer in its place), each also with
 ``-dropout`` (half of the layer's outputs dropped in training, twice the rate), ``-dropouts`` (a quarter of its inputs
-too), ``-shift`` (images shifted, twice the rate) or ``-caffe`` (the solver of Caffe's example, which trained the paper's
-LeNet); ``-seed1`` and so on behind it are other starts. Nets are compared that were trained alike. ``alexnet``: CIFAR-10 at
-64x64, half an hour. As in the paper the networks train from scratch with Fastfood in place; the last layer stays dense.
+too), ``-shift`` (images shifted, twice the rate) or ``-caffe`` (the solver of Caffe's example); ``-seed1`` and so on behind
+it are other starts. Nets are compared that were trained alike. ``alexnet``: CIFAR-10 at 64x64, half an hour. As in the paper
+the networks train from scratch with Fastfood in place; the last layer stays dense.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def alexnet() -> None:
 def compared(net: str) -> list[Target]:
     """Return how far a net with Fastfood is behind the dense one: both trained alike, and each in the way best for it.
 
-    Asked for is the last, and the way of the paper's LeNet, without dropout.
+    Asked for are the last and the plainest, without dropout. Cells of other starts than both have are left out.
     """
     name, targets, best = f"Deep Fried LeNet, {net}: error increase, points", [], []
     for recipe, how in RECIPES.items():

@@ -112,9 +112,7 @@ def settle_layer(path: str, layer: Decoded) -> None:
 def _filled(layer: nn.Conv2d | nn.Linear, source: Decoded) -> nn.Module:
     weight = source.form().detach()
     kept = {value.untyped_storage().data_ptr() for value in source.form.state_dict().values()}
-    if (
-        weight.untyped_storage().data_ptr() in kept
-    ):  # most forms decode into memory of its own: no second copy of a large layer
+    if weight.untyped_storage().data_ptr() in kept:  # most forms decode into new memory: no second copy of it
         weight = weight.clone()
     layer.weight = nn.Parameter(weight)
     if source.bias is not None:

@@ -38,7 +38,7 @@ def verb(
     optimizer: Annotated[str, typer.Option("--optimizer", metavar="NAME", help="sgd or adam.")] = "sgd",
     decay: Annotated[str, typer.Option("--decay", metavar="NAME", help="cosine, step or constant.")] = "cosine",
     augment: Annotated[
-        str, typer.Option("--augment", metavar="NAME", help="none, flip, crop, shift or flip-crop.")
+        str, typer.Option("--augment", metavar="NAME", help="none, flip, crop, shift, affine or flip-crop.")
     ] = "none",
     weight_decay: Annotated[float, typer.Option("--weight-decay")] = 5e-4,
     momentum: Annotated[float, typer.Option("--momentum", help="Of sgd; beta 1 of adam.")] = 0.9,

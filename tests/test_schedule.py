@@ -7,7 +7,7 @@ import pytest
 import torch
 from hashpress.compress.passes import Finetune
 from hashpress.core.errors import InputError
-from hashpress.hashnets.augment import AUGMENTATIONS, crop, flip
+from hashpress.hashnets.augment import AUGMENTATIONS, affine, crop, flip
 from hashpress.hashnets.schedule import Schedule
 
 
@@ -40,6 +40,23 @@ def test_crop_shifts_against_a_loop():
         expected = frame[:, top[item] : top[item] + 6, left[item] : left[item] + 9]
         np.testing.assert_array_equal(result[item].numpy(), expected)
     assert len(set(zip(top, left, strict=True))) > 20
+
+
+def test_affine_moves_every_point_as_it_says_against_a_loop():
+    pixels = torch.randint(256, (6, 2, 9, 12), dtype=torch.uint8)
+    result = affine(pixels, torch.Generator().manual_seed(0)).numpy()
+    draws = (2 * torch.rand(5, 6, generator=torch.Generator().manual_seed(0)) - 1).numpy()
+    framed = np.pad(pixels.numpy().astype(float), ((0, 0), (0, 0), (30, 30), (30, 30)))
+    for item, (angle, scale, shear, down, right) in enumerate(draws.T):
+        turn = np.radians(15) * angle
+        matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ [[1, 0.15 * shear], [0, 1]]
+        for row, column in np.ndindex(9, 12):
+            x, y = (1 + 0.15 * scale) * matrix @ [column - 5.5, row - 4] + [5.5 + 2 * right, 4 + 2 * down]
+            left, top = math.floor(x), math.floor(y)
+            box = framed[item, :, top + 30 : top + 32, left + 30 : left + 32]
+            expected = np.array([1 - (y - top), y - top]) @ box @ np.array([1 - (x - left), x - left])
+            np.testing.assert_allclose(result[item, :, row, column], expected, atol=0.51)
+    assert np.abs(draws).max() > 0.9
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

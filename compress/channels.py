@@ -21,6 +21,7 @@ from torch.nn import functional
 from ..core.model import HashModel
 from . import operations
 from .edits import computed, rebuild
+from .lent import lent
 from .operations import UNKNOWN
 
 
@@ -91,6 +92,9 @@ def channels(model: HashModel) -> Channels:
     except Exception as fault:  # foreign code may raise anything while it is traced, or runs without values
         why = (str(fault).splitlines() or [type(fault).__name__])[0]
         return Channels({}, {-1: f"the network cannot be traced: {why[:80]}"}, frozenset())
+    for path, reason in lent(model).items():
+        if layer := walk.book.layers.get(path):
+            walk.book.freeze(np.concatenate([layer.inputs, layer.outputs]), f"{path}: {reason}")
     return walk.book.result()
 
 

@@ -246,6 +246,7 @@ NETS = {
     "normed": lambda: Normed(_conv()),
     "normed_tied": lambda: Normed(_conv(), tied=True),
     "normed_lent": lambda: Normed(_conv(), lent=True),
+    "normed_read": lambda: Normed(_conv(), read=True),
     "normed_hooked": lambda: Normed(_hooked()),
     "normed_parametrized": lambda: Normed(nn.utils.parametrizations.weight_norm(_conv())),
     "looking": Looking,
@@ -257,7 +258,6 @@ NETS = {
 OTHERS = {
     "half": lambda: Cast(torch.float16),
     "brain": lambda: Cast(torch.bfloat16),
-    "normed_read": lambda: Normed(_conv(), read=True),  # a form that takes the weight's place cannot be read
 }
 
 

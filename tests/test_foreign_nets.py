@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nets_foreign
@@ -155,6 +156,27 @@ def test_tied_weights_stay_tied_behind_a_file(split: Split, tmp_path: Path) -> N
     apart = load(tmp_path / "apart.safetensors", trust_code=True)
     between = apart.net.encoder.tied.weight - apart.net.encoder.source.weight
     assert float(between.detach().mean()) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("item", [PASSES["cp"], PASSES["lowrank"], PASSES["int8"]], ids=["cp", "lowrank", "int8"])
+def test_what_is_read_outside_of_its_layer_stays(item: Cp | LowRank | Int8, split: Split) -> None:
+    model = untrained(default_arch("nets_foreign:normed_read", 12, InputSpec.of(split)), seed=3, trust_code=True)
+    result = item(Fold()(model), split)
+    assert item.decide(Fold()(model), split)["left"]["encoder.conv"] == "its bias and weight are read outside of it"
+    assert type(result.net.get_submodule("encoder.conv")) is torch.nn.Conv2d
+    assert type(result.net.get_submodule("encoder.last")) is not torch.nn.Conv2d
+
+
+@pytest.mark.parametrize("name", ["pq", "hashed", "share", "int8"])
+def test_a_bias_of_two_layers_is_written_for_one(name: str, split: Split, tmp_path: Path) -> None:
+    model = untrained(default_arch("nets_foreign:normed_lent", 12, InputSpec.of(split)), seed=3, trust_code=True)
+    torch.nn.init.uniform_(model.net.get_submodule("encoder.last").get_parameter("bias"), -1, 1)
+    result = replace(PASSES[name], skip=("encoder.last",))(model, split)
+    save(result, tmp_path / "model.safetensors")
+    for made in (result, load(tmp_path / "model.safetensors", trust_code=True)):
+        bias = made.net.get_submodule("encoder.last").get_parameter("bias")
+        assert torch.equal(bias, model.net.get_submodule("encoder.last").get_parameter("bias"))
+    assert not torch.equal(result.net.get_submodule("encoder.conv").bias, bias)  # type: ignore[arg-type]  # a tensor
 
 
 def test_narrow_says_why_a_network_that_cannot_be_traced_is_left(split: Split) -> None:

@@ -19,7 +19,7 @@ class DecodedConv2d(nn.Module):
     def __init__(self, form: Form, layer: nn.Conv2d) -> None:
         super().__init__()
         self.form = form
-        self.bias = layer.bias
+        self.bias = _own(layer.bias)
         self.in_channels, self.out_channels, self.kernel_size = layer.in_channels, layer.out_channels, layer.kernel_size
         self.stride, self.padding, self.dilation = layer.stride, layer.padding, layer.dilation
         self.groups = layer.groups
@@ -47,7 +47,7 @@ class DecodedLinear(nn.Module):
     def __init__(self, form: Form, layer: nn.Linear) -> None:
         super().__init__()
         self.form = form
-        self.bias = layer.bias
+        self.bias = _own(layer.bias)
         self.in_features, self.out_features = layer.in_features, layer.out_features
 
     @property
@@ -106,6 +106,11 @@ def settle_layer(path: str, layer: Decoded) -> None:
     layer.form.settle()
     if layer.form.rounded and layer.bias is not None:
         layer.bias.copy_(layer.bias.half().float())
+
+
+def _own(bias: torch.Tensor | None) -> Any:  # a parameter or None, as torch has it
+    """Return a bias that no other layer has: passes write into it."""
+    return None if bias is None else nn.Parameter(bias.detach().clone(), bias.requires_grad)
 
 
 @torch.no_grad()  # large forms decode in parts where nothing is to be differentiated

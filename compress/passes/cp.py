@@ -28,6 +28,7 @@ from ...hashnets.codes import outputs
 from ..calibrate import choose, patch_moments
 from ..factored import Factored
 from ..layers.factored import fill, group_kernels
+from ..lent import lent
 from ..macs import LayerCost, count
 from ..ranking import Ranking
 from ..tensors import cpd, whiten
@@ -107,9 +108,9 @@ class Cp:
         rule = next(rule for rule in RULES if getattr(self, rule) is not None)
         amounts = spread(_as_table(getattr(self, rule)), model.net, self.skip)
         left, costs, chosen = skipped(model.net), count(model).by_path, {}
-        trial = self._trial(model, split, seed) if rule == "flips" else None
+        trial, needed = self._trial(model, split, seed) if rule == "flips" else None, lent(model)
         for path, layer in track(weighted(model.net).items(), "ranks"):
-            if reason := _untreated(path, layer, amounts, costs):
+            if reason := _untreated(path, layer, amounts, costs) or needed.get(path):
                 left[path] = reason
                 continue
             adds = self.data and layer.bias is None

@@ -27,6 +27,7 @@ from ...core.surgery import get_layer
 from .. import calibrate, obs, ranges
 from ..factored import Factored
 from ..layers.int8 import Quantized, put_bias
+from ..lent import lent
 from ..refit import watched
 from ..rounding import Grid, Rounded, learned, mixed, nearest
 from .select import check_keys, skipped, spread
@@ -147,7 +148,8 @@ class Int8:
     @once
     def _grids(self, model: HashModel, split: Split | None, seed: int) -> tuple[dict[str, Quantized], dict[str, Grid]]:
         known = ranges.layers_of(model.net)
-        bits = {path: value for path, value in spread(self.bits, model.net, self.skip).items() if path in known}
+        asked, needed = spread(self.bits, model.net, self.skip), lent(model)  # whole numbers stand for both
+        bits = {path: value for path, value in asked.items() if path in known and path not in needed}
         parts = {edit.layer for edit in model.edits if isinstance(edit, Factored)}
         first = next((path for path in parts if known and known[0].startswith(f"{path}.")), known[0] if known else "")
         for path in bits:
@@ -180,7 +182,7 @@ class Int8:
         return nearest(layer.weight.detach(), grid), bias
 
     def _left(self, model: HashModel, layers: Mapping[str, Json]) -> dict[str, str]:
-        reasons = skipped(model.net)
+        reasons = lent(model) | skipped(model.net)
         usual = f"skipped, it did not run, it has rows of more than {ranges.WIDEST} weights,"
         for path, layer in model.net.named_modules():
             if isinstance(layer, nn.Conv2d) and path not in layers:

@@ -27,6 +27,7 @@ from ...core.settings import check_fields
 from ..calibrate import choose, followers, response_moments
 from ..factored import Factored, chain_cost
 from ..layers.factored import group_kernels
+from ..lent import lent
 from ..macs import Costs, LayerCost, count
 from ..rebuilding import SOLVERS, Sample, rebuild_layer
 from ..tensors import ranks
@@ -107,9 +108,9 @@ class LowRank:
             )
         costs, left = count(model), skipped(model.net)
         allowed = spread(True, model.net, self.skip)  # a set of layers, as a table
-        layers = {}
+        layers, needed = {}, lent(model)
         for path, layer in weighted(model.net).items():
-            if reason := _untreated(path, layer, allowed, costs.by_path):
+            if reason := _untreated(path, layer, allowed, costs.by_path) or needed.get(path):
                 left[path] = reason
             else:
                 layers[path] = layer

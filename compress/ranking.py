@@ -14,7 +14,8 @@ from .factored import chain_cost
 from .layers.factored import Ranks, group_kernels
 from .macs import Costs, LayerCost
 from .tensors import ranks, tucker
-from .tensors.decompose import Method, decompose
+from .tensors.cpsearch import Search
+from .tensors.decompose import Method, modes_of
 from .tensors.evbmf import rank_hint
 
 QUICK = Method(fit="als", epc=False, starts=1, sweeps=40)  # while a rank is being searched
@@ -48,7 +49,8 @@ class Ranking:
             limit = amount * self.cost.parameters
             step = ranks.by_cost(lambda at: self.after(steps(at)).parameters, limit, highest)
             return steps(step) if step else ()
-        step = ranks.by_damage(lambda at: self._lost(kernels, steps(at)), 1 - amount, highest)
+        searches = [Search(modes_of(kernel, self.form)) for kernel in kernels]
+        step = ranks.by_damage(lambda at: max(one.error(at) for one in searches) ** 2, 1 - amount, highest)
         return steps(step) if step <= highest else ()
 
     def measured(self, trial: Callable[[Ranks, Method], float], limit: float, method: Method) -> tuple[Ranks, float]:
@@ -90,6 +92,3 @@ class Ranking:
                 return (at,)
 
         return steps, ranks.by_cost(lambda at: self.after(steps(at)).macs, self.cost.macs - 1, largest)
-
-    def _lost(self, kernels: list[np.ndarray], found: Ranks) -> float:
-        return max(decompose(kernel, self.form, found, QUICK).error ** 2 for kernel in kernels)

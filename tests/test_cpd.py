@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.linalg
-from hashpress.compress.tensors import cpd, epc, kruskal
+from hashpress.compress.tensors import cpd, cpsearch, epc, kruskal
 from hashpress.core.errors import InputError
 from tensorly.decomposition import parafac
 
@@ -29,6 +29,18 @@ def test_large_kernels_get_fewer_sweeps():
     many, few = (cpd.affordable((512, 512, 9), rank, 200, "nls") for rank in (384, 1500))
     assert 12 <= many < 200
     assert 1 <= few < many < cpd.affordable((512, 512, 9), 384, 200, "als")
+
+
+def test_a_search_goes_on_from_the_rank_before():
+    tensor = planted((9, 8, 7), 6)[0]
+    search = cpsearch.Search(tensor)
+    assert search.error(6) < 1e-4
+    few = search.error(3)
+    assert 0.2 < few < 1.02 * cpd.fit(tensor, 3).error  # the smallest terms went, the rest made the best of it
+    assert search.error(6) < 0.1 * few  # the new terms find what is left
+    assert search.error(7) < 0.1 * few
+    assert cpsearch.Search(np.zeros((3, 4, 5))).error(2) == 0
+    assert [cpsearch.Search(tensor).error(4) for _ in range(2)] == [cpsearch.Search(tensor).error(4)] * 2
 
 
 def test_products_against_their_definitions():

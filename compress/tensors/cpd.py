@@ -61,15 +61,19 @@ def fit(
     tensor = np.ascontiguousarray(tensor, dtype=np.float64)
     if rank < 1 or tensor.ndim < 2 or not np.isfinite(tensor).all():
         raise InputError(f"CP needs a rank of at least 1 and a finite tensor, got rank {rank} and {tensor.shape}")
-    big = int(np.argmax(tensor.shape))
-    order = [*(mode for mode in range(tensor.ndim) if mode != big), big]  # the largest mode last: unfoldings are views
-    back = np.argsort(order)
-    turned = np.ascontiguousarray(tensor.transpose(order))
-    if not turned.any():
+    laid, back = turned(tensor)
+    if not laid.any():
         return Fit(tuple(np.zeros((size, rank)) for size in tensor.shape), 0.0, 0.0, 0)
-    found, used = solver(turned, rank, seed, starts, affordable(turned.shape, rank, sweeps, method))
+    found, used = solver(laid, rank, seed, starts, affordable(laid.shape, rank, sweeps, method))
     factors = balanced([found[place] for place in back])
     return Fit(factors, error(tensor, factors), degeneracy(tensor, factors), used)
+
+
+def turned(tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tensor with its largest mode last, whose unfoldings are views, and the order of modes back."""
+    big = int(np.argmax(tensor.shape))
+    order = [*(mode for mode in range(tensor.ndim) if mode != big), big]
+    return np.ascontiguousarray(tensor.transpose(order)), np.argsort(order)
 
 
 def affordable(shape: Sequence[int], rank: int, sweeps: int, method: str) -> int:

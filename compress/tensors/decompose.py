@@ -44,13 +44,17 @@ def decompose(
     """Return the chain of ``form`` for a kernel (T, S, kh, kw); with ``covariance`` fitted to the responses."""
     if form == "tucker2":
         return _tucker2(kernel, ranks, covariance)
-    outputs, inputs, rows, columns = kernel.shape
-    tensor = kernel if form == "cp4" else kernel.reshape(outputs, inputs, rows * columns)
+    tensor = modes_of(kernel, form)
     factors = cp_factors(tensor, ranks[0], method, covariance, seed)
     remade = full(factors).reshape(kernel.shape)
     first, last = factors[1].T, factors[0]
     weights = (first, *(factor.T for factor in factors[2:]), last)
     return Decomposed(weights, remade, error(tensor, factors), degeneracy(tensor, factors))
+
+
+def modes_of(kernel: np.ndarray, form: str) -> np.ndarray:
+    """Return a kernel (T, S, kh, kw) with the modes that a CP form takes apart."""
+    return kernel if form == "cp4" else kernel.reshape(*kernel.shape[:2], -1)
 
 
 def cp_factors(tensor: np.ndarray, rank: int, method: Method, covariance: np.ndarray | None, seed: int) -> Factors:

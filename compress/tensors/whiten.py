@@ -15,6 +15,7 @@ from scipy import linalg, optimize
 from .kruskal import Factors, balanced, khatri_rao, remaining
 from .tucker import Tucker2, tucker2
 
+WORK = 5e11  # multiplications that a refinement may take: large kernels get fewer steps
 SHRINKAGE = 0.01  # towards white inputs, so that directions the sample never showed are not given away
 
 
@@ -51,6 +52,7 @@ def refine(kernel: np.ndarray, factors: Factors, covariance: np.ndarray, *, iter
     """Return CP factors (modes T, S, ...) that lower the response error under all of Sigma, by L-BFGS.
 
     The outputs' factor is eliminated: for given others it is the solution of a linear problem (variable projection).
+    ``iterations`` are fewer when so many would take more than ``WORK`` multiplications.
     """
     rows = kernel.reshape(len(kernel), -1).astype(np.float64)
     seen = covariance @ rows.T  # (D, T)
@@ -75,7 +77,10 @@ def refine(kernel: np.ndarray, factors: Factors, covariance: np.ndarray, *, iter
         return error / whole, np.concatenate([part.ravel() for part in _chained(slope, others)]) / whole
 
     first = np.concatenate([factor.ravel() for factor in balanced(factors)[1:]])
-    found = optimize.minimize(value, first, jac=True, method="L-BFGS-B", options={"maxiter": iterations})
+    size, rank = len(covariance), factors[0].shape[1]
+    each = size * rank * (size + 2 * rank + 3 * len(kernel)) + rank**2 * (rank + 3 * len(kernel))
+    steps = max(1, min(iterations, int(WORK // each)))
+    found = optimize.minimize(value, first, jac=True, method="L-BFGS-B", options={"maxiter": steps})
     others = parts(found.x)
     basis = khatri_rao(others)
     return balanced((_outputs(basis.T @ covariance @ basis, seen.T @ basis), *others))

@@ -19,6 +19,7 @@ from ..core.progress import track
 from ..core.surgery import get_layer
 from ..hashnets.codes import outputs
 from .pruning import leaving
+from .replay import Replay
 
 STEPS = 10  # densities measured per layer, in equal ratios
 LOWEST = 0.01  # the smallest of them when flips are what is asked for
@@ -43,10 +44,11 @@ def measured(
         net = model.viewed_net(writing=[path])
         layer, changed = get_layer(net, path), HashModel(net, model.arch, model.edits)
         leave, found = leaving(model, path, compensate, pixels, seed), []
+        replay = Replay(model, path, pixels)
         for density in points:
             give_back()  # what running the network left behind
             leave(density, layer)
-            found.append((density, float(((outputs(changed, pixels) >= 0) != before).mean())))
+            found.append((density, float(((replay.outputs(changed) >= 0) != before).mean())))
         return found
 
     return {path: curve(path) for path in track(paths, "probing")}

@@ -1,0 +1,61 @@
+"""Networks that differ in one layer: what is left out before it changes no bit, and where it would, nothing is left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hashpress.compress import replay
+from hashpress.compress.replay import Replay
+from hashpress.core.data import load_data
+from hashpress.core.data.images import Split
+from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.surgery import get_layer
+from hashpress.hashnets.build import default_arch, untrained
+from hashpress.hashnets.codes import outputs
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_data("digits?limit=120")
+
+
+def network(encoder: str, split: Split) -> HashModel:
+    return untrained(default_arch(encoder, 12, InputSpec.of(split)), seed=1, trust_code=True)
+
+
+def halved(model: HashModel, path: str) -> HashModel:
+    net = model.viewed_net(writing=[path])
+    with torch.no_grad():
+        get_layer(net, path).get_parameter("weight").mul_(0.5)
+    return HashModel(net, model.arch, model.edits)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "path", "left_out"),
+    [
+        ("smallconv", "encoder.conv1", 0),  # nothing stands before it
+        ("smallconv", "encoder.conv2", 1),
+        ("smallconv", "head", 4),
+        ("resnet20", "encoder.layer2.0.conv1", 0),  # a shortcut goes round it
+        ("resnet20", "head", 19),
+        ("nets_foreign:twice", "encoder.again", 0),  # its second inputs come from its first outputs
+        ("nets_foreign:twice", "encoder.out", 1),  # what is called twice runs, on no numbers
+        ("nets_foreign:unused", "encoder.aux", 0),  # it never runs
+    ],
+)
+def test_outputs_are_those_of_the_whole_network(
+    encoder: str, path: str, left_out: int, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "outputs", lambda model, pixels: outputs(model, pixels, batch=50))
+    model, pixels = network(encoder, split), split.train.pixels
+    kept = Replay(model, path, pixels)
+    assert len(kept.shapes) == left_out
+    assert len(kept.inputs) == (-(-len(pixels) // 50) if left_out else 0)
+    changed = halved(model, path)
+    wanted = outputs(changed, pixels, batch=50)
+    np.testing.assert_array_equal(kept.outputs(changed), wanted)
+    np.testing.assert_array_equal(kept.outputs(changed), wanted)
+    np.testing.assert_array_equal(outputs(changed, pixels, batch=50), wanted)  # nothing stays in the network
+    if path != "encoder.aux":
+        assert not np.array_equal(wanted, outputs(model, pixels, batch=50))

@@ -144,6 +144,18 @@ class Normed(nn.Module):
         return functional.relu(self.out(functional.relu(self.last(x)).flatten(1)))
 
 
+class Shut(nn.Module):
+    """Channels times a gate that is shut, until its layer changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gate, self.out = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 1), nn.Linear(288, 48)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return functional.relu(self.out((x * functional.relu(self.gate(x) - 1e4)).flatten(1)))
+
+
 def _hooked() -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is out of date, and in many networks
@@ -257,6 +269,7 @@ NETS = {
 
 OTHERS = {
     "half": lambda: Cast(torch.float16),
+    "shut": Shut,
     "brain": lambda: Cast(torch.bfloat16),
 }
 

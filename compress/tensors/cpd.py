@@ -78,7 +78,7 @@ def turned(tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def affordable(shape: Sequence[int], rank: int, sweeps: int, method: str) -> int:
     """Return how many of the sweeps may be made."""
-    each = rank * math.prod(shape) * len(shape) + (2 * STEPS * rank**2 * sum(shape) if method == "nls" else 0)
+    each = rank * math.prod(shape) * len(shape) + (4 * STEPS * rank**2 * sum(shape) if method == "nls" else 0)
     return max(1, min(sweeps, int(WORK // each)))
 
 

@@ -4,8 +4,9 @@
 
 Stages ``lenet`` (dense, 500 outputs), ``1024`` and ``2048`` (outputs of the Fastfood layer in its place), each also with
 ``-dropout`` (half of the layer's outputs dropped in training, twice the rate), ``-dropouts`` (a quarter of its inputs
-too), ``-shift`` (images shifted, twice the rate), ``-affine`` (turned, scaled, sheared and shifted, twice the rate and
-epochs) or ``-caffe`` (the solver of Caffe's example); ``-seed1`` and so on behind it are other starts. Nets are compared that were trained alike. ``alexnet``: CIFAR-10 at 64x64, half an hour. As in the paper
+too), ``-shift`` (images shifted, twice the rate), ``-shift-long`` (twice the epochs, too), ``-affine`` (images turned, scaled,
+sheared and shifted, twice the rate and epochs) or ``-caffe`` (the solver of Caffe's example); ``-seed1`` and so on behind
+it are other starts. Nets are compared that were trained alike. ``alexnet``: CIFAR-10 at 64x64, half an hour. As in the paper
 the networks train from scratch with Fastfood in place; the last layer stays dense.
 """
 
@@ -62,6 +63,9 @@ RECIPES = {
     "-dropout": Recipe("dropout of features", 0.5, faster=2.0),
     "-dropouts": Recipe("dropout of features and inputs", 0.5, early=True, faster=2.0),
     "-shift": Recipe("images shifted by up to two pixels", faster=2.0, augment="shift"),
+    "-shift-long": Recipe(
+        "images shifted by up to two pixels, twice the epochs", faster=2.0, augment="shift", epochs=40
+    ),
     "-affine": Recipe("images turned, scaled, sheared and shifted", faster=2.0, augment="affine", epochs=40),
     "-caffe": Recipe("Caffe's solver", caffe=True),
 }

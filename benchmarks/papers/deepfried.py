@@ -196,7 +196,8 @@ def compared(net: str) -> list[Target]:
         if starts:
             means = [mean(column[seed] for seed in starts) for column in (fried, dense)]
             best.append(means)
-            what = f"{name}, both trained with {how.words}, mean of {len(starts)} starts"
+            many = f"mean of {len(starts)} starts" if len(starts) > 1 else "one start"
+            what = f"{name}, both trained with {how.words}, {many}"
             gap = round(means[0] - means[1], 3)
             targets.append(Target(what, gap, "<=", MAX_POINTS, beyond=net != SMALL or recipe != ""))
     if len(best) > 1:

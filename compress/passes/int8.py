@@ -7,7 +7,8 @@ and batch norms that were not folded, are left alone. What a layer computes is d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -131,11 +132,12 @@ class Int8:
     ) -> nn.Module:
         """Return a copy in integers, its biases corrected one layer after the other when there are ``pixels``."""
         net = model.copied_net(sharing=edits)
+        wanted = means(model, list(edits), pixels) if self.correct and pixels is not None else {}
         for path, edit in track(edits.items(), "integers", len(edits)):
             edit.apply(net)
             fill(get_layer(net, path), *chosen(path), grids[path], edit)
-            if self.correct and pixels is not None:
-                correct(net, model, path, pixels, grids[path], edit)
+            if pixels is not None and path in wanted:
+                correct(net, model, path, pixels, grids[path], edit, wanted[path])
         return net
 
     def _pixels(self, split: Split | None, seed: int) -> Pixels:
@@ -223,14 +225,41 @@ def rounded_of(layer: Any, grid: Grid, edit: Quantized) -> Rounded:
 
 
 @torch.no_grad()
-def correct(net: nn.Module, model: HashModel, path: str, pixels: Pixels, grid: Grid, edit: Quantized) -> None:
-    """Move the mean error of every output channel into the bias (Nagel et al. 2019, arXiv:1906.04721)."""
-    total, count = torch.zeros(len(grid.steps), dtype=torch.float64), 0
+def means(model: HashModel, paths: Sequence[str], pixels: Pixels) -> dict[str, Tensor]:
+    """Return the mean output (O,) of each channel of the layers at ``paths``, over images, places and their first calls."""
+    totals: dict[str, Tensor] = {}
+    heard: set[str] = set()
+
+    def note(path: str, output: Tensor) -> None:
+        if path not in heard:
+            heard.add(path)
+            totals[path] = totals.get(path, 0.0) + _summed(output)
+
     batch = together(pixels, BATCH, ranges.VALUES)
+    with ExitStack() as stack:
+        for path in paths:
+            layer = get_layer(model.net, path)
+            hook = layer.register_forward_hook(lambda _l, _args, output, path=path: note(path, output))
+            stack.callback(hook.remove)
+        for start in track(range(0, len(pixels), batch), "mean outputs"):
+            heard.clear()
+            model.net.eval()(model.arch.input.normalise(pixels[start : start + batch]))
+    return {path: total / len(pixels) for path, total in totals.items()}
+
+
+def _summed(output: Tensor) -> Tensor:
+    """Return the sum over images, and the mean over places, of outputs (N, O[, H, W]): (O,), float64."""
+    return output.double().flatten(2).mean(2).sum(0) if output.ndim > 2 else output.double().sum(0)
+
+
+@torch.no_grad()
+def correct(
+    net: nn.Module, model: HashModel, path: str, pixels: Pixels, grid: Grid, edit: Quantized, wanted: Tensor
+) -> None:
+    """Move the error of every output channel's mean (O,) into the bias (Nagel et al. 2019, arXiv:1906.04721)."""
+    total, batch = torch.zeros(len(grid.steps), dtype=torch.float64), together(pixels, BATCH, ranges.VALUES)
     for start in range(0, len(pixels), batch):
-        inputs = model.arch.input.normalise(pixels[start : start + batch])
-        error = (watched(model.net, path, inputs)[1] - watched(net, path, inputs)[1]).double()
-        axes = [axis for axis in range(error.ndim) if axis != 1]
-        total, count = total + error.sum(axes), count + error.numel() // error.shape[1]
+        total += _summed(watched(net, path, model.arch.input.normalise(pixels[start : start + batch]))[1])
     layer: Any = get_layer(net, path)
-    put_bias(layer, layer.bias + torch.round(total / count / (edit.scale * grid.steps.double())).float())
+    error = wanted - total / len(pixels)
+    put_bias(layer, layer.bias + torch.round(error / (edit.scale * grid.steps.double())).float())

@@ -26,6 +26,8 @@ from hashpress.compress.passes import (
     Share,
     Thresholds,
 )  # fmt: skip
+from hashpress.compress.passes.int8 import means
+from hashpress.compress.refit import watched
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.model import HashModel, InputSpec
@@ -136,6 +138,16 @@ def test_integers_are_near(model: HashModel, split: Split) -> None:
 def of(name: str, split: Split) -> HashModel:
     arch = default_arch(f"nets_foreign:{name}", 12, InputSpec.of(split))
     return untrained(arch, seed=3, trust_code=True)
+
+
+def test_means_are_those_of_first_calls(split: Split) -> None:
+    model = untrained(default_arch("nets_foreign:twice", 12, InputSpec.of(split)), seed=3, trust_code=True)
+    paths = ["encoder.first", "encoder.again", "head"]
+    found = means(model, paths, split.train.pixels)
+    inputs = model.arch.input.normalise(split.train.pixels)
+    for path in paths:
+        wanted = watched(model.net, path, inputs)[1].detach().double()  # it stops at the first call
+        np.testing.assert_allclose(found[path], wanted.transpose(0, 1).flatten(1).mean(1), atol=1e-6)
 
 
 def test_a_layer_of_two_names_stays_one_layer(split: Split, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from ..core.errors import HashpressError
 from ..core.model import HashModel
 from ..core.surgery import get_layer
 from ..hashnets.codes import outputs
+from .lent import lent
 
 
 class Replay:
@@ -69,19 +70,19 @@ class Replay:
                 if not path or isinstance(layer, nn.Conv2d | nn.Linear):
                     stack.callback(layer.register_forward_hook(note(path)).remove)
             expected = outputs(model, self.pixels)
-        if runs[self.path] == runs[""]:  # a layer that is called twice gets inputs that depend on it
+        own = {id(value) for value in get_layer(model.net, self.path).parameters()}
+        others = (get_layer(model.net, path) for path in ahead)
+        tied = any(id(value) in own for layer in others for value in layer.parameters())
+        # inputs of a layer that is called twice, or whose weight something before it has as well, depend on it
+        if runs[self.path] == runs[""] and not tied and self.path not in lent(model):
             self.shapes = {path: shape for path, shape in seen.items() if path in ahead and runs[path] == runs[""]}
         return expected
 
     def _same(self, model: HashModel, expected: np.ndarray) -> bool:
         try:
             return np.array_equal(self.outputs(model), expected)
-        except (
-            HashpressError,
-            RuntimeError,
-            ValueError,
-        ):  # outputs that are no numbers, or code that stumbles over them
-            return False
+        except (HashpressError, RuntimeError, ValueError):
+            return False  # outputs that are no numbers, or code that stumbles over them
 
     @contextmanager
     def _skipping(self, net: nn.Module) -> Iterator[None]:

@@ -42,6 +42,8 @@ def altered(model: HashModel, path: str) -> HashModel:
         ("nets_foreign:twice", "encoder.again", 0),  # its second inputs come from its first outputs
         ("nets_foreign:twice", "encoder.out", 1),  # what is called twice runs, on no numbers
         ("nets_foreign:shut", "encoder.gate", 0),  # nothing goes round it as long as the gate gives zeros
+        ("nets_foreign:alias", "encoder.source", 0),  # a layer before it has the same weight
+        ("nets_foreign:normed_read", "encoder.conv", 0),  # its weight is read elsewhere, maybe before it
         ("nets_foreign:unused", "encoder.aux", 0),  # it never runs
     ],
 )

@@ -25,9 +25,9 @@ MAX_ENTRIES = 1 << 20
 
 
 def absorbing(layer: Any) -> torch.Tensor | None:
-    """Return what takes a factor per output channel in ``layer``: a plain weight, or the factors of shared ones."""
+    """Return what takes a factor per output channel in ``layer``: a plain weight, or the factors that its form has."""
     if isinstance(layer, Decoded):
-        return layer.form.scale if isinstance(layer.form, forms.Shared) and layer.form.scaled else None
+        return layer.form.factors
     return layer.weight if type(layer) in (nn.Conv2d, nn.Linear) else None
 
 
@@ -39,7 +39,7 @@ def computed(layer: nn.Conv2d | nn.Linear) -> bool:
 
 @dataclass(frozen=True)
 class Folded:
-    """The batch norm ``layer`` went into ``into``, which has a bias since; of shared weights, into their factors."""
+    """The batch norm ``layer`` went into ``into``, which has a bias since; where the weight has a form, into its factors."""
 
     kind: ClassVar[str] = "folded"
     layer: str

@@ -37,7 +37,8 @@ REFUSED = {
         "int8 is the last pass: no gradient goes through whole numbers, and they take no other form",
     ),
 }
-ALLOWED = {("share", "fold")}  # into the factors of shared weights; a norm that finds none is left with the reason
+# into the factors of shared weights, or of Fastfood; a norm that finds none is left with the reason
+ALLOWED = {("share", "fold"), ("fastfood", "fold")}
 
 
 @dataclass(frozen=True)

@@ -271,6 +271,7 @@ OTHERS = {
     "half": lambda: Cast(torch.float16),
     "shut": Shut,
     "brain": lambda: Cast(torch.bfloat16),
+    "normed_dense": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 100), nn.BatchNorm1d(100), nn.ReLU()),
 }
 
 

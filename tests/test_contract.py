@@ -164,7 +164,7 @@ VALUES = ("prune", "share", "pq", "int8")
 FIRST = "norms are folded before anything else changes weights"
 SHAPES = "layers change shape before their values are pruned or shared"
 REFUSED = {
-    **{(one, "fold"): FIRST for one in (*STRUCTURE, *VALUES)},
+    **{(one, "fold"): FIRST for one in (*STRUCTURE, *VALUES) if one != "fastfood"},
     **{(one, other): SHAPES for one in VALUES for other in STRUCTURE},
     ("share", "prune"): "weights that share values cannot be pruned one by one",
     **{("int8", other): "int8 is the last pass" for other in ("prune", "share", "pq", "finetune")},

@@ -27,6 +27,7 @@ from hashpress.compress.passes import (
     Thresholds,
 )  # fmt: skip
 from hashpress.compress.passes.int8 import means
+from hashpress.compress.plan import Recipe
 from hashpress.compress.refit import watched
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -202,3 +203,18 @@ def test_factors_leave_the_callers_generator_alone(split: Split) -> None:
     model, before = of("alias", split), torch.random.get_rng_state()
     assert Cp(share=0.5, sweeps=2)(model, split).edits
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_norms_train_behind_fastfood_and_go_into_its_last_diagonal(split: Split, tmp_path: Path) -> None:
+    plain = untrained(default_arch("nets_foreign:normed_dense", 12, InputSpec.of(split)), seed=3, trust_code=True)
+    recipe = Recipe.of(Fastfood(precision="float32"), Finetune(epochs=1, lr=0.01), Fold())
+    result = recipe.run(plain, split)
+    trained = Finetune(epochs=1, lr=0.01)(Fastfood(precision="float32")(plain), split, reference=plain)
+    assert isinstance(result.net.encoder[2], torch.nn.Identity)
+    np.testing.assert_allclose(
+        outputs(result, split.queries.pixels), outputs(trained, split.queries.pixels), rtol=1e-4, atol=1e-5
+    )
+    assert result.net.encoder[1].form.norms.shape == (100,)
+    save(result, tmp_path / "model.safetensors")
+    again = load(tmp_path / "model.safetensors", trust_code=True)
+    np.testing.assert_array_equal(outputs(again, split.queries.pixels), outputs(result, split.queries.pixels))

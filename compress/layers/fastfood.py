@@ -108,6 +108,11 @@ class Fastfood(Form):
         """The length d of the transform."""
         return self.gauss.shape[1]
 
+    @property
+    def factors(self) -> Tensor:
+        """S, which multiplies the outputs."""
+        return self.norms
+
     def forward(self) -> Tensor:
         """Return the dense weight, one column for every unit vector."""
         inputs = self.signs.shape[1]

@@ -62,6 +62,11 @@ class Form(nn.Module):
 
     rounded = False  # whether values, and the bias beside them, are kept in binary16
 
+    @property
+    def factors(self) -> torch.Tensor | None:
+        """What multiplies the outputs (O,), where the form has such values."""
+        return None
+
     def settle(self) -> None:
         """Round the values to what the file keeps, in place; called at the end of a training."""
 
@@ -79,6 +84,11 @@ class Shared(Form):
         if scaled:
             self.scale = nn.Parameter(torch.ones(shape[0]))  # (O,)
         self.scaled, self.rounded = scaled, half
+
+    @property
+    def factors(self) -> torch.Tensor | None:
+        """The factors (O,), when there are some."""
+        return self.scale if self.scaled else None
 
     def forward(self) -> torch.Tensor:
         """Return the dense weight."""

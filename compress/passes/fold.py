@@ -1,8 +1,8 @@
 """Batch norm folded into the convolution or dense layer before it: w' = w g / sqrt(v + eps), b' = (b - m) g / sqrt(v + eps) + beta.
 
 Exact up to rounding; computed in double precision. First in the order: later passes then see the weights that really
-act. It may also stand after ``share`` with ``scaled``, whose factors then take the gain: so a network trains with its
-norms while weights are shared. A norm is left, with the reason, when something else reads the layer's output, or has its
+act. It may also stand after ``fastfood``, whose last diagonal then takes the gain, and after ``share`` with ``scaled``,
+whose factors do: so a network trains with its norms in its new form. A norm is left, with the reason, when something else reads the layer's output, or has its
 weight or bias, too, and when its weight is computed from others.
 """
 

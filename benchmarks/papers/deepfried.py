@@ -5,25 +5,28 @@
 Stages ``lenet`` (dense, 500 outputs), ``1024`` and ``2048`` (outputs of the Fastfood layer in its place), each also with
 ``-dropout`` (half of the layer's outputs dropped in training, twice the rate), ``-dropouts`` (a quarter of its inputs
 too), ``-shift`` (images shifted, twice the rate), ``-shift-long`` (twice the epochs, too), ``-affine`` (images turned, scaled,
-sheared and shifted, twice the rate and epochs) or ``-caffe`` (the solver of Caffe's example); ``-seed1`` and so on behind
-it are other starts. Nets are compared that were trained alike. ``alexnet``: CIFAR-10 at 64x64, half an hour. As in the paper
+sheared and shifted, twice the rate and epochs), ``-norm`` (as ``-shift``, with batch norms that are folded away behind the
+training), ``-relu`` (with ReLU behind the convolutions, too) or ``-caffe`` (the solver of Caffe's example); ``-seed1`` and
+so on behind it are other starts. Nets are compared that were trained alike. ``alexnet``: CIFAR-10 at 64x64, half an hour. As in the paper
 the networks train from scratch with Fastfood in place; the last layer stays dense.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from statistics import mean
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from caffe_lenet import as_caffe, caffe_lenet
 from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, run, test_error
 from hashpress.compress.passes.fastfood import Fastfood
 from hashpress.compress.passes.finetune import Finetune
+from hashpress.compress.passes.fold import Fold
 from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
@@ -41,12 +44,15 @@ PAPER = {
 }
 
 
+NORMED = "nets:lenet5_norm"
+
+
 class Recipe(NamedTuple):
-    """How a net trains: dropout of its layer's outputs, ``early`` of the inputs too, what multiplies the rate."""
+    """How a net trains: in which shape, with which options of it, what multiplies the rate."""
 
     words: str
-    dropout: float = 0.0
-    early: bool = False
+    encoder: str = "lenet5"
+    options: Mapping[str, Any] = MappingProxyType({})
     faster: float = 1.0
     augment: str = "none"
     epochs: int = SCHEDULE.epochs
@@ -58,17 +64,23 @@ class Recipe(NamedTuple):
         return replace(SCHEDULE, epochs=self.epochs, lr=self.faster * SCHEDULE.lr, augment=self.augment)
 
 
+DROPPING = "nets:lenet5_dropout"
 RECIPES = {
     "": Recipe("no dropout"),
-    "-dropout": Recipe("dropout of features", 0.5, faster=2.0),
-    "-dropouts": Recipe("dropout of features and inputs", 0.5, early=True, faster=2.0),
+    "-dropout": Recipe("dropout of features", DROPPING, {"dropout": 0.5}, faster=2.0),
+    "-dropouts": Recipe("dropout of features and inputs", DROPPING, {"dropout": 0.5, "early": True}, faster=2.0),
     "-shift": Recipe("images shifted by up to two pixels", faster=2.0, augment="shift"),
     "-shift-long": Recipe(
         "images shifted by up to two pixels, twice the epochs", faster=2.0, augment="shift", epochs=40
     ),
     "-affine": Recipe("images turned, scaled, sheared and shifted", faster=2.0, augment="affine", epochs=40),
+    "-norm": Recipe("images shifted, batch norms that are folded away", NORMED, faster=2.0, augment="shift"),
+    "-relu": Recipe(
+        "images shifted, batch norms that are folded away, ReLU behind the convolutions",
+        NORMED, {"active": True}, faster=2.0, augment="shift",
+    ),
     "-caffe": Recipe("Caffe's solver", caffe=True),
-}
+}  # fmt: skip
 NETS = {"lenet": 500, "1024": 1024, "2048": 2048}  # outputs of the dense or the Fastfood layer
 SEEDS = (0, 1, 2)
 SMALL = "1024"  # the net of the claim: eleven times fewer weights
@@ -92,23 +104,25 @@ def cell_name(net: str, recipe: str, seed: int) -> str:
 
 
 def untrained_net(net: str, recipe: str, seed: int) -> HashModel:
-    """Return LeNet, dense or with Fastfood, with the dropout of a recipe."""
+    """Return LeNet, dense or with Fastfood, in the shape of a recipe."""
     how, widths = RECIPES[recipe], (20, 50, NETS[net])
-    settings = {"dropout": how.dropout, "early": how.early} if how.dropout else {}
     if how.caffe:
         model = caffe_lenet(seed=seed, widths=widths)
     else:
-        model = empty("nets:lenet5_dropout" if settings else "lenet5", seed=seed, widths=widths, **settings)
+        model = empty(how.encoder, seed=seed, widths=widths, **how.options)
     return model if net == "lenet" else Fastfood(precision="float32")(model, seed=seed)
 
 
 def trained_net(net: str, recipe: str, seed: int) -> HashModel:
-    """Return LeNet, dense or with Fastfood, trained by one recipe from one start; it is kept."""
+    """Return LeNet, dense or with Fastfood, trained by one recipe from one start, without norms; it is kept."""
     how = RECIPES[recipe]
 
     def make(checkpoint: Path) -> HashModel:
         model = untrained_net(net, recipe, seed)
-        return as_caffe(model, seed=seed) if how.caffe else classifier(model, how.schedule, checkpoint, seed=seed)
+        if how.caffe:
+            return as_caffe(model, seed=seed)
+        trained = classifier(model, how.schedule, checkpoint, seed=seed)
+        return Fold()(trained) if how.encoder == NORMED else trained
 
     return BOOK.model(cell_name(net, recipe, seed), make)
 
@@ -246,7 +260,7 @@ STAGES |= {
     cell_name(SMALL, f"{recipe}-taught", seed): partial(taught, SMALL, recipe, seed)
     for seed in SEEDS
     for recipe, how in RECIPES.items()
-    if not how.caffe
+    if how.encoder != NORMED and not how.caffe
 }
 STAGES |= {"alexnet": alexnet}
 

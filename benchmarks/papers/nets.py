@@ -46,6 +46,27 @@ def lenet5_dropout(
     return net
 
 
+class NormedLeNet5(LeNet5):
+    """LeNet-5 with a batch norm behind each layer and, if asked for, ReLU behind the convolutions too."""
+
+    def __init__(self, shape: tuple[int, int, int], widths: Sequence[int], active: bool) -> None:
+        super().__init__(shape, widths)
+        self.norm1, self.norm2 = nn.BatchNorm2d(widths[0]), nn.BatchNorm2d(widths[1])
+        self.norm3 = nn.BatchNorm1d(widths[2])
+        self.active = nn.ReLU() if active else nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return features (N, widths[2])."""
+        hidden = self.active(max_pool2d(self.norm1(self.conv1(images)), 2))
+        hidden = self.active(max_pool2d(self.norm2(self.conv2(hidden)), 2))
+        return relu(self.norm3(self.fc1(hidden.flatten(1))))
+
+
+def lenet5_norm(shape: Sequence[int], widths: Sequence[int] = (20, 50, 500), *, active: bool = False) -> nn.Module:
+    """Return LeNet-5 with batch norms, which ``fold`` takes away; ``active``: with ReLU behind the convolutions."""
+    return NormedLeNet5((shape[0], shape[1], shape[2]), widths, active)
+
+
 def caffe_alexnet(shape: Sequence[int]) -> nn.Module:
     """Return Caffe's AlexNet, convolutions in two groups, without its last layer."""
     net = nn.Sequential()

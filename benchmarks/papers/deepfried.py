@@ -6,7 +6,7 @@ Stages ``lenet`` (dense, 500 outputs), ``1024`` and ``2048`` (outputs of the Fas
 ``-dropout`` (half of the layer's outputs dropped in training, twice the rate), ``-dropouts`` (a quarter of its inputs
 too), ``-shift`` (images shifted, twice the rate), ``-shift-long`` (twice the epochs, too), ``-affine`` (images turned, scaled,
 sheared and shifted, twice the rate and epochs), ``-norm`` (as ``-shift``, with batch norms that are folded away behind the
-training), ``-relu`` (with ReLU behind the convolutions, too) or ``-caffe`` (the solver of Caffe's example); ``-seed1`` and
+training), ``-relu`` (with ReLU behind the convolutions, too), ``-relu-long`` (twice the epochs, too) or ``-caffe`` (the solver of Caffe's example); ``-seed1`` and
 so on behind it are other starts. Nets are compared that were trained alike. ``alexnet``: CIFAR-10 at 64x64, half an hour. As in the paper
 the networks train from scratch with Fastfood in place; the last layer stays dense.
 """
@@ -78,6 +78,10 @@ RECIPES = {
     "-relu": Recipe(
         "images shifted, batch norms that are folded away, ReLU behind the convolutions",
         NORMED, {"active": True}, faster=2.0, augment="shift",
+    ),
+    "-relu-long": Recipe(
+        "images shifted, batch norms that are folded away, ReLU behind the convolutions, twice the epochs",
+        NORMED, {"active": True}, faster=2.0, augment="shift", epochs=40,
     ),
     "-caffe": Recipe("Caffe's solver", caffe=True),
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 Networks lose their norms to ``fold`` before their convolutions are taken apart. What is left has more layers than before
 and nothing that keeps their outputs in range, so it learns slower than what it came from (Ioffe & Szegedy 2015,
-arXiv:1502.03167).
+arXiv:1502.03167). So do Fastfood layers, which start at random: a norm goes into their last diagonal.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import batch_norm
 
 from ..core.data.images import Images
 from ..core.model import InputSpec
 from ..core.surgery import get_layer
 from .edits import absorbing
+from .layers.fastfood import FastfoodLinear
 from .listening import calls
 
 IMAGES = 1024  # images that tell where the outputs of a convolution lie
@@ -54,18 +56,18 @@ def uses(net: nn.Module) -> Counter[int]:
 
 
 def without(net: nn.Module, spec: InputSpec) -> list[str]:
-    """Return the plain convolutions behind which a norm can stand, and be folded away again.
+    """Return the plain convolutions and Fastfood layers behind which a norm can stand, and be folded away again.
 
-    They run once, have a bias, share no values, and give several values an image: a batch of one has a variance then.
+    They run once, have a bias and share no values; convolutions give several values an image.
     """
     owners = uses(net)
-    plain = {path: layer for path, layer in net.named_modules() if type(layer) is nn.Conv2d}
-    ran = calls(net, plain, spec)
+    known = {path: layer for path, layer in net.named_modules() if type(layer) in (nn.Conv2d, FastfoodLinear)}
+    ran = calls(net, known, spec)
     runs = Counter(path for path, _ in ran)
-    wide = {path for path, shape in ran if shape[2:].numel() > 1}
+    wide = {path for path, shape in ran if shape[2:].numel() > 1 or type(known[path]) is FastfoodLinear}
     return [
         path
-        for path, layer in plain.items()
+        for path, layer in known.items()
         if runs[path] == 1
         and path in wide
         and layer.bias is not None
@@ -73,17 +75,29 @@ def without(net: nn.Module, spec: InputSpec) -> list[str]:
     ]
 
 
+class _Rows(nn.BatchNorm1d):
+    """A batch norm of rows (..., O); one row alone has no variance, and takes the running one."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return (..., O)."""
+        flat = rows.flatten(0, -2)
+        if len(flat) > 1:
+            return super().forward(flat).view_as(rows)
+        return batch_norm(flat, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps).view_as(rows)
+
+
 @contextmanager
 def normed(net: nn.Module, images: Images, spec: InputSpec, *, seed: int = 0) -> Iterator[list[str]]:
-    """Put a batch norm behind each convolution with a bias, in place, and fold it into the convolution at the end.
+    """Put a batch norm behind each layer that :func:`without` names, in place, and fold it into the layer at the end.
 
-    The network computes the same before and after both. Yields the paths of the convolutions.
+    The network computes the same before and after both. Yields the paths of the layers.
     """
     chosen = images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:IMAGES]))
     heard = _statistics(net, without(net.eval(), spec), spec.normalise(chosen.pixels))
     handles = []
     for path, (mean, variance) in heard.items():
-        layer, norm = get_layer(net, path), nn.BatchNorm2d(len(mean), dtype=mean.dtype)
+        layer: Any = get_layer(net, path)
+        norm = (nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else _Rows)(len(mean), dtype=mean.dtype)
         with torch.no_grad():
             norm.running_mean.copy_(mean)  # type: ignore[union-attr]  # there, as statistics are tracked
             norm.running_var.copy_(variance)  # type: ignore[union-attr]
@@ -103,11 +117,13 @@ def normed(net: nn.Module, images: Images, spec: InputSpec, *, seed: int = 0) ->
 
 @torch.no_grad()
 def _statistics(net: nn.Module, paths: list[str], inputs: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return mean and variance (O,) of the outputs of convolutions, over all images and places."""
+    """Return mean and variance (O,) of the outputs of layers, over all images and places or rows."""
     found: dict[str, tuple[Tensor, Tensor]] = {}
 
     def hear(path: str, output: Tensor) -> None:
-        found[path] = output.mean((0, 2, 3)), output.var((0, 2, 3), correction=0)
+        channels = -1 if isinstance(get_layer(net, path), FastfoodLinear) else 1
+        values = output.movedim(channels, 0).flatten(1)
+        found[path] = values.mean(1), values.var(1, correction=0)
 
     handles = [
         get_layer(net, path).register_forward_hook(lambda _layer, _args, output, path=path: hear(path, output))

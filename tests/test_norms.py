@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hashpress.compress.norms import normed
-from hashpress.compress.passes import Finetune, Fold, Prune
+from hashpress.compress.passes import Fastfood, Finetune, Fold, Prune
 from hashpress.compress.passes.cp import Cp
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -104,6 +105,55 @@ def test_convolutions_of_one_weight_get_none(split: Split) -> None:
         with normed(net, split.train, spec) as paths:
             assert paths == ["first"]
         assert (net(inputs) - wanted).abs().max() < 1e-5
+
+
+class Mixed(nn.Module):
+    """Fastfood on eight rows an image and on one, no bias in a third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.flat = nn.Linear(8, 40), nn.Linear(320, 30)
+        self.last = nn.Linear(30, 20, bias=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows = torch.relu(self.rows(images[:, 0]))
+        return self.last(torch.relu(self.flat(rows.flatten(1))))
+
+
+def fried(split: Split) -> HashModel:
+    torch.manual_seed(3)
+    model = HashModel(Mixed().eval(), Arch("lenet5", 20, InputSpec((1, 8, 8), split.mean, split.std)))
+    made = Fastfood(precision="float32")(model, seed=3)
+    assert len(made.edits) == 3
+    return made
+
+
+def test_norms_stand_behind_fastfood_too_and_go_into_its_last_diagonal(split: Split) -> None:
+    model = fried(split)
+    wanted, net = outputs(model, split.queries.pixels), model.copied_net()
+    inputs = model.arch.input.normalise(split.queries.pixels)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with torch.no_grad():
+        with normed(net, split.train, model.arch.input) as paths:
+            assert paths == ["rows", "flat"], "the third has no bias"
+            within = net.eval()(inputs).numpy()
+            for path in paths:
+                net.get_submodule(path).norm.weight *= 1.5
+                net.get_submodule(path).norm.running_mean += 0.1
+            moved = net(inputs).numpy()
+        after = net(inputs).numpy()
+    np.testing.assert_allclose(within, wanted, atol=1e-4 * np.abs(wanted).mean())
+    np.testing.assert_allclose(after, moved, atol=1e-4 * np.abs(moved).mean())
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"rows.form.norms", "rows.bias", "flat.form.norms", "flat.bias"}
+
+
+def test_a_batch_of_one_image_trains_behind_fastfood(split: Split) -> None:
+    model = fried(split)
+    taught = HashModel(Mixed().eval(), model.arch)
+    three = replace(split, train=split.train.take(np.arange(3)))
+    learned = Finetune(epochs=2, batch=2, norms=True)(model, three, reference=taught)
+    assert not np.array_equal(outputs(learned, split.queries.pixels), outputs(model, split.queries.pixels))
 
 
 def test_no_epochs_change_nothing(small: HashModel, whole: HashModel, split: Split) -> None:

@@ -2,13 +2,14 @@
 
     HASHPRESS_DATA=DIR python benchmarks/papers/deepfried.py [STAGE ...]
 
-Stages ``lenet`` (dense, 500 outputs), ``1024`` and ``2048`` (outputs of the Fastfood layer in its place), each also with
-``-dropout`` (half of the layer's outputs dropped in training, twice the rate), ``-dropouts`` (a quarter of its inputs
-too), ``-shift`` (images shifted, twice the rate), ``-shift-long`` (twice the epochs, too), ``-affine`` (images turned, scaled,
-sheared and shifted, twice the rate and epochs), ``-norm`` (as ``-shift``, with batch norms that are folded away behind the
-training), ``-relu`` (with ReLU behind the convolutions, too), ``-relu-long`` (twice the epochs, too) or ``-caffe`` (the solver of Caffe's example); ``-seed1`` and
-so on behind it are other starts. Nets are compared that were trained alike. ``alexnet``: CIFAR-10 at 64x64, half an hour. As in the paper
-the networks train from scratch with Fastfood in place; the last layer stays dense.
+Stages ``lenet`` (dense, 500 outputs), ``1024`` and ``2048`` (outputs of the Fastfood layer in its place), each also
+with ``-dropout`` (half of the layer's outputs dropped in training, twice the rate), ``-dropouts`` (a quarter of its
+inputs too), ``-shift`` (images shifted, twice the rate), ``-shift-long`` (twice the epochs, too), ``-affine`` (images
+turned, scaled, sheared and shifted, twice the rate and epochs), ``-norm`` (as ``-shift``, with batch norms that are
+folded away behind the training), ``-relu`` (with ReLU behind the convolutions, too), ``-relu-long`` (twice the epochs,
+too) or ``-caffe`` (the solver of Caffe's example); ``-seed1`` and so on behind it are other starts. Nets are compared
+that were trained alike. ``alexnet``: CIFAR-10 at 64x64, half an hour. As in the paper the networks train from scratch
+with Fastfood in place; the last layer stays dense.
 """
 
 from __future__ import annotations

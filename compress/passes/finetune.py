@@ -64,8 +64,8 @@ class Finetune:
     its ``classes`` (cross entropy of softmax); a network that gives what it would imitate is left as it is.
     ``reference_precision`` is that of the reference network's outputs: a large one teaches as well in bfloat16.
     ``steps`` are taken at least, in more epochs than ``epochs`` where images are few: layers that are trained anew need
-    steps, not epochs. ``norms`` puts a batch norm behind each plain convolution with a bias while it trains: what is left of a network
-    whose norms were folded learns faster so.
+    steps, not epochs. ``norms`` puts a batch norm behind each plain convolution and each Fastfood layer with a bias while
+    it trains: what is left of a network whose norms were folded, or starts at random, learns faster so.
 
     Raises:
         RecipeError: a setting is out of range.

@@ -17,14 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
-from ..core.data.images import Images
+from ..core.data.images import Images, together
 from ..core.model import InputSpec
 from ..core.surgery import get_layer
 from .edits import absorbing
 from .layers.fastfood import FastfoodLinear
 from .listening import calls
 
-IMAGES = 1024  # images that tell where the outputs of a convolution lie
+IMAGES = 1024  # images that tell where the outputs of a layer lie
+TOGETHER, VALUES = 128, 128 * 3 * 64 * 64  # images that run together: at most so many, with so many values
 
 
 @torch.no_grad()
@@ -93,7 +94,7 @@ def normed(net: nn.Module, images: Images, spec: InputSpec, *, seed: int = 0) ->
     The network computes the same before and after both. Yields the paths of the layers.
     """
     chosen = images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:IMAGES]))
-    heard = _statistics(net, without(net.eval(), spec), spec.normalise(chosen.pixels))
+    heard = _statistics(net, without(net.eval(), spec), chosen, spec)
     handles = []
     for path, (mean, variance) in heard.items():
         layer: Any = get_layer(net, path)
@@ -116,22 +117,32 @@ def normed(net: nn.Module, images: Images, spec: InputSpec, *, seed: int = 0) ->
 
 
 @torch.no_grad()
-def _statistics(net: nn.Module, paths: list[str], inputs: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return mean and variance (O,) of the outputs of layers, over all images and places or rows."""
-    found: dict[str, tuple[Tensor, Tensor]] = {}
+def _statistics(net: nn.Module, paths: list[str], images: Images, spec: InputSpec) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return mean and variance (O,) of the outputs of layers over all images and places or rows; few images run together."""
+    counts: Counter[str] = Counter()
+    sums: dict[str, tuple[Tensor, Tensor]] = {}  # of values and squares
 
     def hear(path: str, output: Tensor) -> None:
         channels = -1 if isinstance(get_layer(net, path), FastfoodLinear) else 1
-        values = output.movedim(channels, 0).flatten(1)
-        found[path] = values.mean(1), values.var(1, correction=0)
+        values = output.movedim(channels, 0).flatten(1).double()
+        counts[path] += values.shape[1]
+        one, two = sums.get(path, (0.0, 0.0))
+        sums[path] = one + values.sum(1), two + values.square_().sum(1)
 
     handles = [
         get_layer(net, path).register_forward_hook(lambda _layer, _args, output, path=path: hear(path, output))
         for path in paths
     ]
     try:
-        net(inputs)
+        batch = together(images.pixels, TOGETHER, VALUES)
+        for start in range(0, len(images), batch):
+            net(spec.normalise(images.pixels[start : start + batch]))
     finally:
         for handle in handles:
             handle.remove()
+    found = {}
+    for path, (one, two) in sums.items():
+        layer: Any = get_layer(net, path)
+        mean, kind = one / counts[path], layer.bias.dtype
+        found[path] = mean.to(kind), (two / counts[path] - mean.square()).clamp_min(0).to(kind)
     return found

@@ -107,6 +107,24 @@ def test_convolutions_of_one_weight_get_none(split: Split) -> None:
         assert (net(inputs) - wanted).abs().max() < 1e-5
 
 
+def test_statistics_are_those_of_all_images_however_few_run_together(
+    small: HashModel, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.no_grad():
+        inputs = small.arch.input.normalise(split.train.pixels)
+        values = small.net.encoder.conv1(inputs).transpose(0, 1).flatten(1).double()
+    sizes: list[int] = []
+    monkeypatch.setattr("hashpress.compress.norms.VALUES", 7 * 64)
+    net = small.copied_net()
+    net.encoder.conv1.register_forward_hook(lambda _layer, _args, output: sizes.append(len(output)))
+    with normed(net, split.train, small.arch.input):
+        norm = net.encoder.conv1.norm
+    assert sum(sizes[1:]) == len(split.train), "one image alone tells how often a layer runs"
+    assert max(sizes) == 7
+    np.testing.assert_allclose(norm.running_mean, values.mean(1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(norm.running_var, values.var(1, correction=0), rtol=1e-5, atol=1e-6)
+
+
 class Mixed(nn.Module):
     """Fastfood on eight rows an image and on one, no bias in a third."""
 

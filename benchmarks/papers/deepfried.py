@@ -43,9 +43,7 @@ PAPER = {
     "1024": {"error": 0.83, "weights": 38_812, "note": "the paper has 0.83 to 0.86"},
     "2048": {"error": 0.90, "weights": 52_124, "note": "the paper has 0.90 to 0.92"},
 }
-
-
-NORMED = "nets:lenet5_norm"
+DROPPING, NORMED = "nets:lenet5_dropout", "nets:lenet5_norm"
 
 
 class Recipe(NamedTuple):
@@ -65,7 +63,6 @@ class Recipe(NamedTuple):
         return replace(SCHEDULE, epochs=self.epochs, lr=self.faster * SCHEDULE.lr, augment=self.augment)
 
 
-DROPPING = "nets:lenet5_dropout"
 RECIPES = {
     "": Recipe("no dropout"),
     "-dropout": Recipe("dropout of features", DROPPING, {"dropout": 0.5}, faster=2.0),

@@ -2,8 +2,8 @@
 
 Exact up to rounding; computed in double precision. First in the order: later passes then see the weights that really
 act. It may also stand after ``fastfood``, whose last diagonal then takes the gain, and after ``share`` with ``scaled``,
-whose factors do: so a network trains with its norms in its new form. A norm is left, with the reason, when something else reads the layer's output, or has its
-weight or bias, too, and when its weight is computed from others.
+whose factors do: so a network trains with its norms in its new form. A norm is left, with the reason, when something
+else reads the layer's output, or has its weight or bias, too, and when its weight is computed from others.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.data import DATASETS, load_data, parse_spec
-from ..core.data.pixels import decode
+from ..core.data.image_files import decode
 from ..core.data.spec import Spec
 from ..core.errors import DataError
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ..core.data.images import Pixels, together
-from ..core.memory import give_back
+from ..core.heap import give_back
+from ..core.layers import get_layer
 from ..core.model import InputSpec
-from ..core.surgery import get_layer
 
 SAMPLES = 4096  # wanted at least of every layer
 PER_INPUT = 4  # samples wanted for every input

@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from ..core.data.images import Pixels, Selection, Split, together
 from ..core.errors import InputError
+from ..core.layers import get_layer
 from ..core.model import HashModel
 from ..core.progress import track
-from ..core.surgery import get_layer
 from .listening import HeardAllError, Hearing, Responses, Watcher, drawn
 
 ROWS = 256  # of a matrix worked on together

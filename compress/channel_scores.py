@@ -14,9 +14,9 @@ from torch import nn
 
 from ..core.data.images import Images, together
 from ..core.errors import InputError, RecipeError
+from ..core.layers import get_layer
 from ..core.model import HashModel
 from ..core.progress import track
-from ..core.surgery import get_layer
 from ..hashnets.codes import outputs
 from ..hashnets.losses.pair import pair_likelihood
 from .channels import Channels

@@ -18,9 +18,10 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from ..core.layers import computed
 from ..core.model import HashModel
 from . import operations
-from .edits import computed, rebuild
+from .edits import rebuild
 from .lent import lent
 from .operations import UNKNOWN
 

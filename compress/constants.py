@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..core.layers import get_layer
 from ..core.model import InputSpec
-from ..core.surgery import get_layer
 from .channels import Channels
 from .neurons import outgoing_of, readers
 from .refit import watched

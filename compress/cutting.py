@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..core.errors import ModelFileError
-from ..core.surgery import get_layer
+from ..core.layers import get_layer
 
 Index = slice | torch.Tensor
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)

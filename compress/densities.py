@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..core.data.images import Pixels
-from ..core.memory import give_back
+from ..core.heap import give_back
+from ..core.layers import get_layer
 from ..core.model import HashModel
 from ..core.progress import track
-from ..core.surgery import get_layer
 from ..hashnets.codes import outputs
 from .pruning import leaving
 from .replay import Replay

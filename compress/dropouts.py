@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..core.layers import get_layer
 from ..core.model import InputSpec
-from ..core.surgery import get_layer
 from .layers.decoded import DecodedConv2d, DecodedLinear
 from .listening import calls
 

@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from ..core.errors import HashpressError, ModelFileError, lookup
+from ..core.layers import get_layer, set_layer
 from ..core.model import Arch, Edit, Json
-from ..core.surgery import get_layer, set_layer
 from ..hashnets.build import build
 from .cutting import Narrowed, Repadded
 from .factored import Factored
@@ -29,12 +28,6 @@ def absorbing(layer: Any) -> torch.Tensor | None:
     if isinstance(layer, Decoded):
         return layer.form.factors
     return layer.weight if type(layer) in (nn.Conv2d, nn.Linear) else None
-
-
-def computed(layer: nn.Conv2d | nn.Linear) -> bool:
-    """Return whether a layer computes its weight, or its bias, from other parameters each time it is called."""
-    own = layer._parameters  # noqa: SLF001  # what torch's older weight norm computes is no parameter any more
-    return is_parametrized(layer) or own.get("weight") is None or "bias" not in own
 
 
 @dataclass(frozen=True)

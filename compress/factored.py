@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..core.errors import ModelFileError
-from ..core.surgery import get_layer, set_layer
+from ..core.layers import get_layer, set_layer
 from .layers.factored import Ranks, chain
 from .macs import Costs, Shape, count_net
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from ..core.errors import ModelFileError
-from ..core.surgery import get_layer, set_layer
+from ..core.layers import get_layer, set_layer
 from .layers import fastfood, hashed, pq
 from .layers.decoded import DecodedConv2d
 

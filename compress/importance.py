@@ -11,10 +11,10 @@ from torch import nn
 
 from ..core.data.images import Pixels, together
 from ..core.errors import InputError
-from ..core.memory import give_back
+from ..core.heap import give_back
+from ..core.layers import get_layer
 from ..core.model import HashModel
 from ..core.progress import track
-from ..core.surgery import get_layer
 from .calibrate import VALUES
 
 ROWS = 256  # of a weight or a gradient that are squared together

@@ -86,11 +86,6 @@ def attach(layer: nn.Module, latent: Latent) -> None:
     parametrize.register_parametrization(layer, "weight", latent)
 
 
-def original(layer: nn.Module) -> Tensor:
-    """Return the weight behind the parametrization, the one that trains."""
-    return layer.parametrizations["weight"].original  # type: ignore[union-attr,index]  # torch's typing knows no parametrizations
-
-
 def latent_of(layer: nn.Module) -> Latent:
     """Return the parametrization that :func:`attach` put there."""
     found = layer.parametrizations["weight"][0]  # type: ignore[union-attr,index]  # as above

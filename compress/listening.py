@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..core.errors import InputError
+from ..core.layers import get_layer
 from ..core.model import InputSpec
-from ..core.surgery import get_layer
 
 ADDS = {"add", "add_", "__add__", "__iadd__", "__radd__"}
 RELUS = {"relu", "relu_"}

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from ..core.errors import RecipeError
+from ..core.layers import get_layer
 from ..core.model import Edit
-from ..core.surgery import get_layer
 from .channels import Channels, Layer
 from .cutting import Narrowed, Repadded, narrow
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core.surgery import get_layer
+from ..core.layers import get_layer
 from .channels import Channels
 from .merging import Neurons
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
 from ..core.data.images import Images, together
+from ..core.layers import get_layer
 from ..core.model import InputSpec
-from ..core.surgery import get_layer
 from .edits import absorbing
 from .layers.fastfood import FastfoodLinear
 from .listening import calls

@@ -10,12 +10,12 @@ from typing import Any
 from ..core.data.images import Split
 from ..core.errors import HashpressError, RecipeError, lookup
 from ..core.model import HashModel, Json
+from ..core.settings import made, problems_of
 from .ledger import Ledger
 from .passes import PASSES
 from .passes.step import Pass, settings_of
 from .preview import preview
 from .run import compress
-from .settings import made, problems_of
 
 RANKS = {"fold": 0, "structure": 1, "values": 2}  # finetune and thresholds may stand anywhere
 MEASURES = {

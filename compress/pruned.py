@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from ..core.layers import get_layer, original
 from ..core.model import HashModel
-from ..core.surgery import get_layer
 from .edits import Pruned
-from .latent import original
 
 
 def masks_of(model: HashModel) -> dict[str, Tensor]:

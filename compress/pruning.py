@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from ..core.data.images import Pixels
 from ..core.errors import InputError
-from ..core.memory import give_back
+from ..core.heap import give_back
+from ..core.layers import get_layer
 from ..core.model import HashModel
 from ..core.progress import track
-from ..core.surgery import get_layer
 from . import obs
 from .calibrate import patch_moments
 from .macs import count

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ..core.data.images import Pixels, together
+from ..core.layers import get_layer
 from ..core.model import HashModel
 from ..core.progress import track
-from ..core.surgery import get_layer
 from .layers.forms import largest
 
 RANGES = ("minmax", "percentile", "mse")

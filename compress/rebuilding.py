@@ -10,9 +10,9 @@ import numpy as np
 from torch import nn
 
 from ..core.data.images import Pixels
-from ..core.memory import give_back
+from ..core.heap import give_back
+from ..core.layers import get_layer
 from ..core.model import HashModel
-from ..core.surgery import get_layer
 from .calibrate import patch_moments, responses
 from .factored import Factored
 from .layers.factored import fill, group_kernels

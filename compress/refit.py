@@ -15,10 +15,10 @@ from torch import nn
 from torch.nn import functional
 
 from ..core.data.images import Pixels, together
-from ..core.memory import give_back
+from ..core.heap import give_back
+from ..core.layers import get_layer
 from ..core.model import InputSpec
 from ..core.progress import track
-from ..core.surgery import get_layer
 
 BATCH, VALUES = 16, 1 << 20  # images that run together: at most so many, with so many values
 PLACES = 16  # pixels of the output that count per image

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from ..core.data.images import Pixels
 from ..core.errors import HashpressError
+from ..core.layers import get_layer
 from ..core.model import HashModel
-from ..core.surgery import get_layer
 from ..hashnets.codes import outputs
 from .lent import lent
 

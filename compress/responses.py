@@ -15,9 +15,9 @@ from torch.nn.functional import pad
 
 from ..core.data.images import Pixels
 from ..core.errors import InputError
-from ..core.memory import give_back
+from ..core.heap import give_back
+from ..core.layers import get_layer
 from ..core.model import InputSpec
-from ..core.surgery import get_layer
 from .answers import Answers, Places, caught, starts
 from .listening import calls
 

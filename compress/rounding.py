@@ -22,10 +22,10 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ..core.data.images import Pixels, together
-from ..core.memory import give_back
+from ..core.heap import give_back
+from ..core.layers import get_layer, set_layer
 from ..core.model import HashModel
 from ..core.progress import track
-from ..core.surgery import get_layer, set_layer
 from ..hashnets.codes import outputs
 
 Rounded = tuple[Tensor, Tensor]  # whole numbers of the weight's shape, of any type; biases (O,) as real numbers

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from .errors import HashpressError, InputError
+from .errors import HashpressError, InputError, RecipeError
 
 NAMES = {
     float: "a number",
@@ -84,3 +86,60 @@ def described(hint: Any) -> str:
     if items and items[0] in MANY:
         return f"{NAMES[origin]} of {MANY[items[0]]}" + " by name" * (origin is Mapping)
     return NAMES.get(origin, str(getattr(origin, "__name__", origin)))
+
+
+def problems_of(kind: type, given: Mapping[str, Any], where: str) -> list[str]:
+    """Return everything that is wrong with ``given`` as the settings of the dataclass ``kind``.
+
+    What has a wrong name or type is left out when the others are tried on ``kind``; what it says of those left out is not
+    repeated, since only their absence may be meant.
+    """
+    problems: list[str] = []
+    wrong: set[str] = set()
+    hints = get_type_hints(kind)
+    known = {field.name: field for field in fields(kind)}
+    for name, value in given.items():
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            have = f"there are: {', '.join(known)}" if known else "it has none"
+            problems.append(f"{where}: unknown setting {name!r}{hint} ({have})")
+            wrong |= {name, *near}
+            continue
+        nested = _dataclass(hints[name])
+        found = []
+        if nested is not None and isinstance(value, Mapping):
+            found = problems_of(nested, value, f"{where}: {name}")
+        elif not fits(value, hints[name]):
+            found = [f"{where}: {name} must be {described(hints[name])}, found {str(value)[:60]!r}"]
+        problems += found
+        if found:
+            wrong.add(name)
+    needed = [f.name for f in known.values() if f.default is MISSING and f.default_factory is MISSING]
+    problems += [f"{where}: {name} is missing" for name in needed if name not in given]
+    right = {name: value for name, value in given.items() if name in known and name not in wrong}
+    if set(needed) <= set(right):
+        problems += [f"{where}: {text}" for text in _tried(kind, right) if not wrong & set(re.findall(r"\w+", text))]
+    return problems
+
+
+def _tried(kind: type, given: Mapping[str, Any]) -> Sequence[str]:
+    """Return what ``kind`` says of settings whose names and types are right."""
+    try:
+        made(kind, given)
+    except RecipeError as fault:
+        return fault.problems
+    except HashpressError as fault:
+        return [str(fault)]
+    return []
+
+
+def made(kind: type, given: Mapping[str, Any]) -> Any:
+    """Return ``kind`` with the settings ``given``, lists as tuples."""
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+
+
+def _dataclass(hint: Any) -> type | None:
+    return next(
+        (choice for choice in (hint, *get_args(hint)) if isinstance(choice, type) and is_dataclass(choice)), None
+    )

@@ -7,7 +7,7 @@ import torch
 
 from ..core.data.images import Pixels, together
 from ..core.errors import InputError
-from ..core.memory import give_back
+from ..core.heap import give_back
 from ..core.model import HashModel
 from ..core.progress import track
 

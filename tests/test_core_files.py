@@ -10,8 +10,8 @@ import sys
 import pytest
 from hashpress.core.errors import DataError, HashpressError, InputError, RecipeError, lookup
 from hashpress.core.files import atomic_write, sha256_file
+from hashpress.core.layers import get_layer, set_layer
 from hashpress.core.progress import reporting, track
-from hashpress.core.surgery import get_layer, set_layer
 from torch import nn
 
 

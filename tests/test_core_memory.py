@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hashpress.core.memory import give_back
+from hashpress.core.heap import give_back
 
 
 def held() -> int:
@@ -24,5 +24,5 @@ def test_freed_blocks_between_blocks_in_use_go_back_to_the_system() -> None:
 
 
 def test_a_c_library_that_cannot_give_back_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hashpress.core.memory._trim", lambda: None)
+    monkeypatch.setattr("hashpress.core.heap._trim", lambda: None)
     assert give_back() is None

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hashpress.core.data import load_data
-from hashpress.core.data.layout import arrange
-from hashpress.core.data.pixels import decode
+from hashpress.core.data.class_folders import arrange
+from hashpress.core.data.image_files import decode
 from hashpress.core.data.spec import Spec
 from hashpress.core.errors import DataError
 from PIL import Image

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hashpress.core.data import DATASETS, load_data, parse_spec
 from hashpress.core.data.images import Images, Split
-from hashpress.core.data.parts import Parts, shuffled, stratified
 from hashpress.core.data.protocols import divide
+from hashpress.core.data.source import Parts, shuffled, stratified
 from hashpress.core.errors import DataError
 from hashpress.core.model import InputSpec
 from hypothesis import given, settings

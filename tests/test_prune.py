@@ -17,8 +17,8 @@ from hashpress.compress.refit import watched
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Pixels, Split
 from hashpress.core.errors import InputError, RecipeError
+from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.core.surgery import get_layer
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 from small_models import flips

@@ -9,8 +9,8 @@ from hashpress.compress import replay
 from hashpress.compress.replay import Replay
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
+from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.core.surgery import get_layer
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 

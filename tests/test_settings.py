@@ -10,10 +10,10 @@ import pytest
 from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import PASSES, Finetune, Int8, Prune
 from hashpress.compress.recipe import Recipe, parse
-from hashpress.compress.settings import problems_of
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import InputSpec
+from hashpress.core.settings import problems_of
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.codes import outputs
 from hashpress.hashnets.schedule import Schedule

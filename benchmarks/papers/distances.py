@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hashpress.compress.reader import sections
+from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel
-from hashpress.core.surgery import get_layer
 
 
 def weight_errors(model: HashModel, small: HashModel) -> dict[str, float]:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 import torch
-from hashpress.core.surgery import set_layer
+from hashpress.core.layers import set_layer
 from hashpress.hashnets.encoders.lenet import LeNet5
 from hashpress.hashnets.encoders.spec import he_normal
 from torch import nn

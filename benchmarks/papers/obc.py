@@ -26,8 +26,8 @@ from hashpress.compress import obs, ranges
 from hashpress.compress.calibrate import choose, patch_moments
 from hashpress.compress.modelfile import load
 from hashpress.compress.passes.fold import Fold
+from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel, Step
-from hashpress.core.surgery import get_layer
 
 BOOK = Book("obc")
 IMAGES = 1024

@@ -26,8 +26,8 @@ from hashpress.compress.layers.dense import densified
 from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes.pq import ProductQuantize, layout
 from hashpress.core.data import load_data
+from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.core.surgery import get_layer
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.schedule import Schedule
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from ...core.errors import InputError
-from ...core.surgery import set_layer
+from ...core.layers import set_layer
 from .forms import Form, check_half
 
 

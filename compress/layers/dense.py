@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from torch import nn
 
+from ...core.layers import set_layer
 from ...core.model import HashModel
-from ...core.surgery import set_layer
 from .decoded import DecodedConv2d, DecodedLinear
 
 

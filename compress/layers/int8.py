@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...core.errors import ModelFileError
-from ...core.surgery import get_layer, set_layer
+from ...core.layers import get_layer, set_layer
 from .decoded import DecodedConv2d, DecodedLinear
 from .forms import Form
 

@@ -19,11 +19,11 @@ from torch import nn
 
 from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
+from ...core.layers import get_layer
 from ...core.model import HashModel, Json
 from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
-from ...core.surgery import get_layer
 from ...hashnets.codes import outputs
 from ..calibrate import choose, patch_moments
 from ..factored import Factored

@@ -19,10 +19,10 @@ from torch import fx, nn
 
 from ...core.data.images import Split
 from ...core.errors import HashpressError
+from ...core.layers import computed, get_layer
 from ...core.model import HashModel, Json
-from ...core.surgery import get_layer
 from ..channels import LayerTracer
-from ..edits import Folded, absorbing, computed
+from ..edits import Folded, absorbing
 from ..layers.decoded import Decoded, settle
 from ..layers.forms import Shared
 from ..norms import take_in, uses

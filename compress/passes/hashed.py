@@ -18,10 +18,10 @@ from torch import nn
 
 from ...core.data.images import Split
 from ...core.errors import RecipeError
+from ...core.layers import get_layer
 from ...core.model import HashModel, Json
 from ...core.progress import track
 from ...core.settings import check_fields
-from ...core.surgery import get_layer
 from ..bands import band_sizes
 from ..form_edits import Hashed
 from ..layers.decoded import settle_layer

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from ...core.data.images import Pixels, Split, together
 from ...core.errors import InputError, RecipeError
-from ...core.memory import give_back
+from ...core.heap import give_back
+from ...core.layers import get_layer
 from ...core.model import HashModel, Json
 from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
-from ...core.surgery import get_layer
 from .. import calibrate, obs, ranges
 from ..factored import Factored
 from ..layers.int8 import Quantized, put_bias

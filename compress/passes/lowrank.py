@@ -19,7 +19,7 @@ from torch import nn
 
 from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
-from ...core.memory import give_back
+from ...core.heap import give_back
 from ...core.model import HashModel, Json
 from ...core.once import once
 from ...core.progress import track

@@ -18,12 +18,12 @@ from torch import nn
 
 from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
-from ...core.memory import give_back
+from ...core.heap import give_back
+from ...core.layers import get_layer
 from ...core.model import HashModel, InputSpec, Json
 from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
-from ...core.surgery import get_layer
 from ..calibrate import choose, patch_moments
 from ..channels import Channels, channels
 from ..constants import put_biases, taken_up

@@ -15,10 +15,10 @@ from torch import nn
 
 from ...core.data.images import Images, Split
 from ...core.errors import InputError, RecipeError
+from ...core.layers import get_layer
 from ...core.model import HashModel, Json
 from ...core.once import once
 from ...core.settings import check_fields
-from ...core.surgery import get_layer
 from ..channel_scores import SCORES
 from ..channels import Channels, channels
 from ..narrowing import by_macs, by_ratio, cut, frozen_reasons, widths_left

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
-from ...core.memory import give_back
+from ...core.heap import give_back
+from ...core.layers import get_layer
 from ...core.model import HashModel, Json
 from ...core.progress import track
 from ...core.settings import check_fields
-from ...core.surgery import get_layer
 from .. import pqfit, pqprice
 from ..answers import Answers
 from ..form_edits import MAX_ENTRIES, ProductQuantized

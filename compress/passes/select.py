@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ...core.errors import RecipeError
-from ..edits import computed
+from ...core.layers import computed
 from ..layers.decoded import Decoded
 
 Value = TypeVar("Value")

@@ -20,14 +20,14 @@ from torch.nn.utils import parametrize
 
 from ...core.data.images import Split
 from ...core.errors import HashpressError, InputError, RecipeError
+from ...core.layers import get_layer, original
 from ...core.model import HashModel, Json
 from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
-from ...core.surgery import get_layer
 from .. import clusters, edits
 from ..importance import output_energy, priced_at, relative
-from ..latent import Latent, attach, fit_budget, latent_of, original
+from ..latent import Latent, attach, fit_budget, latent_of
 from ..layers import forms
 from ..layers.decoded import settle_layer
 from .finetune import Finetune

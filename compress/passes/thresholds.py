@@ -21,11 +21,11 @@ from torch import nn
 
 from ...core.data.images import Split
 from ...core.errors import InputError, RecipeError
+from ...core.layers import get_layer
 from ...core.model import HashModel, Json
 from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
-from ...core.surgery import get_layer
 from ...hashnets.codes import outputs
 from ..calibrate import choose
 from ..layers.decoded import settle

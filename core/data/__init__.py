@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from ..errors import DataError, lookup
 from . import cifar10, digits, idx, imagefolder
+from .image_files import fitted
 from .images import Images, Split
-from .parts import Parts, stratified
-from .pixels import fitted
 from .protocols import divide
+from .source import Parts, stratified
 from .spec import Spec, parse_spec
 
 

@@ -18,11 +18,11 @@ import numpy as np
 import PIL
 
 from ..errors import DataError
+from .archive import fingerprint
+from .class_folders import arrange
 from .images import BLOCK, Images
-from .layout import arrange
-from .parts import Parts, shuffled
+from .source import Parts, shuffled
 from .spec import Spec
-from .tree import fingerprint
 
 VERSION = 1  # of the entries and of everything that decides their content
 Produce = Callable[[], Iterable[tuple[str, np.ndarray]]]  # (name, (C, H, W) uint8)

@@ -9,12 +9,12 @@ import numpy as np
 
 from ..errors import DataError
 from ..progress import track
-from .batches import CLASSES, is_batch, read_batch
+from .archive import files
 from .cache import cached
-from .parts import Parts
-from .pixels import decode, fitted, is_image
+from .cifar_batches import CLASSES, is_batch, read_batch
+from .image_files import decode, fitted, is_image
+from .source import Parts
 from .spec import Spec
-from .tree import files
 
 BATCHES = 6
 

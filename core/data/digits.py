@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .image_files import fitted
 from .images import Images
-from .parts import Parts, shuffled
-from .pixels import fitted
+from .source import Parts, shuffled
 from .spec import Spec
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from .image_files import fitted
 from .images import Images
-from .parts import Parts, shuffled
-from .pixels import fitted
+from .source import Parts, shuffled
 from .spec import Spec
 
 UINT8 = 8  # the type code of the only element type these data sets use

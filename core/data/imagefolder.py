@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..progress import track
+from .archive import File, files
 from .cache import cached
-from .layout import arrange
-from .parts import Parts, stratified
-from .pixels import decode, is_image
+from .class_folders import arrange
+from .image_files import decode, is_image
+from .source import Parts, stratified
 from .spec import Spec
-from .tree import File, files
 
 
 def read(spec: Spec) -> Parts:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import DataError, lookup
 from .images import Images, Split
-from .parts import Parts
+from .source import Parts
 
 HOLD_OUT = 5  # one item in five becomes a query where a source has no test part
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from .errors import InputError
 
@@ -34,3 +35,14 @@ def set_layer(net: nn.Module, path: str, layer: nn.Module) -> None:
     ]
     for parent, name in places:
         setattr(parent, name, layer)
+
+
+def computed(layer: nn.Conv2d | nn.Linear) -> bool:
+    """Return whether a layer computes its weight, or its bias, from other parameters each time it is called."""
+    own = layer._parameters  # noqa: SLF001  # what torch's older weight norm computes is no parameter any more
+    return is_parametrized(layer) or own.get("weight") is None or "bias" not in own
+
+
+def original(layer: nn.Module) -> Tensor:
+    """Return the weight behind the parametrization, the one that trains."""
+    return layer.parametrizations["weight"].original  # type: ignore[union-attr,index]  # torch's typing knows no parametrizations

@@ -38,15 +38,15 @@ if TYPE_CHECKING:
     from .core.model import Step as Step
     from .hashnets.build import default_arch as default_arch
     from .hashnets.build import untrained as untrained
-    from .hashnets.codes import outputs as outputs
-    from .hashnets.codes import pack as pack
     from .hashnets.encoders import ENCODERS as ENCODERS
-    from .hashnets.evaluate import evaluate as evaluate
-    from .hashnets.flips import bit_flips as bit_flips
     from .hashnets.importers.recognise import import_checkpoint as import_checkpoint
-    from .hashnets.schedule import Schedule as Schedule
+    from .hashnets.retrieval.bit_flips import bit_flips as bit_flips
+    from .hashnets.retrieval.codes import outputs as outputs
+    from .hashnets.retrieval.codes import pack as pack
+    from .hashnets.retrieval.evaluate import evaluate as evaluate
     from .hashnets.systems import SYSTEMS as SYSTEMS
-    from .hashnets.train import train as train
+    from .hashnets.training.schedule import Schedule as Schedule
+    from .hashnets.training.train import train as train
     from .profiling.measure import profile as profile
     from .targets.build import compile_model as compile_model
     from .targets.runtime import Runtime as Runtime
@@ -85,15 +85,15 @@ _HOMES = {
     "Step": "core.model",
     "default_arch": "hashnets.build",
     "untrained": "hashnets.build",
-    "outputs": "hashnets.codes",
-    "pack": "hashnets.codes",
+    "outputs": "hashnets.retrieval.codes",
+    "pack": "hashnets.retrieval.codes",
     "ENCODERS": "hashnets.encoders",
-    "evaluate": "hashnets.evaluate",
-    "bit_flips": "hashnets.flips",
+    "evaluate": "hashnets.retrieval.evaluate",
+    "bit_flips": "hashnets.retrieval.bit_flips",
     "import_checkpoint": "hashnets.importers.recognise",
-    "Schedule": "hashnets.schedule",
+    "Schedule": "hashnets.training.schedule",
     "SYSTEMS": "hashnets.systems",
-    "train": "hashnets.train",
+    "train": "hashnets.training.train",
     "profile": "profiling.measure",
     "compile_model": "targets.build",
     "Runtime": "targets.runtime",

@@ -26,9 +26,9 @@ from cells import SEED, Book, Target, run
 from hashpress.compress.macs import count
 from hashpress.compress.passes.narrow import Narrow, places
 from hashpress.core.model import HashModel
-from hashpress.hashnets.codes import outputs
-from hashpress.hashnets.evaluate import evaluate
-from hashpress.hashnets.flips import bit_flips
+from hashpress.hashnets.retrieval.bit_flips import bit_flips
+from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.hashnets.retrieval.evaluate import evaluate
 from hashpress.targets.build import compile_model
 from hashpress.targets.runtime import Runtime
 from latency import in_turn

@@ -32,14 +32,14 @@ from hashpress.compress.recipe import compress, load_recipe
 from hashpress.core.data import load_data
 from hashpress.core.files import atomic_write
 from hashpress.core.model import HashModel
-from hashpress.hashnets.averaging import averaged
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs, pack
-from hashpress.hashnets.evaluate import quality
-from hashpress.hashnets.flips import bit_flips
 from hashpress.hashnets.importers.recognise import import_checkpoint
-from hashpress.hashnets.schedule import Schedule
-from hashpress.hashnets.train import error_rate, train
+from hashpress.hashnets.retrieval.bit_flips import bit_flips
+from hashpress.hashnets.retrieval.codes import outputs, pack
+from hashpress.hashnets.retrieval.evaluate import error_rate, quality
+from hashpress.hashnets.training.schedule import Schedule
+from hashpress.hashnets.training.train import train
+from hashpress.hashnets.training.weight_average import averaged
 from hashpress.targets.build import compile_model
 from latency import network, side_by_side
 from results_io import Target, write_result

@@ -49,7 +49,7 @@ def verb(
     from ..core.data import load_data
     from ..core.errors import InputError
     from ..core.units import format_bytes
-    from ..hashnets.seen import seen
+    from ..hashnets.retrieval.query_leakage import seen
 
     if output is None and not dry_run:
         raise InputError("compress writes a model file: name it with -o, or see what would be done with --dry-run")

@@ -47,7 +47,7 @@ def verb(
             codes = runtime.encode(read_inputs(inputs, runtime.input_shape))
         else:
             from ..compress.modelfile import load
-            from ..hashnets.codes import outputs, pack
+            from ..hashnets.retrieval.codes import outputs, pack
 
             network = load(model, trust_code=trust_code)
             codes = pack(outputs(network, read_inputs(inputs, network.arch.input.shape)))

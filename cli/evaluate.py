@@ -35,8 +35,8 @@ def verb(
     set_threads(threads)
     from ..compress.modelfile import load
     from ..core.data import load_data
-    from ..hashnets.seen import seen
-    from ..profiling.quality import assess
+    from ..hashnets.retrieval.assess import assess
+    from ..hashnets.retrieval.query_leakage import seen
 
     with progress():
         split = load_data(data, protocol=protocol)

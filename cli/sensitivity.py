@@ -48,7 +48,7 @@ def verb(
     from ..compress.sensitivity_plot import plot as draw
     from ..core.data import load_data
     from ..core.files import atomic_write
-    from ..hashnets.seen import seen
+    from ..hashnets.retrieval.query_leakage import seen
 
     if plot:
         format_of(plot)

@@ -60,8 +60,8 @@ def verb(
     from ..core.data import load_data
     from ..core.model import InputSpec
     from ..hashnets.build import default_arch, untrained
-    from ..hashnets.schedule import Schedule
-    from ..hashnets.train import train
+    from ..hashnets.training.schedule import Schedule
+    from ..hashnets.training.train import train
 
     schedule = Schedule(
         epochs=epochs,

@@ -17,8 +17,8 @@ from ..core.errors import InputError, RecipeError
 from ..core.layers import get_layer
 from ..core.model import HashModel
 from ..core.progress import track
-from ..hashnets.codes import outputs
 from ..hashnets.losses.pair import pair_likelihood
+from ..hashnets.retrieval.codes import outputs
 from .channels import Channels
 
 BATCH, VALUES = 64, 1 << 20  # images that run together: at most so many, with so many values

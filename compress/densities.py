@@ -17,7 +17,7 @@ from ..core.heap import give_back
 from ..core.layers import get_layer
 from ..core.model import HashModel
 from ..core.progress import track
-from ..hashnets.codes import outputs
+from ..hashnets.retrieval.codes import outputs
 from .pruning import leaving
 from .replay import Replay
 

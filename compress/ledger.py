@@ -10,9 +10,8 @@ import numpy as np
 from ..core.data.images import Split
 from ..core.model import HashModel, Json, Step
 from ..core.units import format_bytes
-from ..hashnets.codes import outputs
-from ..hashnets.evaluate import evaluate
-from ..hashnets.train import error_rate
+from ..hashnets.retrieval.codes import outputs
+from ..hashnets.retrieval.evaluate import error_rate, evaluate
 from .decisions import left_alone, told
 from .modelfile import file_size
 

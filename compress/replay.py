@@ -20,7 +20,7 @@ from ..core.data.images import Pixels
 from ..core.errors import HashpressError
 from ..core.layers import get_layer
 from ..core.model import HashModel
-from ..hashnets.codes import outputs
+from ..hashnets.retrieval.codes import outputs
 from .lent import lent
 
 

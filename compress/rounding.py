@@ -26,7 +26,7 @@ from ..core.heap import give_back
 from ..core.layers import get_layer, set_layer
 from ..core.model import HashModel
 from ..core.progress import track
-from ..hashnets.codes import outputs
+from ..hashnets.retrieval.codes import outputs
 
 Rounded = tuple[Tensor, Tensor]  # whole numbers of the weight's shape, of any type; biases (O,) as real numbers
 

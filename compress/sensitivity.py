@@ -17,7 +17,7 @@ from ..core.data.images import Split
 from ..core.errors import HashpressError, InputError, lookup
 from ..core.model import HashModel, Json
 from ..core.progress import track
-from ..hashnets.codes import outputs
+from ..hashnets.retrieval.codes import outputs
 from .calibrate import choose
 from .channels import channels
 from .layers.int8 import Quantized

@@ -7,7 +7,7 @@ import torch
 from hashpress.core.data.images import Images
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import build, default_arch
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 
 SPEC = InputSpec((1, 16, 16), (0.5,), (0.5,))
 

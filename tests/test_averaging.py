@@ -7,11 +7,11 @@ from hashpress.compress.passes import Fold
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError
 from hashpress.core.model import Arch, InputSpec
-from hashpress.hashnets.averaging import averaged
 from hashpress.hashnets.build import untrained
-from hashpress.hashnets.codes import outputs
-from hashpress.hashnets.schedule import Schedule
-from hashpress.hashnets.train import train
+from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.hashnets.training.schedule import Schedule
+from hashpress.hashnets.training.train import train
+from hashpress.hashnets.training.weight_average import averaged
 
 ARCH = Arch("resnet20", 8, InputSpec((1, 8, 8), (0.3,), (0.4,)))
 

@@ -14,8 +14,8 @@ from hashpress.compress.passes.narrow import Narrow
 from hashpress.core.data import load_data
 from hashpress.core.model import InputSpec
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs
 from hashpress.hashnets.losses.pair import pair_likelihood
+from hashpress.hashnets.retrieval.codes import outputs
 from small_models import some_images
 
 a_model = partial(small_models.a_model, norms=True)

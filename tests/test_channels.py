@@ -13,7 +13,7 @@ from hashpress.compress.passes import Merge, Narrow
 from hashpress.core.data import load_data
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 
 SPLIT = load_data("digits?limit=60")
 FREE = {"mean_pixels", "mean_columns", "viewed_freely", "padded_ones", "padded_zeros", "padded_mirror", "named"}

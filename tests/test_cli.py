@@ -10,7 +10,7 @@ import pytest
 from hashpress.cli.main import app, run
 from hashpress.compress.modelfile import load
 from hashpress.core.errors import DeviceError
-from hashpress.hashnets.codes import outputs, pack
+from hashpress.hashnets.retrieval.codes import outputs, pack
 from PIL import Image
 from program import refused
 from reports import report

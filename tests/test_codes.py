@@ -8,7 +8,7 @@ import pytest
 import torch
 from hashpress.core.errors import InputError
 from hashpress.core.model import Arch, HashModel, InputSpec
-from hashpress.hashnets.codes import hamming, outputs, pack, unpack
+from hashpress.hashnets.retrieval.codes import hamming, outputs, pack, unpack
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -51,7 +51,7 @@ def test_hamming_of_opposite_long_codes_does_not_wrap():
 
 
 def test_hamming_works_in_blocks(monkeypatch):
-    monkeypatch.setattr("hashpress.hashnets.codes.PAIRS", 10)
+    monkeypatch.setattr("hashpress.hashnets.retrieval.codes.PAIRS", 10)
     random = np.random.default_rng(0)
     left, right = random.integers(0, 256, (7, 3), np.uint8), random.integers(0, 256, (5, 3), np.uint8)
     assert (hamming(left, right) == np.unpackbits(left[:, None] ^ right, axis=2).sum(2)).all()

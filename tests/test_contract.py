@@ -21,7 +21,7 @@ from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import build, default_arch
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 from nets_for_targets import settled
 
 BITS = 10

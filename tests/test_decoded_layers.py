@@ -13,7 +13,7 @@ from hashpress.core.data import load_data
 from hashpress.core.errors import ReportError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs, pack
+from hashpress.hashnets.retrieval.codes import outputs, pack
 from hashpress.profiling.html.page import page
 from hashpress.profiling.measure import profile
 from hashpress.profiling.report import Report, load_report

@@ -11,8 +11,8 @@ from hashpress.core.data import load_data
 from hashpress.core.data.images import Images, Split
 from hashpress.core.errors import InputError
 from hashpress.core.model import Arch, HashModel, InputSpec
-from hashpress.hashnets.codes import outputs, pack
-from hashpress.hashnets.evaluate import Quality, bit_flips, evaluate, quality
+from hashpress.hashnets.retrieval.codes import outputs, pack
+from hashpress.hashnets.retrieval.evaluate import Quality, bit_flips, evaluate, quality
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score

@@ -15,7 +15,7 @@ from hashpress.compress.xxhash32 import permutation
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 from torch import nn
 
 SEED = 77

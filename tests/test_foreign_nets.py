@@ -33,7 +33,7 @@ from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 
 PASSES = {
     "cp": Cp(share=0.5, sweeps=5),

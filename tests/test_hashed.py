@@ -16,7 +16,7 @@ from hashpress.compress.passes.hashed import HashWeights, band_sizes
 from hashpress.core.errors import ModelFileError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import build, default_arch, untrained
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 from test_xxhash32 import plain
 from torch import nn
 from torch.nn import functional

@@ -18,7 +18,7 @@ from hashpress.compress.passes.int8 import Int8
 from hashpress.compress.reader import read_dense
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 from small_models import SPEC, a_model, flips
 from torch import nn
 

@@ -19,7 +19,7 @@ from hashpress.core.data import load_data
 from hashpress.core.errors import ModelFileError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 from small_models import a_model
 from torch import nn
 from torch.nn import functional

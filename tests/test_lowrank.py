@@ -18,7 +18,7 @@ from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import build, default_arch
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 from torch import nn
 from torch.nn import functional
 

@@ -22,7 +22,7 @@ from hashpress.compress.refit import refit
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import InputSpec
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 from small_models import SPEC, a_model
 
 

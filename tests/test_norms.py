@@ -14,9 +14,9 @@ from hashpress.compress.passes.cp import Cp
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.model import Arch, HashModel, InputSpec
-from hashpress.hashnets import train
 from hashpress.hashnets.build import untrained
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.hashnets.training import train
 from torch import nn
 
 SETTINGS = {"epochs": 3, "lr": 0.01, "optimizer": "sgd", "batch": 32, "norms": True}

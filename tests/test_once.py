@@ -17,7 +17,7 @@ from hashpress.compress.passes import share as share_pass
 from hashpress.compress.recipe import Recipe
 from hashpress.core.data import load_data
 from hashpress.core.once import once, remembering
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 from small_models import a_model
 
 

@@ -21,7 +21,7 @@ from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import build, default_arch
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 from torch import nn
 
 NETS = ("lenet300", "resnet20", "wide")

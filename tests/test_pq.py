@@ -14,7 +14,7 @@ from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 from torch import nn
 from torch.nn import functional
 

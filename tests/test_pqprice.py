@@ -16,7 +16,7 @@ from hashpress.core.data.images import Split
 from hashpress.core.errors import RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 
 
 def gaussian(*shape: int) -> torch.Tensor:

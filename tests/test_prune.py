@@ -20,7 +20,7 @@ from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 from small_models import flips
 from torch import nn
 

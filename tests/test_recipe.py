@@ -18,8 +18,8 @@ from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import HashpressError, InputError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
-from hashpress.hashnets import train
 from hashpress.hashnets.build import default_arch, untrained
+from hashpress.hashnets.training import train
 
 RECIPE = b"""
 about = "a test"

@@ -12,7 +12,7 @@ from hashpress.core.data.images import Split
 from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,7 @@ from itertools import chain, permutations, product
 import faiss
 import numpy as np
 import pytest
-from hashpress.hashnets.published import published
-from hashpress.hashnets.retrieval import (
+from hashpress.hashnets.retrieval.metrics import (
     Counts,
     average_precision,
     average_precision_bounds,
@@ -18,6 +17,7 @@ from hashpress.hashnets.retrieval import (
     precision_within,
     same_label,
 )
+from hashpress.hashnets.retrieval.published_map import published
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
@@ -160,7 +160,7 @@ def test_precision_within_a_radius_is_a_share(groups, radius):
 
 @pytest.mark.parametrize("bits", [3, 12, 48, 70, 300])
 def test_counts_are_brute_force_and_faiss(bits, monkeypatch):
-    monkeypatch.setattr("hashpress.hashnets.retrieval.PAIRS", 200)
+    monkeypatch.setattr("hashpress.hashnets.retrieval.metrics.PAIRS", 200)
     random = np.random.default_rng(bits)
     queries = np.packbits(random.random((23, bits)) < 0.5, axis=1, bitorder="little")
     database = np.packbits(random.random((61, bits)) < 0.5, axis=1, bitorder="little")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hashpress.compress.passes import Finetune
 from hashpress.core.errors import InputError
-from hashpress.hashnets.augment import AUGMENTATIONS, affine, crop, flip
-from hashpress.hashnets.schedule import Schedule
+from hashpress.hashnets.training.augment import AUGMENTATIONS, affine, crop, flip
+from hashpress.hashnets.training.schedule import Schedule
 
 
 def test_rates():

@@ -12,9 +12,9 @@ from hashpress.compress.reader import read_manifest
 from hashpress.core.data import load_data
 from hashpress.core.model import HashModel, InputSpec, Step
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.schedule import Schedule
-from hashpress.hashnets.seen import seen
-from hashpress.hashnets.train import train
+from hashpress.hashnets.retrieval.query_leakage import seen
+from hashpress.hashnets.training.schedule import Schedule
+from hashpress.hashnets.training.train import train
 
 DATA = "digits?limit=300"
 

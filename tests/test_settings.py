@@ -15,9 +15,9 @@ from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import InputSpec
 from hashpress.core.settings import problems_of
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs
-from hashpress.hashnets.schedule import Schedule
-from hashpress.hashnets.train import train
+from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.hashnets.training.schedule import Schedule
+from hashpress.hashnets.training.train import train
 
 NEEDED = {"cp": {"rank": 4}, "lowrank": {"speedup": 2.0}, "narrow": {"ratio": 0.5}, "prune": {"density": 0.5}}
 

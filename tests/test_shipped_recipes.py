@@ -15,9 +15,9 @@ from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs
-from hashpress.hashnets.schedule import Schedule
-from hashpress.hashnets.train import train
+from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.hashnets.training.schedule import Schedule
+from hashpress.hashnets.training.train import train
 
 
 @pytest.fixture(scope="module")

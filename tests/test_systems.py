@@ -7,14 +7,14 @@ import pytest
 import torch
 from hashpress.core.errors import InputError
 from hashpress.core.model import InputSpec
-from hashpress.hashnets.bank import CodeBank
 from hashpress.hashnets.build import default_arch
 from hashpress.hashnets.losses.classes import one_hot_entropy
 from hashpress.hashnets.losses.pair import pair_likelihood
 from hashpress.hashnets.losses.quantisation import quantisation_l1, quantisation_l2
-from hashpress.hashnets.objective import Batch
-from hashpress.hashnets.relaxations import Identity, Sigmoid, Tanh
 from hashpress.hashnets.systems import SYSTEMS
+from hashpress.hashnets.systems.base import Batch
+from hashpress.hashnets.systems.code_bank import CodeBank
+from hashpress.hashnets.systems.relaxations import Identity, Sigmoid, Tanh
 
 ITEMS, BITS, CLASSES = 13, 6, 3
 ARCH = default_arch("lenet300", BITS, InputSpec((1, 4, 4), (0.0,), (1.0,)))

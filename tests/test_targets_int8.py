@@ -11,9 +11,9 @@ from hashpress.core.data import load_data
 from hashpress.core.errors import TargetError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import build, default_arch, untrained
-from hashpress.hashnets.codes import outputs, pack
-from hashpress.hashnets.schedule import Schedule
-from hashpress.hashnets.train import train
+from hashpress.hashnets.retrieval.codes import outputs, pack
+from hashpress.hashnets.training.schedule import Schedule
+from hashpress.hashnets.training.train import train
 from hashpress.targets.build import compile_model
 from hashpress.targets.lower import lower
 from hashpress.targets.onnx import export_onnx, open_session

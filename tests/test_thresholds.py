@@ -14,7 +14,7 @@ from hashpress.compress.plan import Recipe
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import HashModel
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 from small_models import a_model
 
 ALL = Thresholds(sure=0.0)

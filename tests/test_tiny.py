@@ -12,13 +12,13 @@ from hashpress.compress.recipe import Recipe, compress
 from hashpress.core.data import load_data
 from hashpress.core.model import InputSpec
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs, pack
-from hashpress.hashnets.schedule import Schedule
-from hashpress.hashnets.train import train
+from hashpress.hashnets.retrieval.assess import assess
+from hashpress.hashnets.retrieval.codes import outputs, pack
+from hashpress.hashnets.training.schedule import Schedule
+from hashpress.hashnets.training.train import train
 from hashpress.profiling.budget import check, parse_budget
 from hashpress.profiling.html.page import render
 from hashpress.profiling.measure import profile
-from hashpress.profiling.quality import assess
 from hashpress.profiling.report import load_report
 from hashpress.targets.build import compile_model
 from hashpress.targets.runtime import Runtime

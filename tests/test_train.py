@@ -13,10 +13,11 @@ from hashpress.core.model import HashModel, InputSpec
 from hashpress.core.progress import reporting
 from hashpress.hashnets import heads
 from hashpress.hashnets.build import build, default_arch, untrained
-from hashpress.hashnets.codes import outputs
-from hashpress.hashnets.schedule import Schedule
+from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.hashnets.retrieval.evaluate import error_rate
 from hashpress.hashnets.systems import SYSTEMS
-from hashpress.hashnets.train import error_rate, fit, train
+from hashpress.hashnets.training.schedule import Schedule
+from hashpress.hashnets.training.train import fit, train
 from torch import nn
 
 SPEC = InputSpec((1, 8, 8), (0.3,), (0.37,))

@@ -33,7 +33,7 @@ from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError, ModelFileError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs
+from hashpress.hashnets.retrieval.codes import outputs
 
 LAYER = "encoder.conv2"
 SETTINGS: dict[str, dict[str, Any]] = {

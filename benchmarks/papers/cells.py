@@ -23,8 +23,9 @@ from hashpress.core.files import atomic_write
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.encoders.spec import MNIST
-from hashpress.hashnets.schedule import Schedule
-from hashpress.hashnets.train import error_rate, train
+from hashpress.hashnets.retrieval.evaluate import error_rate
+from hashpress.hashnets.training.schedule import Schedule
+from hashpress.hashnets.training.train import train
 from results_io import FOLDER, Target, write_result
 
 HERE = Path(__file__).parent

@@ -31,9 +31,9 @@ from hashpress.compress.passes.fold import Fold
 from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.evaluate import evaluate
-from hashpress.hashnets.schedule import Schedule
-from hashpress.hashnets.train import train
+from hashpress.hashnets.retrieval.evaluate import evaluate
+from hashpress.hashnets.training.schedule import Schedule
+from hashpress.hashnets.training.train import train
 
 BOOK = Book("deepfried")
 SCHEDULE = Schedule(epochs=20, batch=128, lr=0.001, optimizer="adam", weight_decay=0.0)

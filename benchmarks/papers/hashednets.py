@@ -21,7 +21,7 @@ from cells import RECALLED, Book, Row, Target, classifier, empty, mnist, run, te
 from hashpress.compress.passes.finetune import Finetune
 from hashpress.compress.passes.hashed import HashWeights
 from hashpress.core.model import HashModel
-from hashpress.hashnets.schedule import Schedule
+from hashpress.hashnets.training.schedule import Schedule
 
 BOOK = Book("hashednets")
 SCHEDULE = Schedule(epochs=25, batch=200, lr=0.0015, optimizer="adam", weight_decay=0.0)

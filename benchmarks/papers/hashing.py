@@ -15,9 +15,9 @@ from cells import SEED
 from hashpress.compress.passes.fold import Fold
 from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel
-from hashpress.hashnets.codes import outputs, pack
-from hashpress.hashnets.flips import bit_flips
-from hashpress.hashnets.retrieval import average_precision, count, same_label
+from hashpress.hashnets.retrieval.bit_flips import bit_flips
+from hashpress.hashnets.retrieval.codes import outputs, pack
+from hashpress.hashnets.retrieval.metrics import average_precision, count, same_label
 
 QUERIES, DATABASE = 2000, 10_000
 

@@ -34,10 +34,10 @@ from hashpress.compress.tensors import cpd, epc, kruskal
 from hashpress.core.data import Split
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs
 from hashpress.hashnets.importers.recognise import import_checkpoint
-from hashpress.hashnets.schedule import Schedule
-from hashpress.hashnets.train import train
+from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.hashnets.training.schedule import Schedule
+from hashpress.hashnets.training.train import train
 from matplotlib.figure import Figure
 from spine import LEARN, cifar10, ends_of, resnet20
 

@@ -29,7 +29,7 @@ from hashpress.core.data import load_data
 from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.schedule import Schedule
+from hashpress.hashnets.training.schedule import Schedule
 
 BOOK = Book("qcnn")
 SCHEDULE = Schedule(epochs=25, batch=200, lr=0.0015, optimizer="adam", weight_decay=0.0)

@@ -26,8 +26,8 @@ from hashpress.compress.neurons import neurons_of
 from hashpress.compress.passes.merge import Merge
 from hashpress.compress.passes.narrow import Narrow
 from hashpress.core.model import HashModel, Step
-from hashpress.hashnets.codes import outputs
-from hashpress.hashnets.schedule import Schedule
+from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.hashnets.training.schedule import Schedule
 from merged_shares import FREE, POINTS, PREFIX, REFITTED, TRAINED, WEIGHTS, at_the_papers_loss, most
 
 BOOK = Book("srinivas")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hashpress.compress.passes import Finetune
-from hashpress.hashnets.schedule import Schedule
+from hashpress.hashnets.training.schedule import Schedule
 from spine import LEARN
 
 STILL = Schedule(epochs=3, lr=0.01, precision="bfloat16")

@@ -30,13 +30,13 @@ from hashpress.compress.passes.lowrank import LowRank
 from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.codes import outputs
 from hashpress.hashnets.encoders.spec import CIFAR
-from hashpress.hashnets.evaluate import evaluate
-from hashpress.hashnets.flips import bit_flips
 from hashpress.hashnets.importers.recognise import import_checkpoint
-from hashpress.hashnets.schedule import Schedule
-from hashpress.hashnets.train import train
+from hashpress.hashnets.retrieval.bit_flips import bit_flips
+from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.hashnets.retrieval.evaluate import evaluate
+from hashpress.hashnets.training.schedule import Schedule
+from hashpress.hashnets.training.train import train
 from spine import ends_of
 from vggs import NETS
 

@@ -24,7 +24,7 @@ from ...core.model import HashModel, Json
 from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
-from ...hashnets.codes import outputs
+from ...hashnets.retrieval.codes import outputs
 from ..calibrate import choose, patch_moments
 from ..factored import Factored
 from ..layers.factored import fill, group_kernels

@@ -21,11 +21,11 @@ from ...core.data.images import Split
 from ...core.errors import HashpressError, InputError, RecipeError, lookup
 from ...core.model import HashModel, Json
 from ...core.settings import check_fields
-from ...hashnets.codes import outputs
-from ...hashnets.objective import Batch, Objective
-from ...hashnets.schedule import PRECISIONS, Schedule
+from ...hashnets.retrieval.codes import outputs
 from ...hashnets.systems import SYSTEMS, settings_of
-from ...hashnets.train import fit
+from ...hashnets.systems.base import Batch, Objective
+from ...hashnets.training.schedule import PRECISIONS, Schedule
+from ...hashnets.training.train import fit
 from .. import pqprice
 from ..dropouts import eased, rates
 from ..layers.decoded import settle

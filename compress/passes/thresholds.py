@@ -26,7 +26,7 @@ from ...core.model import HashModel, Json
 from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
-from ...hashnets.codes import outputs
+from ...hashnets.retrieval.codes import outputs
 from ..calibrate import choose
 from ..layers.decoded import settle
 from ..layers.int8 import Int8Linear, put_bias

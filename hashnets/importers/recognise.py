@@ -19,7 +19,7 @@ from ...core.model import Arch, HashModel, InputSpec, Step
 from ..build import build, default_arch
 from ..encoders import ENCODERS
 from . import IMPORTERS
-from .reading import Tensors, read_tensors
+from .read import Tensors, read_tensors
 from .unpickle import convert
 
 

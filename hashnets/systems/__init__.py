@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
-from ..objective import Objective
+from .base import Objective
 from .dlbhc import Dlbhc
 from .dpsh import Dpsh
 from .onehot import Onehot

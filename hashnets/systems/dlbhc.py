@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from ...core.model import Arch
 from ..losses.classes import class_entropy
-from ..objective import Batch
-from ..relaxations import Sigmoid
+from .base import Batch
+from .relaxations import Sigmoid
 
 
 class Dlbhc(nn.Module):

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ...core.model import Arch
-from ..bank import CodeBank
 from ..losses.pair import pair_likelihood
 from ..losses.quantisation import quantisation_l2
-from ..objective import Batch
-from ..relaxations import Identity
+from .base import Batch
+from .code_bank import CodeBank
+from .relaxations import Identity
 
 
 class Dpsh(nn.Module):

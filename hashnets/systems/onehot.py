@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ...core.errors import InputError
 from ...core.model import Arch
 from ..losses.classes import class_entropy, one_hot_entropy
-from ..objective import Batch
+from .base import Batch
 
 
 class Onehot(nn.Module):

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core.data.images import Images
-from ..core.errors import InputError
-from ..core.model import HashModel, Step
+from ...core.data.images import Images
+from ...core.errors import InputError
+from ...core.model import HashModel, Step
 
 BATCH = 256
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)

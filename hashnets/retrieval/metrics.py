@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.progress import track
+from ...core.progress import track
 from .codes import PAIRS, word_distances, words
 
 Relevance = Callable[[slice], np.ndarray]  # (queries of the slice, N) bool

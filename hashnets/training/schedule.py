@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from ..core.errors import InputError, lookup
-from ..core.model import Json
-from ..core.settings import check_fields
+from ...core.errors import InputError, lookup
+from ...core.model import Json
+from ...core.settings import check_fields
 from .augment import AUGMENTATIONS
 
 OPTIMIZERS = {"sgd": "SGD with Nesterov momentum", "adam": "AdamW"}

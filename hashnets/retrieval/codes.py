@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..core.data.images import Pixels, together
-from ..core.errors import InputError
-from ..core.heap import give_back
-from ..core.model import HashModel
-from ..core.progress import track
+from ...core.data.images import Pixels, together
+from ...core.errors import InputError
+from ...core.heap import give_back
+from ...core.model import HashModel
+from ...core.progress import track
 
 PAIRS = 2**22  # distances computed at once
 BATCH, VALUES = 500, 500 * 3 * 64 * 64  # images that run together: at most so many, with so many values

@@ -7,13 +7,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ..core.data.images import Split
-from ..core.errors import InputError
-from ..core.model import HashModel, Json
+from ...core.data.images import Images, Split
+from ...core.errors import InputError
+from ...core.model import HashModel, Json
+from .bit_flips import Flips, bit_flips
 from .codes import outputs, pack
-from .flips import Flips, bit_flips
-from .published import published
-from .retrieval import (
+from .metrics import (
     Counts,
     average_precision,
     average_precision_bounds,
@@ -23,6 +22,7 @@ from .retrieval import (
     precision_within,
     same_label,
 )
+from .published_map import published
 
 RADIUS = 2
 
@@ -171,3 +171,8 @@ def _at(counts: Counts, k: int, seed: int) -> AtK:
 
 
 __all__ = ["AtK", "Flips", "Quality", "bit_flips", "evaluate", "quality"]
+
+
+def error_rate(model: HashModel, images: Images) -> float:
+    """Return the share of ``images`` whose largest output is not their class."""
+    return float(np.mean(outputs(model, images.pixels).argmax(axis=1) != images.labels))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import InputError
+from ...core.errors import InputError
 
 
 class CodeBank(nn.Module):

@@ -17,17 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.data.images import Images, Split
-from ..core.errors import DataError, InputError, lookup
-from ..core.model import HashModel, InputSpec, Json, Step
-from ..core.progress import track
-from . import heads
+from ...core.data.images import Images, Split
+from ...core.errors import DataError, InputError, lookup
+from ...core.model import HashModel, InputSpec, Json, Step
+from ...core.progress import track
+from .. import heads
+from ..systems import SYSTEMS
+from ..systems.base import Batch, Objective
 from .augment import AUGMENTATIONS
-from .codes import outputs
-from .objective import Batch, Objective
-from .resume import fingerprint, load_state, save_state
+from .checkpoint import fingerprint, load_state, save_state
 from .schedule import Schedule
-from .systems import SYSTEMS
 
 START = 512  # images that set the scale of a new head
 
@@ -112,11 +111,6 @@ def fit(
     net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     net.eval()
     return log
-
-
-def error_rate(model: HashModel, images: Images) -> float:
-    """Return the share of ``images`` whose largest output is not their class."""
-    return float(np.mean(outputs(model, images.pixels).argmax(axis=1) != images.labels))
 
 
 @dataclass

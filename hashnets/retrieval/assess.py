@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from ..core.data.images import Split
-from ..core.files import atomic_write
-from ..core.model import HashModel
-from ..hashnets.codes import outputs, pack
-from ..hashnets.evaluate import Flips, Quality, bit_flips, quality
-from .evaluation import SIDES
+from ...core.data.images import Split
+from ...core.files import atomic_write
+from ...core.model import HashModel
+from .codes import outputs, pack
+from .evaluate import Flips, Quality, bit_flips, quality
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Assessment:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; what was not measured is left out."""
-        parts = {name: getattr(self, name) for name in (*SIDES, "flips")}
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: part.to_json() for name, part in parts.items() if part is not None}
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..core.data.images import Split
-from ..core.model import HashModel
+from ...core.data.images import Split
+from ...core.model import HashModel
 
 OWN_TEST_PART = "B"  # a protocol of this name alone draws nothing: the queries are what the source itself holds out
 

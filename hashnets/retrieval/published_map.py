@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .retrieval import Counts, divided, expected_sums, harmonics, run_of_hits
+from .metrics import Counts, divided, expected_sums, harmonics, run_of_hits
 
 
 @dataclass(frozen=True, eq=False)

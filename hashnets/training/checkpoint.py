@@ -15,10 +15,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..core.errors import CheckpointError
-from ..core.files import atomic_write
-from ..core.model import Json
-from .objective import Objective
+from ...core.errors import CheckpointError
+from ...core.files import atomic_write
+from ...core.model import Json
+from ..systems.base import Objective
 
 KEY = "hashpress-training"
 NET, OBJECTIVE, OPTIMIZER = "net/", "objective/", "optimizer/"

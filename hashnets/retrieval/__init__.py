@@ -1,0 +1,1 @@
+"""Codes, their comparison, and the retrieval figures of a model."""

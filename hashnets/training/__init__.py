@@ -1,0 +1,1 @@
+"""The training loop of all systems, its schedule, augmentation and checkpoints."""

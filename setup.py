@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-FOLDERS = ("core", "hashnets", "compress", "targets", "profiling", "cli")
+FOLDERS = ("core", "hashnets", "modelfile", "compress", "targets", "profiling", "cli")
 
 packages = ["hashpress"]
 package_dir = {"hashpress": "api"}

@@ -7,8 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .compress.modelfile import load as load
-    from .compress.modelfile import save as save
     from .compress.passes import PASSES as PASSES
     from .compress.passes import Cp as Cp
     from .compress.passes import Fastfood as Fastfood
@@ -47,6 +45,8 @@ if TYPE_CHECKING:
     from .hashnets.systems import SYSTEMS as SYSTEMS
     from .hashnets.training.schedule import Schedule as Schedule
     from .hashnets.training.train import train as train
+    from .modelfile.file import load as load
+    from .modelfile.file import save as save
     from .profiling.measure import profile as profile
     from .targets.build import compile_model as compile_model
     from .targets.runtime import Runtime as Runtime
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "compress.modelfile",
-    "save": "compress.modelfile",
+    "load": "modelfile.file",
+    "save": "modelfile.file",
     "Cp": "compress.passes",
     "Fastfood": "compress.passes",
     "Finetune": "compress.passes",

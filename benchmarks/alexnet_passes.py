@@ -28,10 +28,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 sys.path.insert(0, str(Path(__file__).parent))  # the other scripts of this folder
 
 import torch
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import PASSES
 from hashpress.core.data import Split, load_data
 from hashpress.hashnets.build import default_arch, untrained
+from hashpress.modelfile.file import load, save
 from hashpress.profiling import machine
 from results_io import FOLDER, Target, write_result
 

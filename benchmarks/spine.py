@@ -26,7 +26,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # the other scripts of this folder
 
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import Finetune
 from hashpress.compress.recipe import compress, load_recipe
 from hashpress.core.data import load_data
@@ -40,6 +39,7 @@ from hashpress.hashnets.retrieval.evaluate import error_rate, quality
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
 from hashpress.hashnets.training.weight_average import averaged
+from hashpress.modelfile.file import load, save
 from hashpress.targets.build import compile_model
 from latency import network, side_by_side
 from results_io import Target, write_result

@@ -26,7 +26,7 @@ def verb(
 ) -> None:
     """Compile a model's kernels for a target and put them, the model file and golden codes into a bundle."""
     set_threads(threads)
-    from ..compress.modelfile import load
+    from ..modelfile.file import load
     from ..targets.build import compile_model
 
     with progress():

@@ -44,12 +44,12 @@ def verb(
     """
     set_threads(threads)
     from ..compress.ledger import Ledger, Line
-    from ..compress.modelfile import load
     from ..compress.recipe import compress, load_recipe
     from ..core.data import load_data
     from ..core.errors import InputError
     from ..core.units import format_bytes
     from ..hashnets.retrieval.query_leakage import seen
+    from ..modelfile.file import load
 
     if output is None and not dry_run:
         raise InputError("compress writes a model file: name it with -o, or see what would be done with --dry-run")

@@ -46,8 +46,8 @@ def verb(
             runtime = Runtime(model, threads=threads)
             codes = runtime.encode(read_inputs(inputs, runtime.input_shape))
         else:
-            from ..compress.modelfile import load
             from ..hashnets.retrieval.codes import outputs, pack
+            from ..modelfile.file import load
 
             network = load(model, trust_code=trust_code)
             codes = pack(outputs(network, read_inputs(inputs, network.arch.input.shape)))

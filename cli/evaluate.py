@@ -33,10 +33,10 @@ def verb(
 ) -> None:
     """Measure retrieval (mAP, precision, PR curve) and, against the original network, bit flips and margins."""
     set_threads(threads)
-    from ..compress.modelfile import load
     from ..core.data import load_data
     from ..hashnets.retrieval.assess import assess
     from ..hashnets.retrieval.query_leakage import seen
+    from ..modelfile.file import load
 
     with progress():
         split = load_data(data, protocol=protocol)

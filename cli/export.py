@@ -12,7 +12,7 @@ EXAMPLES = options.examples("export small.safetensors -o small.onnx")
 def verb(model: options.Model, output: options.Output, trust_code: options.TrustCode = False) -> None:
     """Write the network, its weights decoded, as ONNX and check it against ONNX Runtime."""
     set_threads(1)
-    from ..compress.modelfile import load
+    from ..modelfile.file import load
     from ..targets.onnx import export_onnx
 
     with progress():

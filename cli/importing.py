@@ -38,9 +38,9 @@ def verb(
 ) -> None:
     """Recognise the encoder and its widths from keys and shapes, replace the classifier by a hash head."""
     set_threads(1)
-    from ..compress.modelfile import save
     from ..hashnets.importers.recognise import import_checkpoint
     from ..hashnets.importers.unpickle import WARNING
+    from ..modelfile.file import save
 
     if unpickle:
         console(machine=True).print(f"careful: {WARNING}", markup=False)

@@ -42,13 +42,13 @@ def verb(
     set_threads(threads)
     from json import dumps
 
-    from ..compress.modelfile import load
     from ..compress.sensitivity import sensitivity
     from ..compress.sensitivity_plot import format_of
     from ..compress.sensitivity_plot import plot as draw
     from ..core.data import load_data
     from ..core.files import atomic_write
     from ..hashnets.retrieval.query_leakage import seen
+    from ..modelfile.file import load
 
     if plot:
         format_of(plot)

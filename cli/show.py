@@ -23,7 +23,7 @@ def verb(model: options.Model, json: options.Json = False) -> None:
     if str(model).startswith(RECIPE) or model.suffix == FILE:
         _recipe(str(model), json=json)
         return
-    from ..profiling.contents import describe, describe_text
+    from ..modelfile.describe import describe, describe_text
 
     if json:
         print_json(describe(model))

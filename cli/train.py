@@ -56,12 +56,12 @@ def verb(
 ) -> None:
     """Train a hashing network with one of the published systems and write its model file."""
     set_threads(threads)
-    from ..compress.modelfile import load, save
     from ..core.data import load_data
     from ..core.model import InputSpec
     from ..hashnets.build import default_arch, untrained
     from ..hashnets.training.schedule import Schedule
     from ..hashnets.training.train import train
+    from ..modelfile.file import load, save
 
     schedule = Schedule(
         epochs=epochs,

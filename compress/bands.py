@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .decoders import band_of_column
+from ..modelfile.decode.weights import band_of_column
 
 STEEP = 40.0  # logarithm of a density up to which bisecting the level itself finds all its digits
 STEEPEST = 1e6  # alpha and beta from which on the order of frequencies alone counts; levels have digits to spare

@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from ..core.layers import computed
 from ..core.model import HashModel
+from ..modelfile.edits import rebuild
 from . import operations
-from .edits import rebuild
 from .lent import lent
 from .operations import UNKNOWN
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ..core.layers import get_layer
 from ..core.model import InputSpec
-from .layers.decoded import DecodedConv2d, DecodedLinear
+from ..modelfile.layers.base import CompressedConv2d, CompressedLinear
 from .listening import calls
 
 KINDS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
-READERS = (nn.Conv2d, nn.Linear, DecodedConv2d, DecodedLinear)
+READERS = (nn.Conv2d, nn.Linear, CompressedConv2d, CompressedLinear)
 
 
 def rates(net: nn.Module, masks: Mapping[str, Tensor], spec: InputSpec) -> dict[str, float]:

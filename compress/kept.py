@@ -12,10 +12,10 @@ from pathlib import Path
 from ..core.errors import InputError
 from ..core.files import atomic_write
 from ..core.model import HashModel, Json
-from .container import dump
+from ..modelfile.container import dump
+from ..modelfile.file import load, save
+from ..modelfile.reader import read_manifest
 from .ledger import Line
-from .modelfile import load, save
-from .reader import read_manifest
 
 MARKER = "run.json"
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, RecursionError, InputError)

@@ -12,8 +12,8 @@ from ..core.model import HashModel, Json, Step
 from ..core.units import format_bytes
 from ..hashnets.retrieval.codes import outputs
 from ..hashnets.retrieval.evaluate import error_rate, evaluate
+from ..modelfile.file import file_size
 from .decisions import left_alone, told
-from .modelfile import file_size
 
 BELOW = 4 * " "
 MANY = 0.2  # share of flipped bits from which codes hardly find what they found

@@ -13,8 +13,8 @@ from torch import nn
 from ..core.errors import RecipeError
 from ..core.layers import get_layer
 from ..core.model import Edit
+from ..modelfile.layers.narrowed import Narrowed, Repadded, narrow
 from .channels import Channels, Layer
-from .cutting import Narrowed, Repadded, narrow
 
 Scores = np.ndarray  # (labels,), what is lost with each
 

@@ -20,8 +20,8 @@ from torch.nn.functional import batch_norm
 from ..core.data.images import Images, together
 from ..core.layers import get_layer
 from ..core.model import InputSpec
-from .edits import absorbing
-from .layers.fastfood import FastfoodLinear
+from ..modelfile.layers.base import absorbing
+from ..modelfile.layers.fastfood import FastfoodLinear
 from .listening import calls
 
 IMAGES = 1024  # images that tell where the outputs of a layer lie

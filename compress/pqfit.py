@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .layers.forms import index_dtype
+from ..modelfile.layers.base import index_dtype
 
 BATCH = 1 << 20  # distances held at once, so that they stay in the cache
 ROUNDS = 200  # of swaps when channels are ordered

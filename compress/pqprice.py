@@ -12,10 +12,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..modelfile.coding.floats import GRID_STEPS, MOST_SHIFT, SMALLEST
+from ..modelfile.layers.base import index_dtype
+from ..modelfile.layers.pq import ProductQuantizedWeight
 from . import pqfit
-from .coding.floats import GRID_STEPS, MOST_SHIFT, SMALLEST
-from .layers.forms import index_dtype
-from .layers.pq import Product
 
 START = 8  # sweeps of k-means before bits cost anything
 MOST = 40
@@ -83,7 +83,7 @@ def steps_of(net: nn.Module) -> dict[str, float]:
     """Return the step of every product form whose codewords lie on a grid that the file codes as whole numbers."""
     found = {}
     for path, form in net.named_modules():
-        if isinstance(form, Product):
+        if isinstance(form, ProductQuantizedWeight):
             whole = torch.ldexp(form.codebook.detach().double(), torch.tensor(-SMALLEST)).abs()
             powers = [2.0**power for power in range(MOST_SHIFT + 1) if not (whole % 2.0**power).any()]
             if powers and 0 < float(whole.max()) < GRID_STEPS * powers[-1]:

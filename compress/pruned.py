@@ -11,7 +11,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ..core.layers import get_layer, original
 from ..core.model import HashModel
-from .edits import Pruned
+from ..modelfile.edits import Pruned
 
 
 def masks_of(model: HashModel) -> dict[str, Tensor]:

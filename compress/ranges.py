@@ -18,7 +18,7 @@ from ..core.data.images import Pixels, together
 from ..core.layers import get_layer
 from ..core.model import HashModel
 from ..core.progress import track
-from .layers.forms import largest
+from ..modelfile.layers.base import largest
 
 RANGES = ("minmax", "percentile", "mse")
 BATCH, VALUES = 32, 1 << 20  # images that run together: at most so many, with so many values

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ..modelfile.layers.factored import Ranks, group_kernels
 from .factored import chain_cost
-from .layers.factored import Ranks, group_kernels
 from .macs import Costs, LayerCost
 from .tensors import ranks, tucker
 from .tensors.cpsearch import Search

@@ -13,9 +13,8 @@ from ..core.data.images import Pixels
 from ..core.heap import give_back
 from ..core.layers import get_layer
 from ..core.model import HashModel
+from ..modelfile.layers.factored import Factored, fill, group_kernels
 from .calibrate import patch_moments, responses
-from .factored import Factored
-from .layers.factored import fill, group_kernels
 from .tensors import whiten
 from .tensors.reconstruct import Subspace, filterwise, nonlinear, principal, reduced_rank
 

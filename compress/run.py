@@ -14,10 +14,10 @@ from ..core.errors import InputError, RecipeError
 from ..core.files import atomic_write
 from ..core.model import HashModel, Json, Step
 from ..core.once import remembering
+from ..modelfile.file import content, save
 from .beforehand import blind, objections
 from .kept import Kept, opened
 from .ledger import Ledger, Line, measured, warnings_of
-from .modelfile import content, save
 from .passes.step import Pass, settings_of
 from .preview import named
 

@@ -18,11 +18,11 @@ from ..core.errors import HashpressError, InputError, lookup
 from ..core.model import HashModel, Json
 from ..core.progress import track
 from ..hashnets.retrieval.codes import outputs
+from ..modelfile.file import coded
+from ..modelfile.layers.int8 import Quantized
 from .calibrate import choose
 from .channels import channels
-from .layers.int8 import Quantized
 from .macs import count
-from .modelfile import coded
 from .passes import PASSES
 from .passes.select import skipped, weighted
 from .probes import AMOUNTS, RISING, USUAL, WHAT, settings_for

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compress.reader import decoded_layers, read_manifest
+from ..modelfile.reader import decoded_layers, read_manifest
 from ..targets.runtime import Runtime
 from . import machine
 from .clock import measure

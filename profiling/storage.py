@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..compress.reader import sections
+from ..modelfile.reader import sections
 from .report import Figure, Part
 
 _FILES = {"lib.so": "library", "manifest.json": "manifest", "golden.npz": "golden"}

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..compress.layers.dense import densified
-from ..compress.modelfile import save
 from ..core.errors import TargetError
 from ..core.files import sha256_file
 from ..core.model import HashModel
+from ..modelfile.file import save
+from ..modelfile.layers.densify import densified
 from .bundle import FORMAT, GOLDEN, LIBRARY, MANIFEST, MODEL, PARTS, Bundle, new_bundle, open_bundle
 from .codegen import generate_library
 from .fuse import fuse

@@ -15,10 +15,10 @@ import onnxruntime
 import torch
 from torch import nn
 
-from ..compress.layers.dense import densified
 from ..core.errors import TargetError
 from ..core.files import atomic_write
 from ..core.model import HashModel
+from ..modelfile.layers.densify import densified
 
 OPSET = 20
 MARGIN = 1e-4  # bits whose output is nearer to zero may differ

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..compress.reader import read_dense
 from ..core.errors import DeviceError, InputError, ModelFileError, TargetError
+from ..modelfile.reader import read_dense
 from .bundle import GOLDEN, LIBRARY, MODEL, check_machine, open_bundle
 from .ffi import aligned, load_library, tensor
 

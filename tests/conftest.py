@@ -11,9 +11,9 @@ import pytest
 
 pytest.register_assert_rewrite("program")
 
-from hashpress.compress.modelfile import save
 from hashpress.core.model import Arch, InputSpec
 from hashpress.hashnets.build import untrained
+from hashpress.modelfile.file import save
 
 
 @pytest.fixture(scope="session")

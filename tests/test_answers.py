@@ -5,11 +5,11 @@ import pytest
 import torch
 from hashpress.compress import answers as room
 from hashpress.compress.answers import Answers, Places
-from hashpress.compress.layers.decoded import DecodedConv2d
-from hashpress.compress.layers.dense import decoded_once
 from hashpress.compress.listening import calls
 from hashpress.compress.passes import ProductQuantize
 from hashpress.core.model import InputSpec
+from hashpress.modelfile.layers.base import CompressedConv2d
+from hashpress.modelfile.layers.densify import decoded_once
 from torch import nn
 
 SPEC = InputSpec((3, 12, 10), (0.5,) * 3, (0.25,) * 3)
@@ -102,7 +102,7 @@ def test_layers_decode_once_and_are_put_back(monkeypatch):
     with torch.no_grad():
         before = net(images)
     counted = []
-    kinds = {type(layer.form) for layer in net.modules() if isinstance(layer, DecodedConv2d)}
+    kinds = {type(layer.form) for layer in net.modules() if isinstance(layer, CompressedConv2d)}
     for kind in kinds:
         monkeypatch.setattr(kind, "forward", lambda form, run=kind.forward: counted.append(1) or run(form))
     own = dict(net.named_modules())

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress.channels import channels
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.narrowing import cut
 from hashpress.compress.passes import Merge, Narrow
 from hashpress.core.data import load_data
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.file import load, save
 
 SPLIT = load_data("digits?limit=60")
 FREE = {"mean_pixels", "mean_columns", "viewed_freely", "padded_ones", "padded_zeros", "padded_mirror", "named"}

@@ -8,9 +8,9 @@ import tomllib
 import numpy as np
 import pytest
 from hashpress.cli.main import app, run
-from hashpress.compress.modelfile import load
 from hashpress.core.errors import DeviceError
 from hashpress.hashnets.retrieval.codes import outputs, pack
+from hashpress.modelfile.file import load
 from PIL import Image
 from program import refused
 from reports import report

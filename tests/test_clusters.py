@@ -9,10 +9,10 @@ import torch
 from hashpress.compress import clusters
 from hashpress.compress.importance import output_energy
 from hashpress.compress.latent import Latent, fit_budget
-from hashpress.compress.layers.forms import Lookup
-from hashpress.compress.layers.forms import Shared as SharedForm
 from hashpress.core.model import InputSpec
 from hashpress.hashnets.build import default_arch, untrained
+from hashpress.modelfile.layers.shared import Lookup
+from hashpress.modelfile.layers.shared import SharedWeight as SharedForm
 
 
 def test_the_gradient_of_a_codebook_is_the_sum_over_its_cluster() -> None:

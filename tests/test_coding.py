@@ -8,9 +8,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hashpress.compress.coding import adaptive, alphabet, ans, context, floats, integers, tables
-from hashpress.compress.coding.bits import BitWriter, ByteReader, signed, varint
 from hashpress.core.errors import ModelFileError
+from hashpress.modelfile.coding import adaptive, alphabet, ans, context, floats, integers, tables
+from hashpress.modelfile.coding.bits import BitWriter, ByteReader, signed, varint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

@@ -9,11 +9,11 @@ import pytest
 import torch
 from hashpress.compress.channels import channels
 from hashpress.compress.constants import taken_up
-from hashpress.compress.edits import rebuild
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes.merge import Merge
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
+from hashpress.modelfile.edits import rebuild
+from hashpress.modelfile.file import load, save
 from small_models import SPEC
 from torch import nn
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import modelfile
 from hashpress.compress.passes import PASSES, Fold, LowRank, Merge, Narrow, Thresholds
 from hashpress.compress.plan import Recipe
 from hashpress.core.data import load_data
@@ -22,6 +21,7 @@ from hashpress.core.data.images import Split
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile import file
 from nets_for_targets import settled
 
 BITS = 10
@@ -106,12 +106,12 @@ def test_the_contract(net: str, name: str, models: dict[str, HashModel], splits:
     done = result.edits[len(edits) :]
     if not done and name not in EDITLESS:
         np.testing.assert_array_equal(given, outputs(model, pixels), "nothing was done, and yet something changed")
-    assert b"".join(modelfile.content(item(model, split, seed=5))) == b"".join(modelfile.content(result))
+    assert b"".join(file.content(item(model, split, seed=5))) == b"".join(file.content(result))
     path = kept / f"{net}-{name}.safetensors"
-    modelfile.save(result, path)
+    file.save(result, path)
     np.savez(path.with_suffix(".npz"), pixels=pixels, outputs=given)
     if done and name not in GROW:
-        assert path.stat().st_size < modelfile.file_size(model)
+        assert path.stat().st_size < file.file_size(model)
 
 
 def test_a_fresh_process_loads_the_same_networks(kept: Path) -> None:

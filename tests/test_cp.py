@@ -4,11 +4,8 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress import calibrate
-from hashpress.compress.edits import edit_from_json, edit_to_json, rebuild
-from hashpress.compress.factored import Factored, chain_cost
-from hashpress.compress.layers.factored import chain, fill, group_kernels
+from hashpress.compress.factored import chain_cost
 from hashpress.compress.macs import count, count_net
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import PASSES
 from hashpress.compress.passes.cp import Cp, replace_layer
 from hashpress.compress.tensors import whiten
@@ -18,6 +15,9 @@ from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.edits import edit_from_json, edit_to_json, rebuild
+from hashpress.modelfile.file import load, save
+from hashpress.modelfile.layers.factored import Factored, chain, fill, group_kernels
 from torch import nn
 from torch.nn import functional
 

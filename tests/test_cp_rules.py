@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress import calibrate
-from hashpress.compress.layers.factored import group_kernels
 from hashpress.compress.macs import count
 from hashpress.compress.passes.cp import Cp
 from hashpress.compress.tensors import epc, kruskal
@@ -16,6 +15,7 @@ from hashpress.core.errors import RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.layers.factored import group_kernels
 from torch import nn
 from torch.nn import functional
 

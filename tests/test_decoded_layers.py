@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hashpress.compress.layers.decoded import Decoded
-from hashpress.compress.layers.int8 import Int8Linear
-from hashpress.compress.modelfile import save
 from hashpress.compress.passes import Fastfood, HashWeights, Int8, ProductQuantize, Prune, Share
-from hashpress.compress.reader import decoded_layers, read_manifest
 from hashpress.core.data import load_data
 from hashpress.core.errors import ReportError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs, pack
+from hashpress.modelfile.file import save
+from hashpress.modelfile.layers.base import CompressedLayer
+from hashpress.modelfile.layers.int8 import Int8Linear
+from hashpress.modelfile.reader import decoded_layers, read_manifest
 from hashpress.profiling.html.page import page
 from hashpress.profiling.measure import profile
 from hashpress.profiling.report import Report, load_report
@@ -60,7 +60,7 @@ def test_the_file_says_what_is_decoded_and_the_bundle_has_its_codes(name, model,
     small = made(model, passes, split)
     save(small, tmp_path / "m")
     assert decoded_layers(read_manifest(tmp_path / "m")) == expected
-    formed = {path for path, layer in small.net.named_modules() if isinstance(layer, Decoded | Int8Linear)}
+    formed = {path for path, layer in small.net.named_modules() if isinstance(layer, CompressedLayer | Int8Linear)}
     assert formed == {path for path, form in expected.items() if form != "pruned"}
     runtime = Runtime(compile_model(small, "host", tmp_path / "b").path)
     assert runtime.verify().differing == 0

@@ -4,25 +4,25 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from hashpress.compress import decoders
-from hashpress.compress.edits import EDITS, edit_from_json, edit_to_json, rebuild
-from hashpress.compress.form_edits import Fastfooded
-from hashpress.compress.hadamard import padded_size, walsh
-from hashpress.compress.layers import fastfood
-from hashpress.compress.layers.dense import densified
 from hashpress.compress.passes.fastfood import Fastfood
-from hashpress.compress.xxhash32 import permutation
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.decode import weights as decoders
+from hashpress.modelfile.decode.hadamard import padded_size, walsh
+from hashpress.modelfile.decode.hashing import permutation
+from hashpress.modelfile.edits import EDITS, edit_from_json, edit_to_json, rebuild
+from hashpress.modelfile.layers import fastfood
+from hashpress.modelfile.layers.densify import densified
+from hashpress.modelfile.layers.fastfood import Fastfooded
 from torch import nn
 
 SEED = 77
 SIZES = [(5, 7), (8, 8), (20, 6), (33, 16), (1, 1), (3, 1)]  # outputs, inputs: cut off, square, stacked
 
 
-def matrices(form: fastfood.Fastfood) -> np.ndarray:
+def matrices(form: fastfood.FastfoodWeight) -> np.ndarray:
     """S H G P H B, multiplied out, block by block."""
     signs, gauss, norms = (value.detach().double().numpy() for value in (form.signs, form.gauss, form.norms))
     blocks, inputs = signs.shape
@@ -60,7 +60,7 @@ def test_padding() -> None:
 
 @pytest.mark.parametrize(("rows", "inputs"), SIZES)
 def test_layer_and_decoders_are_the_product_of_the_matrices(rows: int, inputs: int) -> None:
-    form = fastfood.Fastfood(rows, inputs, SEED)
+    form = fastfood.FastfoodWeight(rows, inputs, SEED)
     form.draw(1)
     layer = fastfood.FastfoodLinear(form, nn.Linear(inputs, rows))
     expected = matrices(form)
@@ -74,7 +74,7 @@ def test_layer_and_decoders_are_the_product_of_the_matrices(rows: int, inputs: i
 
 @pytest.mark.parametrize(("rows", "inputs"), SIZES)
 def test_gradients(rows: int, inputs: int) -> None:
-    form = fastfood.Fastfood(rows, inputs, SEED).double()
+    form = fastfood.FastfoodWeight(rows, inputs, SEED).double()
     factors = [torch.randn(value.shape, dtype=torch.float64, requires_grad=True) for value in form.parameters()]
     features = torch.randn(3, inputs, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(rows, dtype=torch.float64, requires_grad=True)
@@ -82,14 +82,14 @@ def test_gradients(rows: int, inputs: int) -> None:
 
 
 def test_operator_keeps_torchs_rules() -> None:
-    form = fastfood.Fastfood(20, 6, SEED)
+    form = fastfood.FastfoodWeight(20, 6, SEED)
     arguments = (torch.randn(3, 6, requires_grad=True), form.signs, form.gauss, form.norms, torch.randn(20), SEED)
     assert set(torch.library.opcheck(torch.ops.hashpress.fastfood.default, arguments).values()) == {"SUCCESS"}
 
 
 @pytest.mark.parametrize(("rows", "inputs"), [(500, 800), (4000, 1024), (3000, 500)])
 def test_a_random_start_has_the_scale_of_he(rows: int, inputs: int) -> None:
-    form = fastfood.Fastfood(rows, inputs, SEED)
+    form = fastfood.FastfoodWeight(rows, inputs, SEED)
     form.draw(0)
     weight = form().detach()
     assert abs(float(weight.square().mean()) * inputs / 2 - 1) < 0.1
@@ -98,7 +98,7 @@ def test_a_random_start_has_the_scale_of_he(rows: int, inputs: int) -> None:
 
 
 def test_long_transforms_draw_norms_of_the_same_distribution() -> None:
-    form = fastfood.Fastfood(3000, 5000, SEED)
+    form = fastfood.FastfoodWeight(3000, 5000, SEED)
     form.draw(0)
     norms = form.norms.detach() * form.gauss.detach().norm(dim=1) * (5000 / 2 / 8192) ** 0.5
     assert abs(float(norms.mean()) - (8192 - 0.5) ** 0.5) < 0.05

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress.ledger import Line
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import (
     Cp,
     Fastfood,
@@ -34,6 +33,7 @@ from hashpress.core.data.images import Split
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.file import load, save
 
 PASSES = {
     "cp": Cp(share=0.5, sweeps=5),

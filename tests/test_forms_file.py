@@ -9,9 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import decoders, reader
-from hashpress.compress.layers.dense import densified
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import PASSES
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -19,6 +16,10 @@ from hashpress.core.errors import ModelFileError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile import reader
+from hashpress.modelfile.decode import weights
+from hashpress.modelfile.file import load, save
+from hashpress.modelfile.layers.densify import densified
 
 CASES = [
     ("hashed", {}),
@@ -148,6 +149,6 @@ def test_sizes_are_bounded_by_the_file() -> None:
         "norms": np.ones(4096, np.float32),
         "gauss": np.ones((1, 4096), np.float32),
     }
-    decoders.check_form(form, {"seed": 0}, 4096 * 4096)
+    weights.check_form(form, {"seed": 0}, 4096 * 4096)
     with pytest.raises(ValueError, match="trusted"):
-        decoders.check_form(form, {"seed": 0}, 4096 * 4096 - 1)
+        weights.check_form(form, {"seed": 0}, 4096 * 4096 - 1)

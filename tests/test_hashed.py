@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import scipy.fft
 import torch
-from hashpress.compress import decoders
-from hashpress.compress.edits import EDITS, edit_from_json, edit_to_json, rebuild
-from hashpress.compress.form_edits import Hashed as HashedEdit
-from hashpress.compress.layers import hashed
-from hashpress.compress.layers.dense import densified
 from hashpress.compress.passes.hashed import HashWeights, band_sizes
 from hashpress.core.errors import ModelFileError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import build, default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.decode import weights
+from hashpress.modelfile.edits import EDITS, edit_from_json, edit_to_json, rebuild
+from hashpress.modelfile.layers import hashed
+from hashpress.modelfile.layers.densify import densified
+from hashpress.modelfile.layers.hashed import Hashed as HashedEdit
 from test_xxhash32 import plain
 from torch import nn
 from torch.nn import functional
@@ -52,15 +52,15 @@ CASES = [
 def test_every_weight_is_the_signed_value_of_its_hash(shape: tuple[int, ...], sizes: tuple[int, ...]) -> None:
     values = np.random.default_rng(0).normal(size=sum(sizes))
     np.testing.assert_allclose(
-        decoders.hashed_weight(values, shape, sizes, SEED), loops(values, shape, sizes, SEED), atol=1e-12
+        weights.hashed_weight(values, shape, sizes, SEED), loops(values, shape, sizes, SEED), atol=1e-12
     )
 
 
 @pytest.mark.parametrize(("shape", "sizes"), CASES)
 def test_numpy_and_torch_decode_the_same_bits(shape: tuple[int, ...], sizes: tuple[int, ...]) -> None:
-    form = hashed.Hashed(shape, sizes, SEED)
+    form = hashed.HashedWeight(shape, sizes, SEED)
     form.draw(1)
-    decoded = decoders.hashed_weight(form.values.detach().numpy(), shape, sizes, SEED)
+    decoded = weights.hashed_weight(form.values.detach().numpy(), shape, sizes, SEED)
     assert decoded.dtype == np.float32
     assert np.array_equal(decoded, form().detach().numpy())
 
@@ -69,8 +69,8 @@ def test_layers_too_large_to_remember_hash_the_same(monkeypatch: pytest.MonkeyPa
     values = torch.randn(11, dtype=torch.float64)
     features = torch.randn(3, 13, dtype=torch.float64)
     whole = hashed.hashed(features, values, None, 9, SEED), hashed.hashed_weight(values, (9, 13), (11,), SEED)
-    monkeypatch.setattr(decoders, "KEPT", 0)
-    monkeypatch.setattr(decoders, "CHUNK", 30)
+    monkeypatch.setattr(weights, "KEPT", 0)
+    monkeypatch.setattr(weights, "CHUNK", 30)
     parts = hashed.hashed(features, values, None, 9, SEED), hashed.hashed_weight(values, (9, 13), (11,), SEED)
     for one, other in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, other)
@@ -87,7 +87,7 @@ def test_gradients() -> None:
     coefficients = torch.randn(15, dtype=torch.float64, requires_grad=True)
 
     def weight(values: torch.Tensor) -> torch.Tensor:
-        return decoders.from_frequencies(hashed.hashed_weight(values, (4, 3, 3, 3), (5, 4, 3, 2, 1), SEED), torch.cat)
+        return weights.from_frequencies(hashed.hashed_weight(values, (4, 3, 3, 3), (5, 4, 3, 2, 1), SEED), torch.cat)
 
     assert torch.autograd.gradcheck(weight, (coefficients,))
 
@@ -104,9 +104,9 @@ def test_operators_keep_torchs_rules() -> None:
 
 def test_cosine_transform_is_scipys() -> None:
     weight = np.random.default_rng(0).normal(size=(4, 2, 3, 5))
-    there = decoders.to_frequencies(weight, np.concatenate)
+    there = weights.to_frequencies(weight, np.concatenate)
     np.testing.assert_allclose(there, scipy.fft.dctn(weight, axes=(2, 3), norm="ortho"), atol=1e-12)
-    np.testing.assert_allclose(decoders.from_frequencies(there, np.concatenate), weight, atol=1e-12)
+    np.testing.assert_allclose(weights.from_frequencies(there, np.concatenate), weight, atol=1e-12)
 
 
 @pytest.mark.parametrize(("shape", "sizes"), CASES[:4])
@@ -114,22 +114,22 @@ def test_a_trained_start_is_the_least_squares_fit(shape: tuple[int, ...], sizes:
     weight = torch.randn(shape, dtype=torch.float64)
     columns = [loops(unit, shape, sizes, SEED).ravel() for unit in np.eye(sum(sizes))]
     best = np.linalg.lstsq(np.stack(columns, 1), weight.numpy().ravel(), rcond=None)[0]
-    form = hashed.Hashed(shape, sizes, SEED).double()
+    form = hashed.HashedWeight(shape, sizes, SEED).double()
     form.fit(weight)
     np.testing.assert_allclose(form().detach().numpy(), loops(best, shape, sizes, SEED), atol=1e-10)
 
 
 def test_a_weight_that_is_hashed_already_is_found_exactly() -> None:
-    form = hashed.Hashed((8, 4, 3, 3), (9, 8, 7, 6, 5), SEED).double()
+    form = hashed.HashedWeight((8, 4, 3, 3), (9, 8, 7, 6, 5), SEED).double()
     torch.nn.init.normal_(form.values)
-    again = hashed.Hashed((8, 4, 3, 3), (9, 8, 7, 6, 5), SEED).double()
+    again = hashed.HashedWeight((8, 4, 3, 3), (9, 8, 7, 6, 5), SEED).double()
     again.fit(form().detach())
     torch.testing.assert_close(again.values[form.counts() > 0], form.values[form.counts() > 0])
     assert int(form.counts().sum()) == 8 * 4 * 9
 
 
 def test_the_start_has_the_variance_of_the_virtual_fan_in() -> None:
-    form = hashed.Hashed((300, 400), (20_000,), SEED)
+    form = hashed.HashedWeight((300, 400), (20_000,), SEED)
     form.draw(0)
     assert abs(float(form().detach().std()) / (2 / 400) ** 0.5 - 1) < 0.03
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import container, modelfile, reader
 from hashpress.compress.passes import Prune, Share
 from hashpress.core.errors import ModelFileError
 from hashpress.core.model import InputSpec
 from hashpress.hashnets.build import default_arch, untrained
+from hashpress.modelfile import container, file, reader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,12 +28,12 @@ TINY = InputSpec((1, 4, 4), (0.5,), (0.25,))
 def tiny() -> bytes:
     arch = default_arch("lenet300", 4, TINY, widths=(6, 5))
     model = Share(bits=2)(Prune(density=0.4)(untrained(arch)))
-    return b"".join(modelfile.content(model))
+    return b"".join(file.content(model))
 
 
 def refused(path: Path, content: bytes) -> str:
     path.write_bytes(content)
-    for read in (modelfile.load, reader.read_dense, reader.read_manifest, reader.sections):
+    for read in (file.load, reader.read_dense, reader.read_manifest, reader.sections):
         try:
             read(path)
         except ModelFileError as fault:
@@ -41,7 +41,7 @@ def refused(path: Path, content: bytes) -> str:
             assert "\n" not in text
             assert len(text) < 600
         else:
-            if read is modelfile.load:
+            if read is file.load:
                 pytest.fail("a bad file was loaded")
     return text
 
@@ -87,9 +87,9 @@ def test_every_truncation_is_found(tiny: bytes, tmp_path: Path) -> None:
 
 def test_remade_without_change_loads(tiny: bytes, tmp_path: Path) -> None:
     (tmp_path / "same").write_bytes(remade(tiny, lambda _: None))
-    first = modelfile.load(tmp_path / "same").net.state_dict()
+    first = file.load(tmp_path / "same").net.state_dict()
     (tmp_path / "tiny").write_bytes(tiny)
-    second = modelfile.load(tmp_path / "tiny").net.state_dict()
+    second = file.load(tmp_path / "tiny").net.state_dict()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
@@ -145,7 +145,7 @@ def test_hostile_manifests(tiny: bytes, tmp_path: Path, name: str) -> None:
     path = tmp_path / "hostile"
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match=message) as caught:
-        modelfile.load(path)
+        file.load(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 40 << 20
@@ -169,13 +169,13 @@ def test_files_of_others(tmp_path: Path, name: str) -> None:
     path = tmp_path / "other"
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match=message):
-        modelfile.load(path)
+        file.load(path)
 
 
 def test_folders_and_missing_files(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(ModelFileError, match="cannot read model file"):
-            modelfile.load(path)
+            file.load(path)
 
 
 def header(**entries: Any) -> bytes:
@@ -224,7 +224,7 @@ def test_changed_streams_with_a_right_checksum(tiny: bytes, tmp_path: Path, data
     path = tmp_path / "changed"
     path.write_bytes(content + hashlib.sha256(content).digest()[:8])
     try:
-        model = modelfile.load(path)
+        model = file.load(path)
         dense = reader.read_dense(path)
     except ModelFileError:
         return
@@ -248,7 +248,7 @@ def test_indices_outside_their_codebook(tmp_path: Path) -> None:
     arch = default_arch("lenet300", 4, TINY, widths=(6, 5))
     model = Share(bits=2)(untrained(arch))
     model.net.head.form.indices[1, 2] = len(model.net.head.form.codebook)
-    modelfile.save(model, tmp_path / "m")
-    for read in (modelfile.load, reader.read_dense):
+    file.save(model, tmp_path / "m")
+    for read in (file.load, reader.read_dense):
         with pytest.raises(ModelFileError, match=r"head\.form\.indices: indices point outside their codebook"):
             read(tmp_path / "m")

@@ -10,17 +10,17 @@ import numpy as np
 import program
 import pytest
 import torch
-from hashpress.compress import container, modelfile, reader
-from hashpress.compress.coding import floats, integers
 from hashpress.compress.passes import Fastfood, HashWeights, ProductQuantize, Share
 from hashpress.core.errors import ModelFileError
 from hashpress.hashnets.build import default_arch, untrained
+from hashpress.modelfile import container, file, reader
+from hashpress.modelfile.coding import floats, integers
 from test_hostile_files import CHANGES, TINY, refused, remade, signed
 
 
 @pytest.fixture(scope="module")
 def tiny() -> bytes:
-    return b"".join(modelfile.content(Share(bits=2)(untrained(default_arch("lenet300", 4, TINY, widths=(6, 5))))))
+    return b"".join(file.content(Share(bits=2)(untrained(default_arch("lenet300", 4, TINY, widths=(6, 5))))))
 
 
 def with_tensor(content: bytes, name: str, array: np.ndarray) -> bytes:
@@ -78,7 +78,7 @@ def test_values_that_are_no_numbers(tmp_path: Path, kind: str, value: float) -> 
         for name, values in model.net.named_parameters():
             if ".form." in name:
                 values.fill_(value)
-    modelfile.save(model, tmp_path / "m")
+    file.save(model, tmp_path / "m")
     if kind in ("pq", "hashed") and value == 3e38:  # nothing is multiplied
         assert np.isfinite(reader.read_dense(tmp_path / "m")["head.weight"]).all()
         return

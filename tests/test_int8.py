@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress import ranges
-from hashpress.compress.edits import edit_from_json, edit_to_json, rebuild
-from hashpress.compress.layers.dense import densified
-from hashpress.compress.layers.int8 import FloatConv2d, Int8Conv2d, Int8Linear, Quantized, quantise, rescale, wide
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes.fold import Fold
 from hashpress.compress.passes.int8 import Int8
-from hashpress.compress.reader import read_dense
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.edits import edit_from_json, edit_to_json, rebuild
+from hashpress.modelfile.file import load, save
+from hashpress.modelfile.layers.densify import densified
+from hashpress.modelfile.layers.int8 import FloatConv2d, Int8Conv2d, Int8Linear, Quantized, quantise, rescale, wide
+from hashpress.modelfile.reader import read_dense
 from small_models import SPEC, a_model, flips
 from torch import nn
 

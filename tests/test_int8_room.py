@@ -8,10 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import ranges, reader
-from hashpress.compress.layers.dense import densified
-from hashpress.compress.layers.int8 import Int8Conv2d, Int8Linear, Quantized, put_bias, wide
-from hashpress.compress.modelfile import load, save
+from hashpress.compress import ranges
 from hashpress.compress.passes import Int8, Prune
 from hashpress.compress.passes.thresholds import shift
 from hashpress.compress.rounding import Grid, Soft, nearest
@@ -20,6 +17,10 @@ from hashpress.core.errors import ModelFileError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile import reader
+from hashpress.modelfile.file import load, save
+from hashpress.modelfile.layers.densify import densified
+from hashpress.modelfile.layers.int8 import Int8Conv2d, Int8Linear, Quantized, put_bias, wide
 from small_models import a_model
 from torch import nn
 from torch.nn import functional

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import Finetune, Int8, Prune, Share
 from hashpress.compress.recipe import Recipe, compress
 from hashpress.core.data import load_data
@@ -18,6 +17,7 @@ from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
+from hashpress.modelfile.file import load, save
 
 GOOD = (Prune(density=0.4), Finetune(epochs=1, lr=0.01), Share(bits=3), Int8(images=30))
 DIVERGES = Finetune(epochs=1, lr=1e30)

@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress import calibrate
-from hashpress.compress.edits import rebuild
-from hashpress.compress.factored import Factored
-from hashpress.compress.layers.factored import chain
 from hashpress.compress.macs import count, count_net
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import PASSES
 from hashpress.compress.passes.fold import Fold
 from hashpress.compress.passes.lowrank import LowRank
@@ -19,6 +15,9 @@ from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.edits import rebuild
+from hashpress.modelfile.file import load, save
+from hashpress.modelfile.layers.factored import Factored, chain
 from torch import nn
 from torch.nn import functional
 

@@ -7,10 +7,6 @@ import nets_foreign
 import pytest
 import torch
 from hashpress.compress import macs
-from hashpress.compress.form_edits import ProductQuantized
-from hashpress.compress.layers import forms
-from hashpress.compress.layers.decoded import replace_form
-from hashpress.compress.layers.int8 import Quantized
 from hashpress.compress.macs import OWN, count, count_net
 from hashpress.compress.passes import Fastfood, Fold, HashWeights, Int8, ProductQuantize
 from hashpress.core.data import load_data
@@ -18,6 +14,10 @@ from hashpress.core.errors import InputError
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import build, default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.layers import shared
+from hashpress.modelfile.layers.base import compress_layer
+from hashpress.modelfile.layers.int8 import Quantized
+from hashpress.modelfile.layers.pq import ProductQuantized
 from small_models import a_model
 from torch import nn
 from torch.nn import functional
@@ -91,7 +91,7 @@ def test_a_layer_called_twice_counts_twice_and_shared_parameters_once():
 def test_decoded_layers_multiply_as_dense_ones_and_hold_their_form():
     arch = default_arch("lenet5", 10)
     net = build(arch)
-    replace_form(net, "encoder.fc1", forms.Shared((500, 800), 16))
+    compress_layer(net, "encoder.fc1", shared.SharedWeight((500, 800), 16))
     costs = count(HashModel(net, arch))
     assert costs["encoder.fc1"].macs == 400_000
     assert costs["encoder.fc1"].parameters == 516

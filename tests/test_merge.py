@@ -9,9 +9,7 @@ import pytest
 import torch
 from hashpress.compress import merging
 from hashpress.compress.channels import LayerTracer, _Walk, channels
-from hashpress.compress.edits import rebuild
 from hashpress.compress.merging import Neurons
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.narrowing import cut
 from hashpress.compress.neurons import neurons_of
 from hashpress.compress.noise import noise
@@ -23,6 +21,8 @@ from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import InputSpec
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.edits import rebuild
+from hashpress.modelfile.file import load, save
 from small_models import SPEC, a_model
 
 

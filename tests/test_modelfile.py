@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from hashpress.compress import container, modelfile, reader
-from hashpress.compress.edits import EDITS, Folded, Pruned, Shared, edit_from_json, edit_to_json, rebuild
-from hashpress.compress.layers.dense import densified
 from hashpress.compress.passes import Fold, Prune, Share
 from hashpress.core.errors import ModelFileError
 from hashpress.core.model import HashModel, InputSpec, Step
 from hashpress.hashnets.build import build, default_arch, untrained
+from hashpress.modelfile import container, file, reader
+from hashpress.modelfile.edits import EDITS, Folded, Pruned, edit_from_json, edit_to_json, rebuild
+from hashpress.modelfile.layers.densify import densified
+from hashpress.modelfile.layers.shared import Shared
 
 SMALL = InputSpec((1, 16, 16), (0.5,), (0.25,))
 
@@ -48,16 +49,16 @@ def test_save_and_load_keep_every_bit(tmp_path: Path, encoder: str, small: bool)
     model = model_of(encoder)
     model = squeezed(model) if small else model
     path = tmp_path / "model.safetensors"
-    modelfile.save(model, path)
-    back = modelfile.load(path)
+    file.save(model, path)
+    back = file.load(path)
     assert states_equal(model, back)
     assert (back.arch.to_json(), back.edits, back.history) == (model.arch.to_json(), model.edits, model.history)
     assert not back.net.training
-    assert path.stat().st_size == modelfile.file_size(model)
+    assert path.stat().st_size == file.file_size(model)
     images = torch.randn(3, *SMALL.shape)
     with torch.no_grad():
         assert torch.equal(model.net(images), back.net(images))
-    modelfile.save(back, tmp_path / "again.safetensors")
+    file.save(back, tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
@@ -65,7 +66,7 @@ def test_save_and_load_keep_every_bit(tmp_path: Path, encoder: str, small: bool)
 def test_the_reader_gives_the_dense_state_dict_without_torch(tmp_path: Path, small: bool) -> None:
     model = squeezed(model_of("resnet20")) if small else model_of("resnet20")
     path = tmp_path / "model.safetensors"
-    modelfile.save(model, path)
+    file.save(model, path)
     code = (
         "import sys, numpy as np\n"
         "from hashpress.compress import reader\n"
@@ -97,7 +98,7 @@ def test_densified_layers_are_plain_and_give_the_same_outputs() -> None:
 def test_sections_add_up_and_are_of_the_right_class(tmp_path: Path, small: bool) -> None:
     model = squeezed(model_of()) if small else model_of()
     path = tmp_path / "model.safetensors"
-    modelfile.save(model, path)
+    file.save(model, path)
     parts = reader.sections(path)
     assert sum(part.bytes for part in parts) == path.stat().st_size
     assert all(part.bytes >= 0 for part in parts)
@@ -109,7 +110,7 @@ def test_sections_add_up_and_are_of_the_right_class(tmp_path: Path, small: bool)
 
 def test_the_file_is_a_safetensors_file_that_others_open(tmp_path: Path) -> None:
     model = model_of()
-    modelfile.save(model, tmp_path / "model.safetensors")
+    file.save(model, tmp_path / "model.safetensors")
     tensors = safetensors.numpy.load_file(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(tensors["encoder.fc1.weight"], model.net.encoder.fc1.weight.detach().numpy())
 
@@ -120,7 +121,7 @@ def test_overhead_of_many_layers_is_small(tmp_path: Path) -> None:
     with torch.no_grad():
         for value in model.net.parameters():
             value.zero_()
-    modelfile.save(model, tmp_path / "zero.safetensors")
+    file.save(model, tmp_path / "zero.safetensors")
     assert (tmp_path / "zero.safetensors").stat().st_size < 1500
 
 
@@ -130,7 +131,7 @@ def test_a_network_that_is_not_what_it_says_is_not_saved(tmp_path: Path) -> None
     with pytest.raises(
         ModelFileError, match=r"head\.weight: expected F32 of shape \(12, 500\), the network has .*\(11, 500\)"
     ):
-        modelfile.save(model, tmp_path / "model.safetensors")
+        file.save(model, tmp_path / "model.safetensors")
     assert not list(tmp_path.iterdir())
 
 
@@ -173,10 +174,10 @@ def test_users_code_runs_only_when_trusted(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(tmp_path)
     arch = default_arch("mynet:make", 8, SMALL)
     model = untrained(arch, trust_code=True)
-    modelfile.save(model, tmp_path / "m.safetensors")
+    file.save(model, tmp_path / "m.safetensors")
     with pytest.raises(ModelFileError, match="trust_code"):
-        modelfile.load(tmp_path / "m.safetensors")
-    assert states_equal(modelfile.load(tmp_path / "m.safetensors", trust_code=True), model)
+        file.load(tmp_path / "m.safetensors")
+    assert states_equal(file.load(tmp_path / "m.safetensors", trust_code=True), model)
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

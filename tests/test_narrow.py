@@ -11,10 +11,7 @@ import small_models
 import torch
 from hashpress.compress import narrowing
 from hashpress.compress.channels import channels
-from hashpress.compress.cutting import narrow
-from hashpress.compress.edits import edit_from_json, edit_to_json, rebuild
 from hashpress.compress.macs import count
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes.fold import Fold
 from hashpress.compress.passes.narrow import Narrow, thinner
 from hashpress.compress.refit import refit
@@ -23,6 +20,9 @@ from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.edits import edit_from_json, edit_to_json, rebuild
+from hashpress.modelfile.file import load, save
+from hashpress.modelfile.layers.narrowed import narrow
 from small_models import SPEC, some_images
 
 a_model = partial(small_models.a_model, norms=True)

@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import modelfile
-from hashpress.compress.layers.decoded import Decoded
 from hashpress.compress.passes import PASSES, Finetune, Fold, Prune, Share
 from hashpress.compress.passes.select import spread
 from hashpress.core.data import load_data
@@ -22,6 +20,8 @@ from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile import file
+from hashpress.modelfile.layers.base import CompressedLayer
 from torch import nn
 
 NETS = ("lenet300", "resnet20", "wide")
@@ -80,17 +80,17 @@ def test_the_contract(name: str, net: str, nets: dict[str, HashModel], split: Sp
     assert np.isfinite(given).all()
     assert len(result.history) == 1
     again = item(model, split, seed=5)
-    assert b"".join(modelfile.content(again)) == b"".join(modelfile.content(result)), "not the same twice"
+    assert b"".join(file.content(again)) == b"".join(file.content(result)), "not the same twice"
     path = tmp_path / "model.safetensors"
-    modelfile.save(result, path)
-    np.testing.assert_array_equal(outputs(modelfile.load(path), split.queries.pixels), given)
+    file.save(result, path)
+    np.testing.assert_array_equal(outputs(file.load(path), split.queries.pixels), given)
     if name in SMALLER:
-        assert path.stat().st_size < 0.75 * modelfile.file_size(model)
+        assert path.stat().st_size < 0.75 * file.file_size(model)
 
 
 def test_a_fresh_process_gives_the_same_outputs(nets: dict[str, HashModel], split: Split, tmp_path: Path) -> None:
     model = Finetune(epochs=1)(Share(bits=3, scaled=True)(Prune(density=0.3)(Fold()(nets["resnet20"]))), split)
-    modelfile.save(model, tmp_path / "m.safetensors")
+    file.save(model, tmp_path / "m.safetensors")
     code = (
         "import numpy as np\n"
         "from hashpress.compress.modelfile import load\n"
@@ -160,10 +160,10 @@ def test_fold_goes_into_the_factors_of_shared_weights(nets: dict[str, HashModel]
     spread_of = np.abs(wanted - wanted.mean(0)).mean()
     assert np.abs(given - wanted).mean() < 0.01 * spread_of, "factors and biases are binary16, nothing else changes"
     for path, layer in result.net.named_modules():
-        if isinstance(layer, Decoded):
+        if isinstance(layer, CompressedLayer):
             assert torch.equal(layer.form.indices, shared.net.get_submodule(path).form.indices)
-    modelfile.save(result, tmp_path / "m.safetensors")
-    np.testing.assert_array_equal(outputs(modelfile.load(tmp_path / "m.safetensors"), split.queries.pixels), given)
+    file.save(result, tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(outputs(file.load(tmp_path / "m.safetensors"), split.queries.pixels), given)
     unscaled = Share(bits=3)(nets["resnet20"])
     assert "without factors" in next(iter(Fold().decide(unscaled)["left"].values()))
     assert not Fold()(unscaled).edits[len(unscaled.edits) :]
@@ -233,7 +233,7 @@ def test_finetune_learns_a_system_too(nets: dict[str, HashModel], split: Split) 
 
 
 def test_a_higher_price_gives_a_smaller_file(nets: dict[str, HashModel]) -> None:
-    sizes = [modelfile.file_size(Share(bits=5, lam=lam)(nets["resnet20"])) for lam in (0.001, 0.03, 0.3)]
+    sizes = [file.file_size(Share(bits=5, lam=lam)(nets["resnet20"])) for lam in (0.001, 0.03, 0.3)]
     assert sizes == sorted(sizes, reverse=True)
 
 
@@ -283,7 +283,7 @@ def test_training_while_sharing_beats_sharing_alone(nets: dict[str, HashModel], 
     results = [item(model, split) for item in (plain, tuned)]
     errors = [float(np.mean((outputs(result, split.train.pixels) - wanted) ** 2)) for result in results]
     assert errors[1] < 0.5 * errors[0]
-    sizes = [modelfile.file_size(result) for result in results]
+    sizes = [file.file_size(result) for result in results]
     assert sizes[1] < 1.25 * sizes[0]
     for path in ("encoder.fc1", "head"):
         gone = model.net.get_submodule(path).weight == 0

@@ -3,11 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import decoders
-from hashpress.compress.edits import EDITS, edit_from_json, edit_to_json, rebuild
-from hashpress.compress.form_edits import ProductQuantized
-from hashpress.compress.layers import pq
-from hashpress.compress.layers.dense import densified
 from hashpress.compress.passes.pq import ProductQuantize, layout
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -15,11 +10,16 @@ from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.decode import weights
+from hashpress.modelfile.edits import EDITS, edit_from_json, edit_to_json, rebuild
+from hashpress.modelfile.layers import pq
+from hashpress.modelfile.layers.densify import densified
+from hashpress.modelfile.layers.pq import ProductQuantized
 from torch import nn
 from torch.nn import functional
 
 
-def filled(form: pq.Product, seed: int = 0) -> pq.Product:
+def filled(form: pq.ProductQuantizedWeight, seed: int = 0) -> pq.ProductQuantizedWeight:
     generator = torch.Generator().manual_seed(seed)
     form.codebook.data = torch.randn(form.codebook.shape, generator=generator)
     form.indices.copy_(torch.randint(form.codebook.shape[1], form.indices.shape, generator=generator))
@@ -28,7 +28,7 @@ def filled(form: pq.Product, seed: int = 0) -> pq.Product:
     return form
 
 
-def loops(form: pq.Product) -> np.ndarray:
+def loops(form: pq.ProductQuantizedWeight) -> np.ndarray:
     """The weight, entry by entry."""
     weight = np.empty(form.shape)
     width = form.codebook.shape[2]
@@ -52,10 +52,10 @@ FORMS = [
 def test_both_decoders_put_every_codeword_in_its_place(
     shape: tuple[int, ...], width: int, entries: int, permuted: bool
 ) -> None:
-    form = filled(pq.Product(shape, width, entries, permuted=permuted))
+    form = filled(pq.ProductQuantizedWeight(shape, width, entries, permuted=permuted))
     assert np.array_equal(form().detach().numpy(), loops(form).astype(np.float32))
     order = form.order.numpy() if permuted else None
-    decoded = decoders.product_weight(form.codebook.detach().numpy(), form.indices.numpy(), shape[1], order)
+    decoded = weights.product_weight(form.codebook.detach().numpy(), form.indices.numpy(), shape[1], order)
     assert np.array_equal(decoded, form().detach().numpy())
 
 
@@ -72,7 +72,9 @@ CONVOLUTIONS = [
 @pytest.mark.parametrize("permuted", [False, True])
 def test_convolution_by_look_up_is_the_decoded_convolution(settings: dict, permuted: bool) -> None:
     plain = nn.Conv2d(4, 8, **settings)
-    form = filled(pq.Product(tuple(plain.weight.shape), min(3, plain.weight.shape[1]), 5, permuted=permuted))
+    form = filled(
+        pq.ProductQuantizedWeight(tuple(plain.weight.shape), min(3, plain.weight.shape[1]), 5, permuted=permuted)
+    )
     layer = pq.ProductConv2d(form, plain).eval()
     images = torch.randn(3, 4, 9, 8)
     weight = torch.from_numpy(loops(form)).float()
@@ -82,7 +84,7 @@ def test_convolution_by_look_up_is_the_decoded_convolution(settings: dict, permu
 
 
 def test_large_batches_are_looked_up_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    form = filled(pq.Product((6, 4, 3, 3), 2, 5))
+    form = filled(pq.ProductQuantizedWeight((6, 4, 3, 3), 2, 5))
     layer = pq.ProductConv2d(form, nn.Conv2d(4, 6, 3)).eval()
     images = torch.randn(7, 4, 9, 8)
     whole = layer(images)
@@ -91,7 +93,7 @@ def test_large_batches_are_looked_up_in_parts(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_dense_layer_by_look_up() -> None:
-    form = filled(pq.Product((5, 7), 3, 4, permuted=True))
+    form = filled(pq.ProductQuantizedWeight((5, 7), 3, 4, permuted=True))
     layer = pq.ProductLinear(form, nn.Linear(7, 5)).eval()
     features = torch.randn(2, 3, 7)
     expected = features @ torch.from_numpy(loops(form)).float().T + layer.bias
@@ -102,7 +104,7 @@ def test_dense_layer_by_look_up() -> None:
 @pytest.mark.parametrize("settings", CONVOLUTIONS[:3])
 def test_gradients(settings: dict) -> None:
     plain = nn.Conv2d(4, 8, **settings)
-    form = filled(pq.Product(tuple(plain.weight.shape), min(3, plain.weight.shape[1]), 5)).double()
+    form = filled(pq.ProductQuantizedWeight(tuple(plain.weight.shape), min(3, plain.weight.shape[1]), 5)).double()
     images = torch.randn(2, 4, 6, 5, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(8, dtype=torch.float64, requires_grad=True)
     rest = (list(plain.stride), list(plain.padding), list(plain.dilation), plain.groups)

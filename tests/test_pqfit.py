@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress import pqfit
-from hashpress.compress.layers import pq
 from hashpress.compress.listening import calls
 from hashpress.compress.pqcorrect import correct
 from hashpress.compress.responses import collect
 from hashpress.core.model import InputSpec
+from hashpress.modelfile.layers import pq
 from sklearn.cluster import KMeans
 from test_pq import filled
 from torch import nn
@@ -58,7 +58,7 @@ def test_as_many_codewords_as_sub_vectors_lose_nothing() -> None:
 
 
 def test_canonical_labels_keep_the_weight_and_sort_by_use() -> None:
-    form = filled(pq.Product((40, 6, 2, 2), 2, 7))
+    form = filled(pq.ProductQuantizedWeight((40, 6, 2, 2), 2, 7))
     before = form().detach()
     codebook, indices = pqfit.canonical(form.codebook.data, form.indices.long())
     form.codebook.data, form.indices = codebook, indices.to(torch.uint8)
@@ -169,7 +169,7 @@ def test_error_correction_never_raises_the_error_and_beats_kmeans(nets: tuple[Ne
 
     def response_error(codebook: torch.Tensor, indices: torch.Tensor) -> float:
         layer = net.get_submodule(path)
-        form = pq.Product(tuple(layer.weight.shape), width, 5)
+        form = pq.ProductQuantizedWeight(tuple(layer.weight.shape), width, 5)
         form.codebook.data = codebook
         form.indices.copy_(indices.view_as(form.indices))
         images = SPEC.normalise(PIXELS)
@@ -216,7 +216,7 @@ def test_a_step_of_the_descent_is_the_brute_force_optimum() -> None:
 
 def test_exactly_representable_layers_are_recovered(nets: tuple[Net, Net]) -> None:
     reference, _ = nets
-    form = filled(pq.Product((12, 2, 3, 3), 2, 4))
+    form = filled(pq.ProductQuantizedWeight((12, 2, 3, 3), 2, 4))
     reference.conv.weight.data = form().detach()
     codebook, indices = quantized(reference, "conv", 2, 4)
     found = correct(collect(reference, reference, "conv", PIXELS, SPEC), codebook, indices, sweeps=5)

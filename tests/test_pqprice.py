@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress import pqfit, pqprice
-from hashpress.compress.layers.dense import densified
-from hashpress.compress.modelfile import content, file_size, load, save
 from hashpress.compress.passes.finetune import Finetune
 from hashpress.compress.passes.pq import ProductQuantize
 from hashpress.core.data import load_data
@@ -17,6 +15,8 @@ from hashpress.core.errors import RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.file import content, file_size, load, save
+from hashpress.modelfile.layers.densify import densified
 
 
 def gaussian(*shape: int) -> torch.Tensor:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress import calibrate
-from hashpress.compress.factored import Factored
 from hashpress.compress.macs import count
 from hashpress.compress.passes.lowrank import LowRank
 from hashpress.compress.rebuilding import Sample, rebuild_layer
 from hashpress.core.data import load_data
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch
+from hashpress.modelfile.layers.factored import Factored
 from torch import nn
 
 ALL = 99  # places of an image: more than there are

@@ -11,7 +11,6 @@ from typing import Any
 import hashpress.compress.kept as keeping
 import hashpress.compress.run as running
 import pytest
-from hashpress.compress import modelfile, reader
 from hashpress.compress.passes import Finetune, Fold, Prune, Share
 from hashpress.compress.recipe import Recipe, compress, load_recipe, named_recipes, parse
 from hashpress.core.data import load_data
@@ -20,6 +19,7 @@ from hashpress.core.errors import HashpressError, InputError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.training import train
+from hashpress.modelfile import file, reader
 
 RECIPE = b"""
 about = "a test"
@@ -194,7 +194,7 @@ def test_a_run_writes_three_files_and_a_ledger(model: HashModel, split: Split, t
     assert (tmp_path / "out.st").stat().st_size == ledger[-1]["figures"]["bytes"]
     again = compress(model, parse(RECIPE, "a"), split, out=tmp_path / "two.st", seed=4)
     assert (tmp_path / "two.st").read_bytes() == (tmp_path / "out.st").read_bytes()
-    assert b"".join(modelfile.content(again)) == (tmp_path / "out.st").read_bytes()
+    assert b"".join(file.content(again)) == (tmp_path / "out.st").read_bytes()
     assert reader.read_manifest(tmp_path / "out.st")["history"][0]["name"] == "fold"
 
 
@@ -289,7 +289,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     compress(model, recipe, split, out=tmp_path / "out.st")
     first = (tmp_path / "out.st").read_bytes()
     shutil.rmtree(tmp_path / "out.st.work", ignore_errors=True)
-    assert modelfile.load(tmp_path / "out.st").edits
+    assert file.load(tmp_path / "out.st").edits
     assert first
     with pytest.raises(InputError, match="cannot write"):
         compress(model, recipe, split, out=tmp_path / "missing" / "out.st")

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 from hashpress.cli.main import run
-from hashpress.compress.modelfile import save
-from hashpress.compress.reader import read_manifest
 from hashpress.core.data import load_data
 from hashpress.core.model import HashModel, InputSpec, Step
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.query_leakage import seen
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
+from hashpress.modelfile.file import save
+from hashpress.modelfile.reader import read_manifest
 
 DATA = "digits?limit=300"
 

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 from hashpress.compress.channels import channels
 from hashpress.compress.macs import count
-from hashpress.compress.modelfile import save
 from hashpress.compress.passes import PASSES, Cp, Fastfood, Fold, HashWeights, Int8, Narrow, Prune, Share
 from hashpress.compress.passes.select import weighted
 from hashpress.compress.probes import AMOUNTS, WHAT, settings_for
-from hashpress.compress.reader import checked
 from hashpress.compress.sensitivity import Sensitivity, sensitivity, tensor_bytes
 from hashpress.compress.sensitivity_plot import plot
 from hashpress.core.data import load_data
@@ -22,6 +20,8 @@ from hashpress.core.errors import InputError
 from hashpress.core.model import InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.file import save
+from hashpress.modelfile.reader import checked
 from small_models import a_model
 
 

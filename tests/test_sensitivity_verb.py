@@ -10,9 +10,9 @@ import pytest
 from hashpress.cli.main import run
 from hashpress.compress import sensitivity as package
 from hashpress.compress import sensitivity_plot as drawing
-from hashpress.compress.modelfile import save
 from hashpress.compress.probes import AMOUNTS
 from hashpress.core.errors import InputError
+from hashpress.modelfile.file import save
 from small_models import a_model
 
 

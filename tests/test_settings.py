@@ -7,7 +7,6 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import PASSES, Finetune, Int8, Prune
 from hashpress.compress.recipe import Recipe, parse
 from hashpress.core.data import load_data
@@ -18,6 +17,7 @@ from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
+from hashpress.modelfile.file import load, save
 
 NEEDED = {"cp": {"rank": 4}, "lowrank": {"speedup": 2.0}, "narrow": {"ratio": 0.5}, "prune": {"density": 0.5}}
 

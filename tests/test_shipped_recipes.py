@@ -9,7 +9,6 @@ import pytest
 from hashpress.cli.main import run
 from hashpress.compress.ledger import measured
 from hashpress.compress.macs import count
-from hashpress.compress.modelfile import file_size, load, save
 from hashpress.compress.recipe import compress, load_recipe
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -18,6 +17,7 @@ from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
+from hashpress.modelfile.file import file_size, load, save
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import Prune, Share
 from hashpress.core.errors import DeviceError, InputError, TargetError
 from hashpress.core.model import Arch, HashModel, InputSpec
 from hashpress.hashnets.build import build, untrained
 from hashpress.hashnets.retrieval.codes import outputs, pack
+from hashpress.modelfile.file import load, save
 from hashpress.targets import onnx
 from hashpress.targets.build import compile_model
 from hashpress.targets.bundle import elf_machine, open_bundle

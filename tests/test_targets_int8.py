@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import Fold, Int8
 from hashpress.core.data import load_data
 from hashpress.core.errors import TargetError
@@ -14,6 +13,7 @@ from hashpress.hashnets.build import build, default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs, pack
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
+from hashpress.modelfile.file import load, save
 from hashpress.targets.build import compile_model
 from hashpress.targets.lower import lower
 from hashpress.targets.onnx import export_onnx, open_session

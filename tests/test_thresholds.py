@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import Fastfood, Fold, HashWeights, Int8, LowRank, ProductQuantize, Share, Thresholds
 from hashpress.compress.passes.thresholds import affordable, hash_layer, sparsest
 from hashpress.compress.plan import Recipe
@@ -15,6 +14,7 @@ from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import HashModel
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.file import load, save
 from small_models import a_model
 
 ALL = Thresholds(sure=0.0)

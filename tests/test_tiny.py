@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import Finetune, Fold, Prune, Share
 from hashpress.compress.recipe import Recipe, compress
 from hashpress.core.data import load_data
@@ -16,6 +15,7 @@ from hashpress.hashnets.retrieval.assess import assess
 from hashpress.hashnets.retrieval.codes import outputs, pack
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
+from hashpress.modelfile.file import load, save
 from hashpress.profiling.budget import check, parse_budget
 from hashpress.profiling.html.page import render
 from hashpress.profiling.measure import profile

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hashpress.compress.layers.decoded import settle
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes import (
     PASSES,
     Fastfood,
@@ -34,6 +32,8 @@ from hashpress.core.errors import InputError, ModelFileError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.file import load, save
+from hashpress.modelfile.layers.base import round_weights
 
 LAYER = "encoder.conv2"
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -145,7 +145,7 @@ def test_training_that_leaves_half_precision_is_refused(base: HashModel) -> None
     with torch.no_grad():
         net.get_submodule(LAYER).form.codebook[1] = 1e5
     with pytest.raises(InputError, match=rf"layer '{LAYER}': half precision ends at 65504 and 100000"):
-        settle(net)
+        round_weights(net)
 
 
 # networks in other types

@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from hashpress.compress.xxhash32 import hash_pairs, layer_seed, permutation, random_signs, remainders
+from hashpress.modelfile.decode.hashing import hash_pairs, layer_seed, permutation, random_signs, remainders
 
 # xxhash 4.1.0 for Python: xxh32_intdigest(struct.pack("<II", i, j), seed)
 GOLDEN = [

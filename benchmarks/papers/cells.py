@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).parent))  # nets.py, by the name that arch
 
 import document
 import torch
-from hashpress.compress.modelfile import load, save
 from hashpress.core.data import Split, load_data
 from hashpress.core.files import atomic_write
 from hashpress.core.model import HashModel
@@ -26,6 +25,7 @@ from hashpress.hashnets.encoders.spec import MNIST
 from hashpress.hashnets.retrieval.evaluate import error_rate
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
+from hashpress.modelfile.file import load, save
 from results_io import FOLDER, Target, write_result
 
 HERE = Path(__file__).parent

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hashpress.compress.reader import sections
 from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel
+from hashpress.modelfile.reader import sections
 
 
 def weight_errors(model: HashModel, small: HashModel) -> dict[str, float]:

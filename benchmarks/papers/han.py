@@ -20,11 +20,11 @@ from typing import Any
 import hanformat
 import numpy as np
 from cells import HERE, SEED, Book, Target, mnist, run, test_error
-from hashpress.compress.modelfile import load
 from hashpress.compress.passes import Finetune, Share
-from hashpress.compress.reader import read_dense, sections
 from hashpress.compress.recipe import load_recipe
 from hashpress.core.model import HashModel
+from hashpress.modelfile.file import load
+from hashpress.modelfile.reader import read_dense, sections
 
 BOOK = Book("han")
 SPINE = Path(os.environ.get("SPINE") or HERE.parent.parent / "runs" / "spine")

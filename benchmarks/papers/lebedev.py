@@ -24,7 +24,6 @@ import matplotlib as mpl
 import numpy as np
 from cells import RECALLED, SEED, Book, Row, Target, mnist, run
 from hashing import hasher, judged
-from hashpress.compress.layers.factored import group_kernels
 from hashpress.compress.macs import count
 from hashpress.compress.passes.cp import Cp
 from hashpress.compress.passes.finetune import Finetune
@@ -38,6 +37,7 @@ from hashpress.hashnets.importers.recognise import import_checkpoint
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
+from hashpress.modelfile.layers.factored import group_kernels
 from matplotlib.figure import Figure
 from spine import LEARN, cifar10, ends_of, resnet20
 

@@ -24,10 +24,10 @@ from cells import SEED, Book, Row, Target, run
 from hashing import cifar10, hasher, judged, resnet20
 from hashpress.compress import obs, ranges
 from hashpress.compress.calibrate import choose, patch_moments
-from hashpress.compress.modelfile import load
 from hashpress.compress.passes.fold import Fold
 from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel, Step
+from hashpress.modelfile.file import load
 
 BOOK = Book("obc")
 IMAGES = 1024

@@ -16,10 +16,10 @@ from typing import Any
 import matplotlib as mpl
 from cells import SEED, Book, Row, run
 from hashing import cifar10, hasher, judged, resnet20
-from hashpress.compress.layers.dense import densified
-from hashpress.compress.modelfile import file_size
 from hashpress.compress.passes import ProductQuantize, Share
 from hashpress.core.model import HashModel
+from hashpress.modelfile.file import file_size
+from hashpress.modelfile.layers.densify import densified
 from matplotlib.figure import Figure
 
 BOOK = Book("pqf")

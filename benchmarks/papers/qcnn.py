@@ -22,14 +22,14 @@ from typing import Any
 import torch
 from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, run, test_error
 from distances import layer_bytes, weight_errors
-from hashpress.compress.layers.dense import densified
-from hashpress.compress.modelfile import load, save
 from hashpress.compress.passes.pq import ProductQuantize, layout
 from hashpress.core.data import load_data
 from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.training.schedule import Schedule
+from hashpress.modelfile.file import load, save
+from hashpress.modelfile.layers.densify import densified
 
 BOOK = Book("qcnn")
 SCHEDULE = Schedule(epochs=25, batch=200, lr=0.0015, optimizer="adam", weight_decay=0.0)

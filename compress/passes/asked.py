@@ -12,7 +12,7 @@ from torch import nn
 from ...core.data.images import Split
 from ...core.errors import InputError
 from ...core.model import HashModel
-from ..layers.forms import largest
+from ...modelfile.layers.base import largest
 from .looks import looks
 
 LARGEST = 1e15  # of a layer's weights: their squares, summed over a layer, are far from the end of single precision

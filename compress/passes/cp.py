@@ -25,9 +25,8 @@ from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...hashnets.retrieval.codes import outputs
+from ...modelfile.layers.factored import Factored, fill, group_kernels
 from ..calibrate import choose, patch_moments
-from ..factored import Factored
-from ..layers.factored import fill, group_kernels
 from ..lent import lent
 from ..macs import LayerCost, count
 from ..ranking import Ranking

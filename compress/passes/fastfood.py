@@ -20,10 +20,10 @@ from ...core.layers import get_layer
 from ...core.model import HashModel, Json
 from ...core.progress import track
 from ...core.settings import check_fields
-from ..form_edits import Fastfooded
-from ..hadamard import padded_size
-from ..layers.decoded import settle_layer
-from ..xxhash32 import layer_seed
+from ...modelfile.decode.hadamard import padded_size
+from ...modelfile.decode.hashing import layer_seed
+from ...modelfile.layers.base import round_layer
+from ...modelfile.layers.fastfood import Fastfooded
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
 
@@ -89,5 +89,5 @@ class Fastfood:
             if layer.bias is not None:
                 with torch.no_grad():
                     layer.bias.zero_()
-            settle_layer(path, layer)
+            round_layer(path, layer)
         return model.edited(net, made, step_of("fastfood", self, seed, left=decision["left"]))

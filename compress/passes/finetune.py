@@ -26,9 +26,9 @@ from ...hashnets.systems import SYSTEMS, settings_of
 from ...hashnets.systems.base import Batch, Objective
 from ...hashnets.training.schedule import PRECISIONS, Schedule
 from ...hashnets.training.train import fit
+from ...modelfile.layers.base import round_weights
 from .. import pqprice
 from ..dropouts import eased, rates
-from ..layers.decoded import settle
 from ..norms import normed, without
 from ..pruned import holder, masks_of
 from .fold import Fold
@@ -161,7 +161,7 @@ class Finetune:
         net = model.copied_net()
         steps = pqprice.steps_of(net)
         log = self.train(net, model, split, seed=seed, reference=reference, work=work)
-        settle(net)
+        round_weights(net)
         pqprice.put_back(net, steps)
         loss = {"loss": round(log[-1]["loss"], 6)} if log else {}
         return model.edited(net, (), step_of("finetune", self, seed, **loss))

@@ -21,10 +21,10 @@ from ...core.data.images import Split
 from ...core.errors import HashpressError
 from ...core.layers import computed, get_layer
 from ...core.model import HashModel, Json
+from ...modelfile.edits import Folded
+from ...modelfile.layers.base import CompressedLayer, absorbing, round_weights
+from ...modelfile.layers.shared import SharedWeight
 from ..channels import LayerTracer
-from ..edits import Folded, absorbing
-from ..layers.decoded import Decoded, settle
-from ..layers.forms import Shared
 from ..norms import take_in, uses
 from .step import step_of
 
@@ -78,7 +78,7 @@ class Fold:
             edit = Folded(norm, target)
             edit.apply(net)
             edits.append(edit)
-        settle(net)
+        round_weights(net)
         return model.edited(net, edits, step_of("fold", self))
 
 
@@ -143,7 +143,7 @@ def _unfit(layer: Any, owners: Counter[int]) -> str:
     if isinstance(layer, nn.Conv2d | nn.Linear) and computed(layer):
         return "computes its weight from others (a parametrization)"
     if absorbing(layer) is None:
-        shared = isinstance(layer, Decoded) and isinstance(layer.form, Shared)
+        shared = isinstance(layer, CompressedLayer) and isinstance(layer.form, SharedWeight)
         return "shares its weights without factors (scaled)" if shared else f"is a {type(layer).__name__}"
     if any(owners[value.data_ptr()] > 1 for value in layer.parameters()):
         return "has a weight or bias that is used elsewhere too"

@@ -22,10 +22,10 @@ from ...core.layers import get_layer
 from ...core.model import HashModel, Json
 from ...core.progress import track
 from ...core.settings import check_fields
+from ...modelfile.decode.hashing import layer_seed
+from ...modelfile.layers.base import round_layer
+from ...modelfile.layers.hashed import Hashed
 from ..bands import band_sizes
-from ..form_edits import Hashed
-from ..layers.decoded import settle_layer
-from ..xxhash32 import layer_seed
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
 
@@ -127,4 +127,4 @@ def _fill(path: str, layer: Any, weight: torch.Tensor | None, seed: int) -> None
             layer.bias.zero_()
     else:
         layer.form.fit(weight)
-    settle_layer(path, layer)
+    round_layer(path, layer)

@@ -25,9 +25,9 @@ from ...core.model import HashModel, Json
 from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
+from ...modelfile.layers.factored import Factored
+from ...modelfile.layers.int8 import Quantized, put_bias
 from .. import calibrate, obs, ranges
-from ..factored import Factored
-from ..layers.int8 import Quantized, put_bias
 from ..lent import lent
 from ..refit import watched
 from ..rounding import Grid, Rounded, learned, mixed, nearest

@@ -24,9 +24,9 @@ from ...core.model import HashModel, Json
 from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
+from ...modelfile.layers.factored import Factored, group_kernels
 from ..calibrate import choose, followers, response_moments
-from ..factored import Factored, chain_cost
-from ..layers.factored import group_kernels
+from ..factored import chain_cost
 from ..lent import lent
 from ..macs import Costs, LayerCost, count
 from ..rebuilding import SOLVERS, Sample, rebuild_layer

@@ -25,16 +25,15 @@ from ...core.layers import get_layer
 from ...core.model import HashModel, Json
 from ...core.progress import track
 from ...core.settings import check_fields
+from ...modelfile.decode.hashing import layer_seed
+from ...modelfile.layers.base import round_layer
+from ...modelfile.layers.densify import decoded_once
+from ...modelfile.layers.pq import MAX_ENTRIES, ProductQuantized, dense_weight
 from .. import pqfit, pqprice
 from ..answers import Answers
-from ..form_edits import MAX_ENTRIES, ProductQuantized
-from ..layers.decoded import settle_layer
-from ..layers.dense import decoded_once
-from ..layers.pq import dense_weight
 from ..listening import calls
 from ..pqcorrect import DECODED, correct
 from ..responses import Responses, collect
-from ..xxhash32 import layer_seed
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
 
@@ -227,7 +226,7 @@ def fill(
     form.indices.copy_(indices.view_as(form.indices))
     if order is not None:
         form.order.copy_(order)
-    settle_layer(path, layer)
+    round_layer(path, layer)
     if layer.bias is not None and responses is not None:
         step = max(1, DECODED // (form.codebook.shape[0] * form.codebook.shape[2] * form.indices[0, 0].numel()))
         for start in range(0, form.shape[0], step):
@@ -235,7 +234,7 @@ def fill(
             weight = dense_weight(form.codebook, form.indices[:, rows], form.shape[1])  # in the form's order
             weight = weight.flatten(2) if len(form.shape) == 4 else weight[..., None]  # (R, I, P)
             layer.bias[rows] = responses.bias(weight.transpose(1, 2), rows)
-    settle_layer(path, layer)
+    round_layer(path, layer)
 
 
 class Layout(NamedTuple):

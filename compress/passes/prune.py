@@ -19,9 +19,9 @@ from ...core.errors import HashpressError, InputError, RecipeError
 from ...core.model import HashModel, Json
 from ...core.once import once
 from ...core.settings import check_fields
+from ...modelfile.edits import Pruned
 from ..calibrate import choose
 from ..densities import allocated, amounts, measured, predicted
-from ..edits import Pruned
 from ..pruning import COMPENSATIONS, ROWS, compensated, in_blocks, threshold, uncompensated, zeroed
 from .finetune import Finetune
 from .select import check_keys, skipped, spread, weighted

@@ -11,7 +11,7 @@ from torch import nn
 
 from ...core.errors import RecipeError
 from ...core.layers import computed
-from ..layers.decoded import Decoded
+from ...modelfile.layers.base import CompressedLayer
 
 Value = TypeVar("Value")
 
@@ -33,7 +33,7 @@ def skipped(net: nn.Module) -> dict[str, str]:
     """Return why other layers with parameters are left alone."""
     reasons = {}
     for path, layer in net.named_modules():
-        if isinstance(layer, Decoded):
+        if isinstance(layer, CompressedLayer):
             reasons[path] = "already in another form"
         elif isinstance(layer, nn.Conv2d | nn.Linear):
             if reason := unlike_plain(layer):

@@ -25,11 +25,11 @@ from ...core.model import HashModel, Json
 from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
-from .. import clusters, edits
+from ...modelfile.layers.base import check_half, round_layer
+from ...modelfile.layers.shared import Shared, SharedWeight
+from .. import clusters
 from ..importance import output_energy, priced_at, relative
 from ..latent import Latent, attach, fit_budget, latent_of
-from ..layers import forms
-from ..layers.decoded import settle_layer
 from .finetune import Finetune
 from .select import check_keys, skipped, spread, weighted
 from .step import step_of
@@ -145,7 +145,7 @@ class Share:
         sizes: dict[str, int] = spread(self.bits, net, self.skip)
         if self.codebook == "float16":
             for path in sizes:
-                forms.check_half(path, get_layer(net, path).parameters())
+                check_half(path, get_layer(net, path).parameters())
         return sizes
 
     def _errors(
@@ -220,7 +220,7 @@ class Share:
             net = model.copied_net()  # only now: the codebooks need room of their own
         made = []
         for path, book in books.items():
-            edit = edits.Shared(path, len(book.centres), self.scaled, self.codebook == "float16")
+            edit = Shared(path, len(book.centres), self.scaled, self.codebook == "float16")
             edit.apply(net)
             fill(path, get_layer(net, path), book)
             made.append(edit)
@@ -266,7 +266,7 @@ class Share:
             latent, weight = latent_of(layer), original(layer).detach()
             centres, indices = latent.decided(weight)
             if self.codebook == "float16":
-                forms.check_half(path, [torch.from_numpy(centres)])
+                check_half(path, [torch.from_numpy(centres)])
             parametrize.remove_parametrizations(layer, "weight")
             rounded = centres.astype(self.codebook).astype(np.float64)
             books[path] = Codebook(
@@ -290,9 +290,9 @@ def scaled(
 @torch.no_grad()
 def fill(path: str, layer: Any, book: Codebook) -> None:
     """Put the values of a decision into a decoding layer."""
-    form: forms.Shared = layer.form
+    form: SharedWeight = layer.form
     form.codebook.copy_(torch.from_numpy(book.centres))
     form.indices.copy_(torch.from_numpy(book.indices))
     if book.scale is not None:
         form.scale.copy_(torch.from_numpy(book.scale))
-    settle_layer(path, layer)
+    round_layer(path, layer)

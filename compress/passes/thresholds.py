@@ -27,9 +27,9 @@ from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...hashnets.retrieval.codes import outputs
+from ...modelfile.layers.base import round_weights
+from ...modelfile.layers.int8 import Int8Linear, put_bias
 from ..calibrate import choose
-from ..layers.decoded import settle
-from ..layers.int8 import Int8Linear, put_bias
 from .step import step_of
 
 PLACES = 81  # where density is asked for
@@ -175,4 +175,4 @@ def shift(layer: Any, thresholds: torch.Tensor) -> None:
         put_bias(layer, layer.bias - whole.to(layer.bias.dtype))
     else:
         layer.bias -= thresholds.to(layer.bias.dtype)
-        settle(layer)
+        round_weights(layer)

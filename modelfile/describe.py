@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..compress.reader import read_manifest, sections
 from ..core.units import format_bytes
+from .reader import read_manifest, sections
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:

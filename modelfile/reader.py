@@ -10,8 +10,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..core.errors import ModelFileError
-from . import container, decoders
+from . import container
 from .coding import floats, integers
+from .decode import weights
 
 Kind = Literal["values", "codebooks", "biases", "metadata", "tables"]
 
@@ -57,7 +58,7 @@ def read_dense(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     tensors = decode(file, rows, path)
     length = file.manifest_bytes + len(file.streams) + sum(array.nbytes for array in file.plain.values())
     for edit in formed_layers(file.manifest):
-        if edit["kind"] in DENSE:
+        if edit["kind"] in DECODERS:
             tensors = _with_weight(tensors, edit, length)
     return tensors
 
@@ -112,7 +113,7 @@ def decode(file: container.Container, rows: list[Row], path: str | os.PathLike[s
         ):
             raise ModelFileError(f"{path}: {name}: this is no order of channels")
         if name.endswith(".form.integers"):
-            fault = decoders.beyond_int32(array, tensors.get(name.removesuffix("form.integers") + "bias"))
+            fault = weights.beyond_int32(array, tensors.get(name.removesuffix("form.integers") + "bias"))
             if fault:
                 raise ModelFileError(f"{path}: {name}: {fault}")
     return tensors
@@ -133,11 +134,11 @@ def shared_weight(form: Mapping[str, np.ndarray], _edit: Mapping[str, Any]) -> n
     return weight
 
 
-DENSE = {
+DECODERS = {
     "shared": shared_weight,
-    "hashed": lambda form, edit: decoders.hashed_weight(form["values"], edit["shape"], edit["sizes"], edit["seed"]),
-    "fastfood": lambda form, edit: decoders.fastfood_weight(form["signs"], form["gauss"], form["norms"], edit["seed"]),
-    "pq": lambda form, edit: decoders.product_weight(
+    "hashed": lambda form, edit: weights.hashed_weight(form["values"], edit["shape"], edit["sizes"], edit["seed"]),
+    "fastfood": lambda form, edit: weights.fastfood_weight(form["signs"], form["gauss"], form["norms"], edit["seed"]),
+    "pq": lambda form, edit: weights.product_weight(
         form["codebook"], form["indices"], edit["inputs"], form.get("order")
     ),
     "int8": lambda form, _edit: form["integers"].astype(np.float32),
@@ -158,7 +159,7 @@ def decoded_layers(manifest: Mapping[str, Any]) -> dict[str, str]:
                 raise ModelFileError(f"an edit of kind 'pruned' needs a list of layers, found {str(layers)[:80]}")
             found |= {layer: ["pruned"] for layer in layers}
     for edit in formed_layers(manifest):
-        if edit["kind"] in DENSE:
+        if edit["kind"] in DECODERS:
             found[edit["layer"]] = [*found.get(edit["layer"], []), edit["kind"]]
     return {layer: "+".join(kinds) for layer, kinds in found.items()}
 
@@ -168,9 +169,9 @@ def _with_weight(tensors: dict[str, np.ndarray], edit: Mapping[str, Any], length
     prefix = f"{layer}.form."
     form = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
     try:
-        decoders.check_form(form, edit, FREE_ELEMENTS + ELEMENTS_PER_BYTE * length)
+        weights.check_form(form, edit, FREE_ELEMENTS + ELEMENTS_PER_BYTE * length)
         with np.errstate(over="raise", invalid="raise"):
-            weight = DENSE[edit["kind"]](form, edit)
+            weight = DECODERS[edit["kind"]](form, edit)
     except (KeyError, ValueError, IndexError, TypeError, OverflowError, FloatingPointError) as fault:
         raise ModelFileError(f"the weight of layer {layer!r} cannot be decoded: {fault}") from fault
     return {f"{layer}.weight": weight} | {name: array for name, array in tensors.items() if not name.startswith(prefix)}

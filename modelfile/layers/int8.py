@@ -24,8 +24,7 @@ from torch.nn import functional
 
 from ...core.errors import ModelFileError
 from ...core.layers import get_layer, set_layer
-from .decoded import DecodedConv2d, DecodedLinear
-from .forms import Form
+from .base import CompressedConv2d, CompressedLinear, CompressedWeight
 
 EXACT = 1 << 24  # whole numbers up to here are exact in float32
 LARGEST = (1 << 31) - (1 << 8)  # of an accumulator, so that a bias rounded to float32 still leaves it in int32
@@ -109,7 +108,7 @@ def _(x: Tensor, integers: Tensor, *_: Any) -> Tensor:
     return x.new_empty(len(x), len(integers))
 
 
-class Integers(Form):
+class IntegerWeight(CompressedWeight):
     """A weight of whole numbers from -128 to 127; the call returns them as float32."""
 
     integers: Tensor
@@ -162,14 +161,14 @@ class Quantized:
             )
 
 
-class Int8Conv2d(DecodedConv2d):
+class Int8Conv2d(CompressedConv2d):
     """A convolution in integers; for inference alone, no gradient passes."""
 
     how: Quantized
     multiplier: Tensor
 
     def __init__(self, layer: nn.Conv2d, how: Quantized) -> None:
-        super().__init__(Integers(tuple(layer.weight.shape)), layer)
+        super().__init__(IntegerWeight(tuple(layer.weight.shape)), layer)
         _own(self, layer.out_channels, how)
 
     @property
@@ -189,14 +188,14 @@ class Int8Conv2d(DecodedConv2d):
         return _float(layer, self)
 
 
-class Int8Linear(DecodedLinear):
+class Int8Linear(CompressedLinear):
     """A dense layer in integers; for inference alone, no gradient passes."""
 
     how: Quantized
     multiplier: Tensor
 
     def __init__(self, layer: nn.Linear, how: Quantized) -> None:
-        super().__init__(Integers(tuple(layer.weight.shape)), layer)
+        super().__init__(IntegerWeight(tuple(layer.weight.shape)), layer)
         _own(self, layer.out_features, how)
 
     @property

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ..core.errors import InputError
+from ...core.errors import InputError
 
 Join = Callable[[tuple[Any, ...], int], Any]  # np.concatenate or torch.cat
 

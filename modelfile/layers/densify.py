@@ -10,14 +10,14 @@ from torch import nn
 
 from ...core.layers import set_layer
 from ...core.model import HashModel
-from .decoded import DecodedConv2d, DecodedLinear
+from .base import CompressedConv2d, CompressedLinear
 
 
 def densified(model: HashModel) -> HashModel:
     """Return a model whose layers are all plain torch layers, with the same outputs; its edits no longer rebuild it."""
     net = model.copied_net()
     for path, layer in list(net.named_modules()):
-        if isinstance(layer, DecodedConv2d | DecodedLinear):
+        if isinstance(layer, CompressedConv2d | CompressedLinear):
             set_layer(net, path, layer.dense().train(layer.training))
     return replace(model, net=net)
 
@@ -25,7 +25,9 @@ def densified(model: HashModel) -> HashModel:
 @contextmanager
 def decoded_once(net: nn.Module) -> Iterator[None]:
     """Let the layers of ``net`` that decode keep their decoded weights in this block, in which nothing else changes them."""
-    coded = {path: layer for path, layer in net.named_modules() if isinstance(layer, DecodedConv2d | DecodedLinear)}
+    coded = {
+        path: layer for path, layer in net.named_modules() if isinstance(layer, CompressedConv2d | CompressedLinear)
+    }
     for path, layer in coded.items():
         set_layer(net, path, layer.dense().train(layer.training))
     try:

@@ -13,21 +13,14 @@ from ..core.errors import HashpressError, ModelFileError, lookup
 from ..core.layers import get_layer, set_layer
 from ..core.model import Arch, Edit, Json
 from ..hashnets.build import build
-from .cutting import Narrowed, Repadded
-from .factored import Factored
-from .form_edits import Fastfooded, Hashed, ProductQuantized
-from .layers import forms
-from .layers.decoded import Decoded, replace_form
+from .layers.base import absorbing
+from .layers.factored import Factored
+from .layers.fastfood import Fastfooded
+from .layers.hashed import Hashed
 from .layers.int8 import Quantized
-
-MAX_ENTRIES = 1 << 20
-
-
-def absorbing(layer: Any) -> torch.Tensor | None:
-    """Return what takes a factor per output channel in ``layer``: a plain weight, or the factors that its form has."""
-    if isinstance(layer, Decoded):
-        return layer.form.factors
-    return layer.weight if type(layer) in (nn.Conv2d, nn.Linear) else None
+from .layers.narrowed import Narrowed, Repadded
+from .layers.pq import ProductQuantized
+from .layers.shared import Shared
 
 
 @dataclass(frozen=True)
@@ -61,27 +54,6 @@ class Pruned:
         """Check that the layers exist; the zeros are values, not structure."""
         for layer in self.layers:
             get_layer(net, layer)
-
-
-@dataclass(frozen=True)
-class Shared:
-    """The weight of ``layer`` takes its values from a codebook of ``entries`` numbers, the first of them zero."""
-
-    kind: ClassVar[str] = "shared"
-    layer: str
-    entries: int
-    scaled: bool = False  # a factor per output channel
-    half: bool = True  # codebook, factors and bias are kept in binary16
-
-    def apply(self, net: nn.Module) -> None:
-        """Put a decoding layer in the plain one's place."""
-        if not 1 <= self.entries <= MAX_ENTRIES:
-            raise ModelFileError(f"{self}: a codebook has 1 to {MAX_ENTRIES} entries")
-        layer = get_layer(net, self.layer)
-        if not isinstance(layer, nn.Conv2d | nn.Linear):
-            raise ModelFileError(f"{self}: this layer is a {type(layer).__name__}, a Conv2d or Linear was expected")
-        shape = tuple(layer.weight.shape)
-        replace_form(net, self.layer, forms.Shared(shape, self.entries, scaled=self.scaled, half=self.half))
 
 
 EDITS: dict[str, type[Edit]] = {

@@ -1,22 +1,61 @@
-"""Convolution and dense layers that decode their weight from a form each time they are called."""
+"""What all compressed layers share: a weight kept in some encoding (its ``form``), and layers that decode it at each call."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from ...core.errors import InputError
-from ...core.layers import set_layer
-from .forms import Form, check_half
+from ...core.errors import InputError, ModelFileError
+from ...core.layers import get_layer, set_layer
+
+HALF_END = 65520.0  # from here on binary16 rounds to infinity
 
 
-class DecodedConv2d(nn.Module):
+def largest(values: torch.Tensor) -> float:
+    """Return the largest size among ``values``, NaN when one is; nothing as large as they are stands beside them."""
+    if not values.numel():
+        return 0.0
+    low, high = torch.aminmax(values.detach())
+    return max(-float(low), float(high))
+
+
+def check_half(path: str, values: Iterable[torch.Tensor]) -> None:
+    """Raise InputError when one of a layer's ``values`` becomes infinite in binary16."""
+    for value in values:
+        if not largest(value) < HALF_END:
+            raise InputError(
+                f"layer {path!r}: half precision ends at 65504 and {largest(value):g} is to be kept in it; "
+                'set precision = "float32" (of share: codebook = "float32"), or skip the layer'
+            )
+
+
+def index_dtype(entries: int) -> torch.dtype:
+    """Return the smallest signed or unsigned type that numbers ``entries`` values."""
+    return torch.uint8 if entries <= 1 << 8 else torch.int16 if entries <= 1 << 15 else torch.int32
+
+
+class CompressedWeight(nn.Module):
+    """What every form has: a call that returns the dense weight, and a state it settles in."""
+
+    rounded = False  # whether values, and the bias beside them, are kept in binary16
+
+    @property
+    def factors(self) -> torch.Tensor | None:
+        """What multiplies the outputs (O,), where the form has such values."""
+        return None
+
+    def settle(self) -> None:
+        """Round the values to what the file keeps, in place; called at the end of a training."""
+
+
+class CompressedConv2d(nn.Module):
     """A convolution with zero padding whose weight (O, I / groups, kH, kW) is what ``form()`` returns."""
 
-    def __init__(self, form: Form, layer: nn.Conv2d) -> None:
+    def __init__(self, form: CompressedWeight, layer: nn.Conv2d) -> None:
         super().__init__()
         self.form = form
         self.bias = _own(layer.bias)
@@ -41,10 +80,10 @@ class DecodedConv2d(nn.Module):
         return _filled(layer, self)
 
 
-class DecodedLinear(nn.Module):
+class CompressedLinear(nn.Module):
     """A dense layer whose weight (O, I) is what ``form()`` returns."""
 
-    def __init__(self, form: Form, layer: nn.Linear) -> None:
+    def __init__(self, form: CompressedWeight, layer: nn.Linear) -> None:
         super().__init__()
         self.form = form
         self.bias = _own(layer.bias)
@@ -64,42 +103,42 @@ class DecodedLinear(nn.Module):
         return _filled(nn.Linear(self.in_features, self.out_features, bias=False, device="meta"), self)
 
 
-Decoded = DecodedConv2d | DecodedLinear
+CompressedLayer = CompressedConv2d | CompressedLinear
 
 
-def decoded(form: Form, layer: nn.Module, path: str) -> Decoded:
+def compressed_layer(form: CompressedWeight, layer: nn.Module, path: str) -> CompressedLayer:
     """Return the layer that takes the place of ``layer`` and keeps its weight in ``form``.
 
     Raises:
         InputError: the layer is no plain convolution or dense layer.
     """
     if isinstance(layer, nn.Linear):
-        return DecodedLinear(form, layer)
+        return CompressedLinear(form, layer)
     if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros":
-        return DecodedConv2d(form, layer)
+        return CompressedConv2d(form, layer)
     raise InputError(f"layer {path!r} is a {type(layer).__name__}, a plain Conv2d or Linear was expected")
 
 
-def replace_form(net: nn.Module, path: str, form: Form) -> None:
+def compress_layer(net: nn.Module, path: str, form: CompressedWeight) -> None:
     """Put a decoding layer with ``form`` at ``path``, in place."""
     layer = net.get_submodule(path)
-    set_layer(net, path, decoded(form, layer, path).train(layer.training))
+    set_layer(net, path, compressed_layer(form, layer, path).train(layer.training))
 
 
 @torch.no_grad()
-def settle(net: nn.Module) -> None:
+def round_weights(net: nn.Module) -> None:
     """Round every form, and the bias beside it, to what the file keeps, in place.
 
     Raises:
         InputError: a value is too large for half precision.
     """
     for path, layer in net.named_modules():
-        if isinstance(layer, Decoded):
-            settle_layer(path, layer)
+        if isinstance(layer, CompressedLayer):
+            round_layer(path, layer)
 
 
 @torch.no_grad()
-def settle_layer(path: str, layer: Decoded) -> None:
+def round_layer(path: str, layer: CompressedLayer) -> None:
     """Round the form of one layer, and the bias beside it, as :func:`settle` does."""
     if layer.form.rounded:
         check_half(path, layer.parameters())
@@ -114,7 +153,7 @@ def _own(bias: torch.Tensor | None) -> Any:  # a parameter or None, as torch has
 
 
 @torch.no_grad()  # large forms decode in parts where nothing is to be differentiated
-def _filled(layer: nn.Conv2d | nn.Linear, source: Decoded) -> nn.Module:
+def _filled(layer: nn.Conv2d | nn.Linear, source: CompressedLayer) -> nn.Module:
     weight = source.form().detach()
     kept = {value.untyped_storage().data_ptr() for value in source.form.state_dict().values()}
     if weight.untyped_storage().data_ptr() in kept:  # most forms decode into new memory: no second copy of it
@@ -123,3 +162,20 @@ def _filled(layer: nn.Conv2d | nn.Linear, source: Decoded) -> nn.Module:
     if source.bias is not None:
         layer.bias = nn.Parameter(source.bias.detach().clone())
     return layer
+
+
+def plain_layer(net: nn.Module, path: str, edit: object) -> tuple[nn.Conv2d | nn.Linear, tuple[int, ...]]:
+    """Return the plain layer at ``path`` and the shape of its weight."""
+    layer = get_layer(net, path)
+    if not isinstance(layer, nn.Conv2d | nn.Linear):
+        raise ModelFileError(f"{edit}: this layer is a {type(layer).__name__}, a Conv2d or Linear was expected")
+    if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
+        raise ModelFileError(f"{edit}: this convolution pads with {layer.padding_mode!r} or by name, zeros are needed")
+    return layer, tuple(layer.weight.shape)
+
+
+def absorbing(layer: Any) -> torch.Tensor | None:
+    """Return what takes a factor per output channel in ``layer``: a plain weight, or the factors that its form has."""
+    if isinstance(layer, CompressedLayer):
+        return layer.form.factors
+    return layer.weight if type(layer) in (nn.Conv2d, nn.Linear) else None

@@ -10,14 +10,16 @@ arXiv:2010.15703); the order is kept with the layer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .decoded import DecodedConv2d, DecodedLinear
-from .forms import Form, index_dtype
+from ...core.errors import ModelFileError
+from ...core.layers import set_layer
+from .base import CompressedConv2d, CompressedLinear, CompressedWeight, index_dtype, plain_layer
 
 TABLE = 1 << 24  # products held at once
 PART = 1 << 20  # weights decoded together
@@ -163,7 +165,7 @@ def _rows(indices: Tensor, entries: int) -> Tensor:
     return indices.long() + starts.view(-1, *[1] * (indices.ndim - 1))
 
 
-class Product(Form):
+class ProductQuantizedWeight(CompressedWeight):
     """A weight of ``shape`` (O, I, ...) made of codewords of ``width`` channels, ``entries`` for every subspace."""
 
     indices: Tensor
@@ -204,10 +206,10 @@ class Product(Form):
         return text + (", permuted" if self.permuted else "")
 
 
-class ProductConv2d(DecodedConv2d):
+class ProductConv2d(CompressedConv2d):
     """A convolution by look-up; in training mode it decodes, which is faster for large batches."""
 
-    form: Product
+    form: ProductQuantizedWeight
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (N, O, H', W')."""
@@ -219,10 +221,10 @@ class ProductConv2d(DecodedConv2d):
         return pq(images, form.codebook, form.indices, self.bias, *settings)
 
 
-class ProductLinear(DecodedLinear):
+class ProductLinear(CompressedLinear):
     """A dense layer by look-up; in training mode it decodes, which is faster for large batches."""
 
-    form: Product
+    form: ProductQuantizedWeight
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (..., O)."""
@@ -233,3 +235,28 @@ class ProductLinear(DecodedLinear):
         indices = form.indices[:, :, None, None]
         result = pq(flat[:, :, None, None], form.codebook, indices, self.bias, [1, 1], [0, 0], [1, 1], 1)
         return result.view(*features.shape[:-1], self.out_features)
+
+
+@dataclass(frozen=True)
+class ProductQuantized:
+    """The weight of ``layer`` is made of codewords of ``width`` of its ``inputs``, ``entries`` for every subspace."""
+
+    kind: ClassVar[str] = "pq"
+    layer: str
+    inputs: int
+    width: int
+    entries: int
+    permuted: bool = False  # channels stand in an order of the form's own
+    half: bool = True  # codewords and bias are kept in binary16
+
+    def apply(self, net: nn.Module) -> None:
+        """Put a layer of look-ups in the plain one's place."""
+        layer, shape = plain_layer(net, self.layer, self)
+        if self.inputs != shape[1] or not 1 <= self.width <= shape[1] or not 1 <= self.entries <= MAX_ENTRIES:
+            raise ModelFileError(f"{self}: the layer's weight is of shape {shape}")
+        form = ProductQuantizedWeight(shape, self.width, self.entries, permuted=self.permuted, half=self.half)
+        new = ProductLinear(form, layer) if isinstance(layer, nn.Linear) else pq.ProductConv2d(form, layer)
+        set_layer(net, self.layer, new.train(layer.training))
+
+
+MAX_ENTRIES = 1 << 15

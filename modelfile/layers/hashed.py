@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..decoders import from_frequencies, hashed_places, is_spectral, to_frequencies
-from .decoded import DecodedLinear
-from .forms import Form
+from ...core.errors import ModelFileError
+from ...core.layers import set_layer
+from ..decode.weights import from_frequencies, hashed_places, is_spectral, to_frequencies
+from .base import CompressedConv2d, CompressedLinear, CompressedWeight, plain_layer
 
 
 @torch.library.custom_op("hashpress::hashed_weight", mutates_args=())
@@ -112,7 +114,7 @@ def _layer_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor 
 hashed.register_autograd(_layer_backward, setup_context=_keep_layer)
 
 
-class Hashed(Form):
+class HashedWeight(CompressedWeight):
     """A weight of ``shape`` drawn from ``sizes`` values: one bucket vector, or one for each frequency of the kernel."""
 
     def __init__(self, shape: tuple[int, ...], sizes: tuple[int, ...], seed: int, *, half: bool = True) -> None:
@@ -157,10 +159,10 @@ class Hashed(Form):
         return f"{self.shape}, {len(self.values)} values, seed {self.seed}"
 
 
-class HashedLinear(DecodedLinear):
+class HashedLinear(CompressedLinear):
     """A dense layer that hashes its weight while it runs."""
 
-    form: Hashed
+    form: HashedWeight
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (..., O)."""
@@ -185,3 +187,27 @@ def _sums(weight: Tensor, sizes: Sequence[int], seed: int) -> Tensor:
 
 def _folded(sums: Tensor) -> Tensor:
     return sums[: len(sums) // 2] - sums[len(sums) // 2 :]
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """The weight of ``layer``, of ``shape``, is drawn by hashing from one vector of values or one for each frequency."""
+
+    kind: ClassVar[str] = "hashed"
+    layer: str
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    seed: int
+    half: bool = True  # values and bias are kept in binary16
+
+    def apply(self, net: nn.Module) -> None:
+        """Put a hashing layer in the plain one's place."""
+        layer, shape = plain_layer(net, self.layer, self)
+        bands = {1} if len(shape) == 2 else {1, shape[2] + shape[3] - 1}
+        if self.shape != shape or len(self.sizes) not in bands or not all(0 < size < 1 << 31 for size in self.sizes):
+            raise ModelFileError(f"{self}: the layer's weight is of shape {shape}")
+        if not 0 <= self.seed < 1 << 32:
+            raise ModelFileError(f"{self}: a seed has 32 bits")
+        form = HashedWeight(shape, self.sizes, self.seed, half=self.half)
+        new = HashedLinear(form, layer) if isinstance(layer, nn.Linear) else CompressedConv2d(form, layer)
+        set_layer(net, self.layer, new.train(layer.training))

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ..core.errors import ModelFileError
-from ..core.layers import get_layer
+from ...core.errors import ModelFileError
+from ...core.layers import get_layer
 
 Index = slice | torch.Tensor
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .hadamard import padded_size, walsh
-from .xxhash32 import hash_pairs, permutation, remainders
+from .hashing import hash_pairs, permutation, remainders
 
 SIGN = 0x9E3779B9  # the sign hash is the same function under ``seed ^ SIGN``
 CHUNK = 1 << 18  # weights hashed at once: a few arrays of this size stay in the cache

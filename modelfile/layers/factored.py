@@ -17,13 +17,15 @@ convolution every group has these ranks of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from ...core.errors import InputError, lookup
+from ...core.errors import InputError, ModelFileError, lookup
+from ...core.layers import get_layer, set_layer
 
 Ranks = tuple[int, ...]
 MAX_RANK = 1 << 16
@@ -138,3 +140,22 @@ def group_kernels(layer: nn.Conv2d | nn.Linear) -> list[np.ndarray]:
     """Return the weights of each group, float64 (T / groups, S / groups, kh, kw), of a dense layer one (O, I)."""
     weight = layer.weight.detach().double().cpu().numpy()
     return np.split(weight, getattr(layer, "groups", 1))
+
+
+@dataclass(frozen=True)
+class Factored:
+    """The layer became a chain of smaller ones, whose ``form`` and ``ranks`` layers/factored.py explains."""
+
+    kind: ClassVar[str] = "factored"
+    layer: str
+    form: str
+    ranks: tuple[int, ...]
+    bias: bool = False  # the chain has a bias although the layer had none
+
+    def apply(self, net: nn.Module) -> None:
+        """Put the chain in the layer's place."""
+        layer = get_layer(net, self.layer)
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            raise ModelFileError(f"{self}: this layer is a {type(layer).__name__}, a Conv2d or Linear was expected")
+        made = chain(layer, self.form, self.ranks, bias=self.bias or layer.bias is not None)
+        set_layer(net, self.layer, made.train(layer.training))

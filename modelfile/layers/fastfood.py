@@ -9,17 +9,19 @@ O(outputs + d) values and O(d log d) additions in the place of inputs x outputs.
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ..decoders import CHUNK
-from ..hadamard import padded_size, walsh
-from ..xxhash32 import permutation, random_signs
-from .decoded import DecodedLinear
-from .forms import Form
+from ...core.errors import ModelFileError
+from ...core.layers import set_layer
+from ..decode.hadamard import padded_size, walsh
+from ..decode.hashing import permutation, random_signs
+from ..decode.weights import CHUNK
+from .base import CompressedLinear, CompressedWeight, plain_layer
 
 
 @torch.library.custom_op("hashpress::fastfood", mutates_args=())
@@ -91,7 +93,7 @@ def _orders(blocks: int, size: int, seed: int) -> Tensor:
     return torch.stack([torch.from_numpy(permutation(size, block, seed).copy()) for block in range(blocks)])
 
 
-class Fastfood(Form):
+class FastfoodWeight(CompressedWeight):
     """The three diagonals of a weight (outputs, inputs)."""
 
     def __init__(self, outputs: int, inputs: int, seed: int, *, half: bool = True) -> None:
@@ -153,10 +155,10 @@ class Fastfood(Form):
         return f"({len(self.norms)}, {inputs}), {blocks} blocks of {self.size}, seed {self.seed}"
 
 
-class FastfoodLinear(DecodedLinear):
+class FastfoodLinear(CompressedLinear):
     """A dense layer that runs by fast transforms."""
 
-    form: Fastfood
+    form: FastfoodWeight
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (..., O)."""
@@ -164,3 +166,23 @@ class FastfoodLinear(DecodedLinear):
         flat = features.reshape(-1, self.in_features).to(form.norms.dtype)
         result = fastfood(flat, form.signs, form.gauss, form.norms, self.bias, form.seed)
         return result.view(*features.shape[:-1], self.out_features)
+
+
+@dataclass(frozen=True)
+class Fastfooded:
+    """The dense ``layer`` is a product of three diagonals and two Walsh-Hadamard transforms."""
+
+    kind: ClassVar[str] = "fastfood"
+    layer: str
+    seed: int
+    half: bool = True  # diagonals and bias are kept in binary16
+
+    def apply(self, net: nn.Module) -> None:
+        """Put a layer of transforms in the plain one's place."""
+        layer, _ = plain_layer(net, self.layer, self)
+        if not isinstance(layer, nn.Linear):
+            raise ModelFileError(f"{self}: this layer is a {type(layer).__name__}, a Linear was expected")
+        if not 0 <= self.seed < 1 << 32:
+            raise ModelFileError(f"{self}: a seed has 32 bits")
+        form = FastfoodWeight(layer.out_features, layer.in_features, self.seed, half=self.half)
+        set_layer(net, self.layer, FastfoodLinear(form, layer).train(layer.training))

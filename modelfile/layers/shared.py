@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from ...core.errors import InputError
-
-HALF_END = 65520.0  # from here on binary16 rounds to infinity
+from ...core.errors import ModelFileError
+from ...core.layers import get_layer
+from .base import CompressedWeight, compress_layer, index_dtype
 
 
 class Lookup(torch.autograd.Function):
@@ -34,44 +34,7 @@ class Lookup(torch.autograd.Function):
         return sums.to(gradient.dtype), None
 
 
-def index_dtype(entries: int) -> torch.dtype:
-    """Return the smallest signed or unsigned type that numbers ``entries`` values."""
-    return torch.uint8 if entries <= 1 << 8 else torch.int16 if entries <= 1 << 15 else torch.int32
-
-
-def largest(values: torch.Tensor) -> float:
-    """Return the largest size among ``values``, NaN when one is; nothing as large as they are stands beside them."""
-    if not values.numel():
-        return 0.0
-    low, high = torch.aminmax(values.detach())
-    return max(-float(low), float(high))
-
-
-def check_half(path: str, values: Iterable[torch.Tensor]) -> None:
-    """Raise InputError when one of a layer's ``values`` becomes infinite in binary16."""
-    for value in values:
-        if not largest(value) < HALF_END:
-            raise InputError(
-                f"layer {path!r}: half precision ends at 65504 and {largest(value):g} is to be kept in it; "
-                'set precision = "float32" (of share: codebook = "float32"), or skip the layer'
-            )
-
-
-class Form(nn.Module):
-    """What every form has: a call that returns the dense weight, and a state it settles in."""
-
-    rounded = False  # whether values, and the bias beside them, are kept in binary16
-
-    @property
-    def factors(self) -> torch.Tensor | None:
-        """What multiplies the outputs (O,), where the form has such values."""
-        return None
-
-    def settle(self) -> None:
-        """Round the values to what the file keeps, in place; called at the end of a training."""
-
-
-class Shared(Form):
+class SharedWeight(CompressedWeight):
     """A weight whose values come from a codebook; entry 0 is exactly zero; optionally a factor per output channel."""
 
     indices: torch.Tensor
@@ -108,3 +71,27 @@ class Shared(Form):
     def extra_repr(self) -> str:
         """Return the size of the codebook."""
         return f"{self.shape}, {len(self.codebook)} values" + (", scaled" if self.scaled else "")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The weight of ``layer`` takes its values from a codebook of ``entries`` numbers, the first of them zero."""
+
+    kind: ClassVar[str] = "shared"
+    layer: str
+    entries: int
+    scaled: bool = False  # a factor per output channel
+    half: bool = True  # codebook, factors and bias are kept in binary16
+
+    def apply(self, net: nn.Module) -> None:
+        """Put a decoding layer in the plain one's place."""
+        if not 1 <= self.entries <= MAX_ENTRIES:
+            raise ModelFileError(f"{self}: a codebook has 1 to {MAX_ENTRIES} entries")
+        layer = get_layer(net, self.layer)
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            raise ModelFileError(f"{self}: this layer is a {type(layer).__name__}, a Conv2d or Linear was expected")
+        shape = tuple(layer.weight.shape)
+        compress_layer(net, self.layer, SharedWeight(shape, self.entries, scaled=self.scaled, half=self.half))
+
+
+MAX_ENTRIES = 1 << 20

@@ -1,0 +1,1 @@
+"""The model file and everything that must be read back from it: container, entropy coding, compressed layers, decoders."""

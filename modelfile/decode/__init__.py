@@ -1,0 +1,1 @@
+"""Dense weights out of compressed ones, in numpy alone."""

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from .compress.passes import Prune as Prune
     from .compress.passes import Share as Share
     from .compress.passes import Thresholds as Thresholds
-    from .compress.plan import Recipe as Recipe
-    from .compress.recipe import load_recipe as load_recipe
-    from .compress.recipe import named_recipes as named_recipes
-    from .compress.sensitivity import Sensitivity as Sensitivity
-    from .compress.sensitivity import sensitivity as sensitivity
+    from .compress.recipe.load import load_recipe as load_recipe
+    from .compress.recipe.load import named_recipes as named_recipes
+    from .compress.recipe.recipe import Recipe as Recipe
+    from .compress.sensitivity.sensitivity import Sensitivity as Sensitivity
+    from .compress.sensitivity.sensitivity import sensitivity as sensitivity
     from .core.data import load_data as load_data
     from .core.data.images import Images as Images
     from .core.data.images import Split as Split
@@ -70,11 +70,11 @@ _HOMES = {
     "Prune": "compress.passes",
     "Share": "compress.passes",
     "Thresholds": "compress.passes",
-    "Recipe": "compress.plan",
-    "load_recipe": "compress.recipe",
-    "named_recipes": "compress.recipe",
-    "Sensitivity": "compress.sensitivity",
-    "sensitivity": "compress.sensitivity",
+    "Recipe": "compress.recipe.recipe",
+    "load_recipe": "compress.recipe.load",
+    "named_recipes": "compress.recipe.load",
+    "Sensitivity": "compress.sensitivity.sensitivity",
+    "sensitivity": "compress.sensitivity.sensitivity",
     "load_data": "core.data",
     "Images": "core.data.images",
     "Split": "core.data.images",

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent / "papers"))
 import numpy as np
 import torch
 from cells import SEED, Book, Target, run
-from hashpress.compress.macs import count
-from hashpress.compress.passes.narrow import Narrow, places
+from hashpress.compress.channels.narrow import Narrow, places
+from hashpress.compress.observe.macs import count
 from hashpress.core.model import HashModel
 from hashpress.hashnets.retrieval.bit_flips import bit_flips
 from hashpress.hashnets.retrieval.codes import outputs

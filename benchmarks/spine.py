@@ -27,7 +27,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))  # the other scripts of this folder
 
 from hashpress.compress.passes import Finetune
-from hashpress.compress.recipe import compress, load_recipe
+from hashpress.compress.recipe.load import compress, load_recipe
 from hashpress.core.data import load_data
 from hashpress.core.files import atomic_write
 from hashpress.core.model import HashModel

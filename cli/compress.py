@@ -43,8 +43,8 @@ def verb(
     A run that was interrupted, or whose recipe was corrected, goes on with --resume behind the steps that are the same.
     """
     set_threads(threads)
-    from ..compress.ledger import Ledger, Line
-    from ..compress.recipe import compress, load_recipe
+    from ..compress.recipe.ledger import Ledger, Line
+    from ..compress.recipe.load import compress, load_recipe
     from ..core.data import load_data
     from ..core.errors import InputError
     from ..core.units import format_bytes

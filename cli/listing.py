@@ -51,7 +51,7 @@ def _datasets() -> Entries:
 
 
 def _recipes() -> Entries:
-    from ..compress.recipe import load_recipe, named_recipes
+    from ..compress.recipe.load import load_recipe, named_recipes
 
     return {name: load_recipe(name).about for name in named_recipes()}
 

@@ -42,9 +42,9 @@ def verb(
     set_threads(threads)
     from json import dumps
 
-    from ..compress.sensitivity import sensitivity
-    from ..compress.sensitivity_plot import format_of
-    from ..compress.sensitivity_plot import plot as draw
+    from ..compress.sensitivity.plot import format_of
+    from ..compress.sensitivity.plot import plot as draw
+    from ..compress.sensitivity.sensitivity import sensitivity
     from ..core.data import load_data
     from ..core.files import atomic_write
     from ..hashnets.retrieval.query_leakage import seen

@@ -34,7 +34,7 @@ def verb(model: options.Model, json: options.Json = False) -> None:
 def _recipe(name: str, *, json: bool) -> None:
     from tomllib import loads
 
-    from ..compress.recipe import load_recipe
+    from ..compress.recipe.load import load_recipe
 
     text = load_recipe(name).to_toml()
     if json:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import answers as room
-from hashpress.compress.answers import Answers, Places
-from hashpress.compress.listening import calls
+from hashpress.compress.observe import answers as room
+from hashpress.compress.observe.answers import Answers, Places
+from hashpress.compress.observe.responses import calls
 from hashpress.compress.passes import ProductQuantize
 from hashpress.core.model import InputSpec
 from hashpress.modelfile.layers.base import CompressedConv2d

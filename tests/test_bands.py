@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
-from hashpress.compress.bands import band_sizes
+from hashpress.compress.structured.bands import band_sizes
 
 ROOM = {(64, 32, 3, 3): (1, 2, 3, 2, 1), (32, 16, 5, 5): (1, 2, 3, 4, 5, 4, 3, 2, 1), (8, 4, 1, 3): (1, 1, 1)}
 

@@ -7,9 +7,9 @@ from dataclasses import fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
-from hashpress.compress.beforehand import keys_of, objections
 from hashpress.compress.passes import PASSES, Cp, Finetune, Int8, LowRank, Narrow, ProductQuantize, Prune, Share
-from hashpress.compress.recipe import Recipe, compress
+from hashpress.compress.recipe.check import keys_of, objections
+from hashpress.compress.recipe.load import Recipe, compress
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import RecipeError

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import calibrate, importance, ranges, refit
+from hashpress.compress.channels import least_squares
+from hashpress.compress.integers import ranges
+from hashpress.compress.observe import importance, moments
 from hashpress.compress.passes import Cp, Int8, LowRank, Merge, ProductQuantize, Prune
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Selection, together
@@ -14,9 +16,9 @@ from torch import nn
 
 def test_large_images_run_fewer_at_a_time():
     large, small = np.broadcast_to(np.uint8(0), (400, 3, 224, 224)), np.broadcast_to(np.uint8(0), (400, 3, 32, 32))
-    assert [together(pixels, 100, calibrate.VALUES) for pixels in (large, small, small[:7])] == [6, 100, 7]
-    assert [len(part) for _, part in calibrate.batches(large[:14], "parts")] == [6, 6, 2]
-    assert [place for place, _ in calibrate.batches(large[:14], "parts")] == [0, 6, 12]
+    assert [together(pixels, 100, moments.VALUES) for pixels in (large, small, small[:7])] == [6, 100, 7]
+    assert [len(part) for _, part in moments.batches(large[:14], "parts")] == [6, 6, 2]
+    assert [place for place, _ in moments.batches(large[:14], "parts")] == [0, 6, 12]
 
 
 def test_large_weights_keep_their_energy_in_single_precision(monkeypatch):
@@ -120,7 +122,7 @@ def whole(fit):
 @pytest.mark.parametrize("biased", [True, False])
 def test_few_rows_give_the_same_fit_as_their_squares(biased):
     layer, random = torch.nn.Linear(40, 3, bias=biased), torch.Generator().manual_seed(0)
-    few, squared = refit._Normal(layer, 15, 0), refit._Normal(layer, 21, 0)
+    few, squared = least_squares._Normal(layer, 15, 0), least_squares._Normal(layer, 21, 0)
     for _ in range(3):
         part = torch.randn(5, 40, generator=random), torch.randn(5, 3, generator=random)
         few.add(*part)
@@ -135,9 +137,9 @@ def test_few_rows_give_the_same_fit_as_their_squares(biased):
 @pytest.mark.parametrize("rows", [6, 60])
 def test_a_fit_in_parts_is_the_fit_by_least_squares(rows, monkeypatch):
     """Outputs a few at a time: what numpy gives for all at once, with the ridge as rows of its own."""
-    monkeypatch.setattr(refit, "TOGETHER", 3)
+    monkeypatch.setattr(least_squares, "TOGETHER", 3)
     random = torch.Generator().manual_seed(0)
-    fit = refit._Normal(torch.nn.Linear(20, 7), rows, 0)
+    fit = least_squares._Normal(torch.nn.Linear(20, 7), rows, 0)
     parts = [(torch.randn(6, 20, generator=random), torch.randn(6, 7, generator=random)) for _ in range(rows // 6)]
     for part in parts:
         fit.add(*part)
@@ -162,7 +164,7 @@ def test_a_refit_in_parts_is_that_of_all_outputs(monkeypatch):
     model = untrained(arch, seed=0)
     work = Merge(share=0.3, refit=40, kinds=("conv", "dense"))
     whole = work(model, digits).net
-    monkeypatch.setattr(refit, "TOGETHER", 3)
+    monkeypatch.setattr(least_squares, "TOGETHER", 3)
     parts = work(model, digits).net
     for (path, value), other in zip(whole.named_parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(value, other, rtol=1e-5, atol=1e-6, msg=path)
@@ -173,6 +175,6 @@ def test_factors_take_the_place_of_their_matrix():
     rows = torch.randn(9, 9, generator=torch.Generator().manual_seed(0)).double()
     square = rows @ rows.T
     wanted = torch.linalg.solve(square, rows)
-    factors = refit._factored(square)
+    factors = least_squares._factored(square)
     assert factors[0].data_ptr() == square.data_ptr()
     torch.testing.assert_close(torch.linalg.lu_solve(*factors, rows), wanted)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import small_models
 import torch
-from hashpress.compress.channel_scores import SCORES, by_code, by_taylor
-from hashpress.compress.channels import channels
-from hashpress.compress.passes.narrow import Narrow
+from hashpress.compress.channels.graph import channels
+from hashpress.compress.channels.narrow import Narrow
+from hashpress.compress.channels.scores import SCORES, by_code, by_taylor
 from hashpress.core.data import load_data
 from hashpress.core.model import InputSpec
 from hashpress.hashnets.build import default_arch, untrained

@@ -6,8 +6,8 @@ import nets_foreign
 import numpy as np
 import pytest
 import torch
-from hashpress.compress.channels import channels
-from hashpress.compress.narrowing import cut
+from hashpress.compress.channels.graph import channels
+from hashpress.compress.channels.removal import cut
 from hashpress.compress.passes import Merge, Narrow
 from hashpress.core.data import load_data
 from hashpress.core.model import HashModel, InputSpec

@@ -6,9 +6,9 @@ import kmeans1d
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import clusters
-from hashpress.compress.importance import output_energy
-from hashpress.compress.latent import Latent, fit_budget
+from hashpress.compress.codebooks import kmeans
+from hashpress.compress.codebooks.straight_through import Latent, fit_budget
+from hashpress.compress.observe.importance import output_energy
 from hashpress.core.model import InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.modelfile.layers.shared import Lookup
@@ -70,15 +70,15 @@ def test_borders_follow_the_price_and_a_budget_finds_it() -> None:
 def test_kmeans_against_the_exact_optimum_and_a_loop() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(-1, 0.1, 300), rng.normal(0.5, 0.3, 500)])
-    best = clusters.kmeans(values, 6, "optimal", 0)
+    best = kmeans.kmeans(values, 6, "optimal", 0)
     exact = kmeans1d.cluster(values, 6)
     np.testing.assert_allclose(best, exact.centroids)
-    np.testing.assert_array_equal(clusters.nearest(values, best), exact.clusters)
-    lowest = float(np.mean((values - best[clusters.nearest(values, best)]) ** 2))
-    for start in clusters.STARTS:
-        centres = clusters.kmeans(values, 6, start, 1)
+    np.testing.assert_array_equal(kmeans.nearest(values, best), exact.clusters)
+    lowest = float(np.mean((values - best[kmeans.nearest(values, best)]) ** 2))
+    for start in kmeans.STARTS:
+        centres = kmeans.kmeans(values, 6, start, 1)
         labels = np.abs(values[:, None] - centres).argmin(1)
-        np.testing.assert_array_equal(clusters.nearest(values, centres), labels)
+        np.testing.assert_array_equal(kmeans.nearest(values, centres), labels)
         for place in range(len(centres)):  # a fixed point of Lloyd's iteration
             assert centres[place] == pytest.approx(values[labels == place].mean(), abs=1e-9)
         assert float(np.mean((values - centres[labels]) ** 2)) >= lowest - 1e-12
@@ -89,7 +89,7 @@ def test_priced_clusters_reach_the_theory_of_high_rates() -> None:
     values = np.random.default_rng(0).normal(size=40_000)
     bits_before = 99.0
     for price in (0.005, 0.02, 0.05):
-        centres, indices = clusters.priced(values, np.ones_like(values), 64, price)
+        centres, indices = kmeans.priced(values, np.ones_like(values), 64, price)
         counts = np.bincount(indices)
         bits = float(-(counts * np.log2(counts / len(values))).sum() / len(values))
         error = float(np.mean((values - centres[indices]) ** 2))
@@ -97,7 +97,7 @@ def test_priced_clusters_reach_the_theory_of_high_rates() -> None:
         assert centres[0] == 0
         assert bits < bits_before
         bits_before = bits
-    assert np.mean(clusters.priced(values, np.ones_like(values), 64, 0.5)[1] == 0) > 0.6
+    assert np.mean(kmeans.priced(values, np.ones_like(values), 64, 0.5)[1] == 0) > 0.6
 
 
 def test_importance_against_the_jacobian() -> None:

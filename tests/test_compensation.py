@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import obs, pruning
+from hashpress.compress import obs
+from hashpress.compress.channels.least_squares import watched
 from hashpress.compress.passes import Share
-from hashpress.compress.refit import watched
+from hashpress.compress.prune import compensate
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.model import HashModel, InputSpec
@@ -35,7 +36,7 @@ def test_only_a_bias_takes_up_the_mean(split: Split, how: str, biased: bool) -> 
     if not biased:
         layer.bias = None
     left = copy.deepcopy(layer)
-    pruning.leaving(model, "encoder.fc2", how, split.train.pixels, 0)(0.4, left)
+    compensate.leaving(model, "encoder.fc2", how, split.train.pixels, 0)(0.4, left)
     inputs = watched(model.net, "encoder.fc2", arch.input.normalise(split.train.pixels))[0].double().numpy()
     mean = inputs.mean(0)
     assert mean.max() > inputs.std(0).mean()

@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hashpress.compress.channels import channels
-from hashpress.compress.constants import taken_up
-from hashpress.compress.passes.merge import Merge
+from hashpress.compress.channels.constant_neurons import taken_up
+from hashpress.compress.channels.graph import channels
+from hashpress.compress.channels.merge import Merge
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.modelfile.edits import rebuild

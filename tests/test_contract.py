@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress.passes import PASSES, Fold, LowRank, Merge, Narrow, Thresholds
-from hashpress.compress.plan import Recipe
+from hashpress.compress.recipe.recipe import Recipe
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.model import HashModel, InputSpec

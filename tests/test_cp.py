@@ -3,13 +3,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import calibrate
-from hashpress.compress.factored import chain_cost
-from hashpress.compress.macs import count, count_net
+from hashpress.compress.factorize.cp import Cp, replace_layer
+from hashpress.compress.factorize.cp_ranks import chain_cost
+from hashpress.compress.factorize.tensors import whiten
+from hashpress.compress.factorize.tensors.decompose import Method, decompose
+from hashpress.compress.observe import moments as calibrate
+from hashpress.compress.observe.macs import count, count_net
 from hashpress.compress.passes import PASSES
-from hashpress.compress.passes.cp import Cp, replace_layer
-from hashpress.compress.tensors import whiten
-from hashpress.compress.tensors.decompose import Method, decompose
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.core.model import HashModel, InputSpec

@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.linalg
-from hashpress.compress.tensors import cpd, cpsearch, epc, kruskal
+from hashpress.compress.factorize.tensors import cpd, cpsearch, epc, kruskal
 from hashpress.core.errors import InputError
 from tensorly.decomposition import parafac
 

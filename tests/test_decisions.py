@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from hashpress.cli.main import run
-from hashpress.compress.decisions import left_alone, told, treated
-from hashpress.compress.ledger import Line, warnings_of
+from hashpress.compress.factorize.tensors import cpd
 from hashpress.compress.passes import PASSES, Cp, Fastfood, Finetune, Fold, Merge, Narrow
-from hashpress.compress.recipe import Recipe, compress
-from hashpress.compress.tensors import cpd
+from hashpress.compress.recipe.decisions import left_alone, told, treated
+from hashpress.compress.recipe.ledger import Line, warnings_of
+from hashpress.compress.recipe.load import Recipe, compress
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.model import HashModel, InputSpec

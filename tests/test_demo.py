@@ -7,7 +7,7 @@ import sys
 import pytest
 from hashpress.cli import demo
 from hashpress.cli.main import app
-from hashpress.compress.recipe import load_recipe
+from hashpress.compress.recipe.load import load_recipe
 from hashpress.profiling.budget import load_budget
 from hashpress.profiling.report import load_report
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from hashpress.compress.dropouts import eased, rates
+from hashpress.compress.finetune.dropout import eased, rates
+from hashpress.compress.finetune.masks import masks_of
 from hashpress.compress.passes import Finetune, Prune
-from hashpress.compress.pruned import masks_of
 from hashpress.core.data.images import Split
 from hashpress.core.model import InputSpec
 from small_models import a_model, some_images

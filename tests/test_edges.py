@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import run as running
+from hashpress.compress.looks import LOOKS, looks
 from hashpress.compress.passes import (
     PASSES,
     Cp,
@@ -27,9 +27,9 @@ from hashpress.compress.passes import (
     Prune,
     Share,
 )  # fmt: skip
-from hashpress.compress.passes.looks import LOOKS, looks
-from hashpress.compress.recipe import Recipe, compress
-from hashpress.compress.sensitivity import sensitivity
+from hashpress.compress.recipe import run as running
+from hashpress.compress.recipe.load import Recipe, compress
+from hashpress.compress.sensitivity.sensitivity import sensitivity
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError, RecipeError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from hashpress.compress.passes.fastfood import Fastfood
+from hashpress.compress.structured.fastfood import Fastfood
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained

@@ -9,7 +9,8 @@ import nets_foreign
 import numpy as np
 import pytest
 import torch
-from hashpress.compress.ledger import Line
+from hashpress.compress.channels.least_squares import watched
+from hashpress.compress.integers.int8 import means
 from hashpress.compress.passes import (
     Cp,
     Fastfood,
@@ -25,9 +26,8 @@ from hashpress.compress.passes import (
     Share,
     Thresholds,
 )  # fmt: skip
-from hashpress.compress.passes.int8 import means
-from hashpress.compress.plan import Recipe
-from hashpress.compress.refit import watched
+from hashpress.compress.recipe.ledger import Line
+from hashpress.compress.recipe.recipe import Recipe
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.model import HashModel, InputSpec

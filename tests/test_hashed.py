@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.fft
 import torch
-from hashpress.compress.passes.hashed import HashWeights, band_sizes
+from hashpress.compress.structured.hashed import HashWeights, band_sizes
 from hashpress.core.errors import ModelFileError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import build, default_arch, untrained

@@ -8,9 +8,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import ranges
-from hashpress.compress.passes.fold import Fold
-from hashpress.compress.passes.int8 import Int8
+from hashpress.compress.fold import Fold
+from hashpress.compress.integers import ranges
+from hashpress.compress.integers.int8 import Int8
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.hashnets.retrieval.codes import outputs

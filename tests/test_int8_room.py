@@ -8,10 +8,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import ranges
+from hashpress.compress.integers import ranges
+from hashpress.compress.integers.adaround import Grid, Soft, nearest
 from hashpress.compress.passes import Int8, Prune
-from hashpress.compress.passes.thresholds import shift
-from hashpress.compress.rounding import Grid, Soft, nearest
+from hashpress.compress.thresholds import shift
 from hashpress.core.data import load_data
 from hashpress.core.errors import ModelFileError
 from hashpress.core.model import HashModel, InputSpec

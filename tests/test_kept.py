@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from hashpress.compress.passes import Finetune, Int8, Prune, Share
-from hashpress.compress.recipe import Recipe, compress
+from hashpress.compress.recipe.load import Recipe, compress
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError
@@ -103,7 +103,7 @@ def test_a_kill_between_the_two_files_of_a_step_does_not_mix_two_recipes(model, 
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("hashpress.compress.kept.save", killed)
+        patch.setattr("hashpress.compress.recipe.workdir.save", killed)
         with pytest.raises(KeyboardInterrupt):
             compress(model, Recipe.of(*other), split, out=tmp_path / "out.st", resume=True)
     compress(model, Recipe.of(*GOOD[:2]), split, out=tmp_path / "out.st", resume=True)

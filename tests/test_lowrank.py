@@ -3,13 +3,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import calibrate
-from hashpress.compress.macs import count, count_net
+from hashpress.compress.factorize.lowrank import LowRank
+from hashpress.compress.factorize.rebuild import Sample, rebuild_layer, wanted
+from hashpress.compress.factorize.tensors import ranks
+from hashpress.compress.fold import Fold
+from hashpress.compress.observe import moments as calibrate
+from hashpress.compress.observe.macs import count, count_net
 from hashpress.compress.passes import PASSES
-from hashpress.compress.passes.fold import Fold
-from hashpress.compress.passes.lowrank import LowRank
-from hashpress.compress.rebuilding import Sample, rebuild_layer, wanted
-from hashpress.compress.tensors import ranks
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import HashModel, InputSpec

@@ -6,8 +6,8 @@ from pathlib import Path
 import nets_foreign
 import pytest
 import torch
-from hashpress.compress import macs
-from hashpress.compress.macs import OWN, count, count_net
+from hashpress.compress.observe import macs
+from hashpress.compress.observe.macs import OWN, count, count_net
 from hashpress.compress.passes import Fastfood, Fold, HashWeights, Int8, ProductQuantize
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError

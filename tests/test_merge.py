@@ -7,16 +7,16 @@ import copy
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import merging
-from hashpress.compress.channels import LayerTracer, _Walk, channels
-from hashpress.compress.merging import Neurons
-from hashpress.compress.narrowing import cut
-from hashpress.compress.neurons import neurons_of
-from hashpress.compress.noise import noise
-from hashpress.compress.passes.fold import Fold
-from hashpress.compress.passes.merge import Merge
-from hashpress.compress.passes.narrow import thinner
-from hashpress.compress.refit import refit
+from hashpress.compress.channels import similarity
+from hashpress.compress.channels.graph import LayerTracer, _Walk, channels
+from hashpress.compress.channels.least_squares import refit
+from hashpress.compress.channels.merge import Merge
+from hashpress.compress.channels.narrow import thinner
+from hashpress.compress.channels.neurons import neurons_of
+from hashpress.compress.channels.removal import cut
+from hashpress.compress.channels.similarity import Neurons
+from hashpress.compress.fold import Fold
+from hashpress.compress.observe.synthetic import noise
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import InputSpec
@@ -37,7 +37,7 @@ def some(n=7, d=5, m=4, seed=0, **settings):
 @pytest.mark.parametrize("scaled", [True, False])
 def test_saliency_is_the_formula_of_the_paper(scaled):
     neurons = some(scaled=scaled)
-    found = merging.saliencies(neurons)
+    found = similarity.saliencies(neurons)
     for i in range(7):
         for j in range(7):
             if i == j:
@@ -50,14 +50,14 @@ def test_saliency_is_the_formula_of_the_paper(scaled):
             assert found[i, j] == pytest.approx(np.mean((alpha[1] * neurons.outgoing[j]) ** 2) * eps**2)
 
 
-@pytest.mark.parametrize("distance", merging.DISTANCES)
+@pytest.mark.parametrize("distance", similarity.DISTANCES)
 def test_the_order_is_that_of_a_brute_force_search(distance):
     """The whole matrix anew after every merge, as the paper describes it."""
     neurons = some(n=12)
-    done = merging.merges(neurons, count=9, distance=distance)
+    done = similarity.merges(neurons, count=9, distance=distance)
     scale = np.linalg.norm(neurons.weight, axis=1)
     alive, outgoing = list(range(12)), neurons.outgoing * scale[:, None]
-    far = merging.distances(neurons, distance)
+    far = similarity.distances(neurons, distance)
     for merge in done:
         cost = {(i, j): far[i, j] * np.mean(outgoing[j] ** 2) for i in alive for j in alive if i != j}
         i, j = min(cost, key=cost.get)
@@ -70,27 +70,27 @@ def test_the_order_is_that_of_a_brute_force_search(distance):
 
 def test_opposed_neurons_do_not_break_the_distance():
     neurons = Neurons(np.array([[1.0, 0], [-1.0, 0], [1.0, 1e-9]]), np.array([0.5, -0.5, 0.5]), np.ones((3, 2)))
-    found = merging.saliencies(neurons)
+    found = similarity.saliencies(neurons)
     assert np.isfinite(found[~np.eye(3, dtype=bool)]).all()
-    assert merging.merges(neurons, count=1)[0][:2] in [(0, 2), (2, 0)]
+    assert similarity.merges(neurons, count=1)[0][:2] in [(0, 2), (2, 0)]
 
 
 def test_free_neurons_go_first_and_constants_never_take_over():
     neurons = some(n=5)
     neurons.weight[3], neurons.bias[3] = 0, 0
-    done = merging.merges(neurons, count=3, free=[3])
+    done = similarity.merges(neurons, count=3, free=[3])
     assert done[0] == (3, 3, 0.0, 0.0)
     assert all(merge.into != 3 for merge in done[1:])
-    assert merging.merges(neurons, limit=0.0, free=[3]) == [(3, 3, 0.0, 0.0)]
+    assert similarity.merges(neurons, limit=0.0, free=[3]) == [(3, 3, 0.0, 0.0)]
     neurons.bias[3] = 1  # a constant is no neuron of unit norm: it stays
-    assert all(3 not in merge[:2] for merge in merging.merges(neurons, count=4))
+    assert all(3 not in merge[:2] for merge in similarity.merges(neurons, count=4))
 
 
 def test_cutoff_is_the_mode_without_the_outliers():
     draw = np.random.default_rng(0)
     values = np.concatenate([draw.normal(5, 0.5, 9_600), draw.uniform(1_000, 10_000, 400)]).reshape(100, 100)
-    assert merging.cutoff(values) == pytest.approx(5, abs=0.5)
-    assert merging.cutoff(np.full((1, 1), np.inf)) == 0
+    assert similarity.cutoff(values) == pytest.approx(5, abs=0.5)
+    assert similarity.cutoff(np.full((1, 1), np.inf)) == 0
 
 
 # networks
@@ -256,7 +256,7 @@ def test_choice_by_outputs_beats_choice_by_weights(path):
 
 def test_no_choice_by_outputs_that_many_inputs_read(monkeypatch):
     """Products of 9,216 inputs with each other, as AlexNet's first dense layer has, take three times the network."""
-    monkeypatch.setattr("hashpress.compress.passes.merge.WIDEST", 40)
+    monkeypatch.setattr("hashpress.compress.channels.merge.WIDEST", 40)
     split, model = load_data("digits?size=16&limit=100"), a_model("lenet5", widths=[6, 10, 40])
     for by, wide in (("outputs", {"encoder.conv1"}), ("weights", set())):
         work = Merge(share=0.5, kinds=("dense", "conv"), refit=50, by=by)
@@ -271,19 +271,19 @@ def test_no_choice_by_outputs_that_many_inputs_read(monkeypatch):
 def test_weights_of_merged_neurons_add_up_along_chains():
     """2 goes into 1, 3 into 1, and 1 into 0: what a matrix of all outgoing weights gives."""
     outgoing = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
-    done = [merging.Merge(2, 1, 0.5, 0.0), merging.Merge(3, 1, 2.0, 0.0), merging.Merge(1, 0, 3.0, 0.0)]
-    found = merging.outgoing_after(outgoing, done)
+    done = [similarity.Merge(2, 1, 0.5, 0.0), similarity.Merge(3, 1, 2.0, 0.0), similarity.Merge(1, 0, 3.0, 0.0)]
+    found = similarity.outgoing_after(outgoing, done)
     whole = outgoing.astype(np.float64)
     assert list(found) == [0]
     assert found[0] == pytest.approx(whole[0] + 3 * (whole[1] + 0.5 * whole[2] + 2 * whole[3]), abs=1e-12)
-    silent = merging.outgoing_after(outgoing, [merging.Merge(4, 4, 0.0, 0.0), done[0]])
+    silent = similarity.outgoing_after(outgoing, [similarity.Merge(4, 4, 0.0, 0.0), done[0]])
     assert list(silent) == [1]
 
 
 def test_products_in_blocks_are_those_of_all_rows(monkeypatch):
-    monkeypatch.setattr(merging, "ROWS", 3)
-    monkeypatch.setattr(merging, "COLUMNS", 4)
+    monkeypatch.setattr(similarity, "ROWS", 3)
+    monkeypatch.setattr(similarity, "COLUMNS", 4)
     random = np.random.default_rng(0)
     weight, scale = random.normal(size=(8, 10)).astype(np.float32), random.uniform(1, 2, 8)
     scaled = weight / scale[:, None]
-    assert merging.products(weight, scale) == pytest.approx(scaled @ scaled.T, abs=1e-12)
+    assert similarity.products(weight, scale) == pytest.approx(scaled @ scaled.T, abs=1e-12)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import small_models
 import torch
-from hashpress.compress import narrowing
-from hashpress.compress.channels import channels
-from hashpress.compress.macs import count
-from hashpress.compress.passes.fold import Fold
-from hashpress.compress.passes.narrow import Narrow, thinner
-from hashpress.compress.refit import refit
+from hashpress.compress.channels import removal
+from hashpress.compress.channels.graph import channels
+from hashpress.compress.channels.least_squares import refit
+from hashpress.compress.channels.narrow import Narrow, thinner
+from hashpress.compress.fold import Fold
+from hashpress.compress.observe.macs import count
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
@@ -50,7 +50,7 @@ def test_a_narrow_lenet_is_the_small_one_built_by_hand():
         model, [("encoder.conv1", 1), ("encoder.conv2", 0), ("encoder.conv2", 5), ("encoder.fc1", 3)]
     )
     net = model.copied_net()
-    edits = narrowing.cut(net, found, removed)
+    edits = removal.cut(net, found, removed)
     small = a_model(widths=[3, 4, 9]).net
     a, b, c = [0, 2, 3], [1, 2, 3, 4], [0, 1, 2, 4, 5, 6, 7, 8, 9]
     old, state = model.net.state_dict(), {}
@@ -89,7 +89,7 @@ def test_removing_silent_channels_changes_nothing(encoder):
             if values.bias is not None:
                 values.bias.data[gone] = 0
     net = model.copied_net()
-    edits = narrowing.cut(net, found, removed)
+    edits = removal.cut(net, found, removed)
     images = torch.randn(3, *spec.shape)
     assert torch.allclose(net(images), model.net(images), atol=1e-4, rtol=1e-4)
     thin = HashModel(net, model.arch, tuple(edits))
@@ -137,7 +137,7 @@ def test_shortcuts_with_zero_channels_keep_count():
     assert np.array_equal(found.layers["head"].inputs[6:10], first)
     gone = np.array([first[0], found.layers["encoder.layer2.0.conv2"].outputs[7]])
     net = model.copied_net()
-    narrowing.cut(net, found, gone)
+    removal.cut(net, found, gone)
     block = net.encoder.layer2[0]
     assert (block.before, block.behind) == (2, 1)
     assert net(torch.randn(2, 3, 16, 16)).shape == (2, 12)
@@ -163,9 +163,9 @@ def test_widths_are_multiples():
         for path, layer in thin.net.named_modules():
             if isinstance(layer, torch.nn.Conv2d):
                 assert layer.out_channels % 8 == 0, path
-    assert narrowing.kept_of(20, 0.5, 8, 0.0) == 16
-    assert narrowing.kept_of(20, 0.9, 1, 0.2) == 4
-    assert narrowing.kept_of(6, 0.5, 8, 0.0) == 6
+    assert removal.kept_of(20, 0.5, 8, 0.0) == 16
+    assert removal.kept_of(20, 0.9, 1, 0.2) == 4
+    assert removal.kept_of(6, 0.5, 8, 0.0) == 6
 
 
 @pytest.mark.parametrize("encoder", ["lenet5", "resnet20"])
@@ -191,9 +191,9 @@ def test_the_cheapest_block_goes_first():
     for space in found.spaces():
         label = space[np.argmin(scores[space])]
         net = model.copied_net()
-        edits = narrowing.cut(net, found, np.array([label]))
+        edits = removal.cut(net, found, np.array([label]))
         prices[int(label)] = scores[label] / (before - count(HashModel(net, model.arch, tuple(edits))).macs)
-    assert narrowing.by_macs(found, scores, 0.99999).tolist() == [min(prices, key=prices.get)]
+    assert removal.by_macs(found, scores, 0.99999).tolist() == [min(prices, key=prices.get)]
 
 
 @pytest.mark.parametrize("least", [0.0, 0.5, 0.75])
@@ -244,7 +244,7 @@ def test_refit_repairs_what_a_linear_layer_can():
     found = channels(model)
     labels = found.layers["encoder.conv2"].outputs
     net = model.copied_net()
-    narrowing.cut(net, found, labels[3:4])
+    removal.cut(net, found, labels[3:4])
     bare = (net(SPEC.normalise(images.pixels)) - model.net(SPEC.normalise(images.pixels))).square().mean()
     refit(net, model.net, thinner(found, labels[3:4]), images.pixels, SPEC, ridge=1e-9)
     fitted = (net(SPEC.normalise(images.pixels)) - model.net(SPEC.normalise(images.pixels))).square().mean()

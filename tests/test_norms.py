@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hashpress.compress.norms import normed
+from hashpress.compress.factorize.cp import Cp
+from hashpress.compress.finetune.temporary_norms import normed
 from hashpress.compress.passes import Fastfood, Finetune, Fold, Prune
-from hashpress.compress.passes.cp import Cp
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.model import Arch, HashModel, InputSpec
@@ -114,7 +114,7 @@ def test_statistics_are_those_of_all_images_however_few_run_together(
         inputs = small.arch.input.normalise(split.train.pixels)
         values = small.net.encoder.conv1(inputs).transpose(0, 1).flatten(1).double()
     sizes: list[int] = []
-    monkeypatch.setattr("hashpress.compress.norms.VALUES", 7 * 64)
+    monkeypatch.setattr("hashpress.compress.finetune.temporary_norms.VALUES", 7 * 64)
     net = small.copied_net()
     net.encoder.conv1.register_forward_hook(lambda _layer, _args, output: sizes.append(len(output)))
     with normed(net, split.train, small.arch.input):

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hashpress.compress.passes import Cp, Int8, LowRank, Merge, Narrow, Prune, Share, Thresholds, narrow, thresholds
-from hashpress.compress.passes import cp as cp_pass
-from hashpress.compress.passes import int8 as int8_pass
-from hashpress.compress.passes import lowrank as lowrank_pass
-from hashpress.compress.passes import merge as merge_pass
-from hashpress.compress.passes import prune as prune_pass
-from hashpress.compress.passes import share as share_pass
-from hashpress.compress.recipe import Recipe
+from hashpress.compress import thresholds
+from hashpress.compress.channels import merge as merge_pass
+from hashpress.compress.channels import narrow
+from hashpress.compress.codebooks import share as share_pass
+from hashpress.compress.factorize import cp as cp_pass
+from hashpress.compress.factorize import lowrank as lowrank_pass
+from hashpress.compress.integers import int8 as int8_pass
+from hashpress.compress.passes import Cp, Int8, LowRank, Merge, Narrow, Prune, Share, Thresholds
+from hashpress.compress.prune import prune as prune_pass
+from hashpress.compress.recipe.load import Recipe
 from hashpress.core.data import load_data
 from hashpress.core.once import once, remembering
 from hashpress.hashnets.retrieval.codes import outputs

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress.passes import PASSES, Finetune, Fold, Prune, Share
-from hashpress.compress.passes.select import spread
+from hashpress.compress.select import spread
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError, RecipeError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hashpress.compress.passes.pq import ProductQuantize, layout
+from hashpress.compress.codebooks.pq import ProductQuantize, layout
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError, ModelFileError, RecipeError

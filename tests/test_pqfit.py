@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import pqfit
-from hashpress.compress.listening import calls
-from hashpress.compress.pqcorrect import correct
-from hashpress.compress.responses import collect
+from hashpress.compress.codebooks import pq_kmeans
+from hashpress.compress.codebooks.pq_correct import correct
+from hashpress.compress.observe.layer_io import collect
+from hashpress.compress.observe.responses import calls
 from hashpress.core.model import InputSpec
 from hashpress.modelfile.layers import pq
 from sklearn.cluster import KMeans
@@ -24,7 +24,7 @@ def test_kmeans_finds_clusters_and_beats_every_start_of_its_own() -> None:
     centres = torch.randn(3, 8, 4, generator=generator) * 20
     labels = torch.arange(400) % 8
     points = centres[:, labels] + torch.randn(3, 400, 4, generator=generator) * 0.01
-    found, assigned = pqfit.kmeans(points, 8, seed=1)
+    found, assigned = pq_kmeans.kmeans(points, 8, seed=1)
     for group in range(3):
         pairs = {(int(a), int(b)) for a, b in zip(labels, assigned[group], strict=True)}
         assert len(pairs) == 8
@@ -34,33 +34,33 @@ def test_kmeans_finds_clusters_and_beats_every_start_of_its_own() -> None:
 
 def test_kmeans_ends_at_a_fixed_point_near_scikit_learns() -> None:
     points = torch.randn(2, 500, 3, generator=torch.Generator().manual_seed(0))
-    found, labels = pqfit.kmeans(points, 16, seed=0, iterations=300)
-    again, _ = pqfit.nearest(points, found)
+    found, labels = pq_kmeans.kmeans(points, 16, seed=0, iterations=300)
+    again, _ = pq_kmeans.nearest(points, found)
     assert torch.equal(again, labels.long())
-    torch.testing.assert_close(pqfit.means(points, labels, found), found)
+    torch.testing.assert_close(pq_kmeans.means(points, labels, found), found)
     own = float((points - found.gather(1, labels.long()[..., None].expand(-1, -1, 3))).square().sum())
     theirs = sum(KMeans(16, n_init=1, random_state=0).fit(part.numpy()).inertia_ for part in points)
     assert own < 1.1 * theirs
-    repeated = pqfit.kmeans(points, 16, seed=0, iterations=300)
+    repeated = pq_kmeans.kmeans(points, 16, seed=0, iterations=300)
     assert torch.equal(repeated[0], found)
 
 
 def test_as_many_codewords_as_sub_vectors_lose_nothing() -> None:
     points = torch.randn(5, 12, 3)
-    codebook, labels = pqfit.kmeans(points, 12, seed=0)
+    codebook, labels = pq_kmeans.kmeans(points, 12, seed=0)
     torch.testing.assert_close(codebook.gather(1, labels.long()[..., None].expand(-1, -1, 3)), points)
     same = points[:, :1].expand(-1, 6, -1)
-    codebook, labels = pqfit.kmeans(same, 4, seed=0)
+    codebook, labels = pq_kmeans.kmeans(same, 4, seed=0)
     torch.testing.assert_close(codebook.gather(1, labels.long()[..., None].expand(-1, -1, 3)), same)
     many = torch.randn(1, 300, 3)
-    codebook, labels = pqfit.kmeans(many, 300, seed=0)  # more than a byte can number
+    codebook, labels = pq_kmeans.kmeans(many, 300, seed=0)  # more than a byte can number
     torch.testing.assert_close(codebook.gather(1, labels.long()[..., None].expand(-1, -1, 3)), many)
 
 
 def test_canonical_labels_keep_the_weight_and_sort_by_use() -> None:
     form = filled(pq.ProductQuantizedWeight((40, 6, 2, 2), 2, 7))
     before = form().detach()
-    codebook, indices = pqfit.canonical(form.codebook.data, form.indices.long())
+    codebook, indices = pq_kmeans.canonical(form.codebook.data, form.indices.long())
     form.codebook.data, form.indices = codebook, indices.to(torch.uint8)
     assert torch.equal(form(), before)
     for part in indices:
@@ -72,23 +72,23 @@ def test_channel_order_is_a_permutation_that_lowers_the_error() -> None:
     factors = torch.randn(400, 4, generator=generator)
     groups = torch.arange(16) % 4  # channels that belong together stand four apart
     weight = (factors[:, groups] + 0.2 * torch.randn(400, 16, generator=generator))[:, :, None, None]
-    order = pqfit.channel_order(weight, 4, seed=0)
+    order = pq_kmeans.channel_order(weight, 4, seed=0)
     assert sorted(order.tolist()) == list(range(16))
     assert all(len({int(groups[channel]) for channel in part}) == 1 for part in order.view(4, 4))
 
     def error(arranged: torch.Tensor) -> float:
-        points = pqfit.subvectors(arranged, 4)
-        codebook, labels = pqfit.kmeans(points, 16, seed=0)
+        points = pq_kmeans.subvectors(arranged, 4)
+        codebook, labels = pq_kmeans.kmeans(points, 16, seed=0)
         return float((points - codebook.gather(1, labels.long()[..., None].expand(-1, -1, 4))).square().sum())
 
     assert error(weight[:, order]) < 0.5 * error(weight)
-    assert pqfit.channel_order(weight[:, :5], 4, seed=0).sort().values.tolist() == list(range(5))
+    assert pq_kmeans.channel_order(weight[:, :5], 4, seed=0).sort().values.tolist() == list(range(5))
 
 
 def test_channels_beyond_a_block_are_ordered_in_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pqfit, "BLOCK", 8)
+    monkeypatch.setattr(pq_kmeans, "BLOCK", 8)
     weight = torch.randn(30, 20, 3, 3, generator=torch.Generator().manual_seed(0))
-    order = pqfit.channel_order(weight, 4)
+    order = pq_kmeans.channel_order(weight, 4)
     assert [sorted(part.tolist()) for part in order.split(8)] == [[*range(8)], [*range(8, 16)], [*range(16, 20)]]
 
 
@@ -132,7 +132,7 @@ def test_responses_are_inputs_of_one_and_outputs_of_the_other(
     nets: tuple[Net, Net], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second moments agree with those of explicit patches at every place of every image."""
-    monkeypatch.setattr("hashpress.compress.responses.STRIP", 5)
+    monkeypatch.setattr("hashpress.compress.observe.layer_io.STRIP", 5)
     reference, net = nets
     images = SPEC.normalise(PIXELS)
     assert [path for path, _ in calls(net, ["dense", "conv"], SPEC)] == ["conv", "dense"]
@@ -154,8 +154,8 @@ def test_responses_are_inputs_of_one_and_outputs_of_the_other(
 def quantized(net: nn.Module, path: str, width: int, entries: int) -> tuple[torch.Tensor, torch.Tensor]:
     weight = net.get_submodule(path).weight.detach()
     weight = weight if weight.ndim == 4 else weight[..., None, None]
-    points = pqfit.subvectors(weight, width)
-    codebook, labels = pqfit.kmeans(points, entries, seed=0)
+    points = pq_kmeans.subvectors(weight, width)
+    codebook, labels = pq_kmeans.kmeans(points, entries, seed=0)
     return codebook, labels.view(len(points), len(weight), -1)
 
 
@@ -209,7 +209,7 @@ def test_a_step_of_the_descent_is_the_brute_force_optimum() -> None:
         best = min(best, total / float(y.square().sum()))
     ends = []
     for seed in range(4):
-        codebook, labels = pqfit.kmeans(net[0].weight.detach()[None], 2, seed=seed)
+        codebook, labels = pq_kmeans.kmeans(net[0].weight.detach()[None], 2, seed=seed)
         ends.append(correct(responses, codebook, labels[..., None], sweeps=20, damping=0.0).errors[-1])
     assert min(ends) == pytest.approx(best, rel=1e-3)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import pqfit, pqprice
-from hashpress.compress.passes.finetune import Finetune
-from hashpress.compress.passes.pq import ProductQuantize
+from hashpress.compress.codebooks import pq_kmeans, pq_rate
+from hashpress.compress.codebooks.pq import ProductQuantize
+from hashpress.compress.finetune.finetune import Finetune
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import RecipeError
@@ -37,8 +37,8 @@ def bits_of(labels: torch.Tensor, entries: int) -> float:
 
 def test_more_entries_at_a_price_beat_a_fixed_rate() -> None:
     points = gaussian(8, 4096, 4)
-    fixed, own = pqfit.kmeans(points, 32, seed=1, iterations=100)
-    codebook, labels = pqprice.priced(points, 48, 0.34, seed=1)
+    fixed, own = pq_kmeans.kmeans(points, 32, seed=1, iterations=100)
+    codebook, labels = pq_rate.priced(points, 48, 0.34, seed=1)
     assert error_of(points, codebook, labels) <= error_of(points, fixed, own)
     assert bits_of(labels, 48) < bits_of(own, 32) - 0.1
     # and no code does better than the rate-distortion function of a normal source
@@ -48,19 +48,19 @@ def test_more_entries_at_a_price_beat_a_fixed_rate() -> None:
 def test_a_higher_price_trades_bits_for_error() -> None:
     points, found = gaussian(4, 1000, 2), []
     for price in (1e-4, 0.05, 0.2, 0.8):
-        codebook, labels = pqprice.priced(points, 24, price, seed=0)
+        codebook, labels = pq_rate.priced(points, 24, price, seed=0)
         found.append((bits_of(labels, 24), error_of(points, codebook, labels), codebook.shape[1]))
     bits, errors, entries = zip(*found, strict=True)
     assert all(a > b for a, b in itertools.pairwise(bits))
     assert all(a < b for a, b in itertools.pairwise(errors))
     assert entries[0] == 24 > entries[-1]
-    free, own = pqfit.kmeans(points, 24, seed=0, iterations=100)
+    free, own = pq_kmeans.kmeans(points, 24, seed=0, iterations=100)
     assert errors[0] < 1.05 * error_of(points, free, own)
 
 
 def test_labels_are_the_cheapest_by_brute_force() -> None:
     points, price = gaussian(3, 300, 2), 0.1
-    codebook, labels = pqprice.priced(points, 12, price, seed=0)
+    codebook, labels = pq_rate.priced(points, 12, price, seed=0)
     counts = np.stack([np.bincount(part.numpy(), minlength=codebook.shape[1]) for part in labels])
     pooled = np.sort(counts, axis=1)[:, ::-1].sum(0)
     bits = -np.log2(np.maximum(pooled, 0.5) / pooled.sum())
@@ -78,10 +78,10 @@ def test_the_grid_of_codewords_costs_least_in_error_and_bits_together() -> None:
     steps = np.exp(np.linspace(-8, 2, 4001))
     total = steps**2 / 12 - price * share * np.log2(steps)
     assert (
-        pqprice.grid_step(price, share) <= steps[np.argmin(total)] * 1.01 < 2 * pqprice.grid_step(price, share) * 1.02
+        pq_rate.grid_step(price, share) <= steps[np.argmin(total)] * 1.01 < 2 * pq_rate.grid_step(price, share) * 1.02
     )
-    codebook, _ = pqprice.priced(gaussian(2, 200, 3), 8, price, seed=0)
-    step = pqprice.grid_step(price, 8 / 200)
+    codebook, _ = pq_rate.priced(gaussian(2, 200, 3), 8, price, seed=0)
+    step = pq_rate.grid_step(price, 8 / 200)
     assert np.array_equal(np.mod(codebook.numpy(), step), np.zeros(codebook.shape))
     assert not torch.signbit(codebook[codebook == 0]).any()
 
@@ -154,11 +154,11 @@ def test_training_keeps_codewords_on_the_grid_of_the_file(model: HashModel, digi
         ProductQuantize(**SIZES, sweeps=0, lam=lam, precision=precision)(model)
         for lam, precision in ((0.3, "float16"), (0.0, "float32"))
     )
-    steps = pqprice.steps_of(priced.net)
+    steps = pq_rate.steps_of(priced.net)
     assert steps.keys() == {"encoder.fc1.form", "encoder.fc2.form"}
-    assert not pqprice.steps_of(plain.net)
+    assert not pq_rate.steps_of(plain.net)
     tuned = Finetune(epochs=2, lr=0.01, match="outputs")(priced, digits, reference=model)
-    assert pqprice.steps_of(tuned.net) == steps
+    assert pq_rate.steps_of(tuned.net) == steps
     assert file_size(tuned) < 1.05 * file_size(priced)
     before, after = (one.net.get_parameter("encoder.fc1.form.codebook") for one in (priced, tuned))
     moved = (after - before) / steps["encoder.fc1.form"]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import pruning
-from hashpress.compress.calibrate import choose
-from hashpress.compress.densities import allocated, amounts, cost, measured, predicted
+from hashpress.compress.channels.least_squares import watched
+from hashpress.compress.observe.moments import choose
 from hashpress.compress.passes import Finetune, Prune
-from hashpress.compress.refit import watched
+from hashpress.compress.prune import compensate
+from hashpress.compress.prune.densities import allocated, amounts, cost, measured, predicted
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Pixels, Split
 from hashpress.core.errors import InputError, RecipeError
@@ -31,7 +31,7 @@ LAYERS = ["encoder.conv1", "encoder.conv2", "encoder.fc1", "head"]
 def left(model: HashModel, path: str, how: str, pixels: Pixels, density: float) -> Any:
     """Return a copy of a layer with what is left of its weights."""
     layer = copy.deepcopy(get_layer(model.net, path))
-    pruning.leaving(model, path, how, pixels, 0)(density, layer)
+    compensate.leaving(model, path, how, pixels, 0)(density, layer)
     return layer
 
 
@@ -84,7 +84,7 @@ def test_layers_that_would_take_long_go_block_by_block(
     few = {path: tuple(get_layer(model.net, path).weight.flatten(1).shape) for path in LAYERS}
     costs = {path: rows * inputs**3 for path, (rows, inputs) in few.items()}
     most = max(costs, key=costs.__getitem__)
-    monkeypatch.setattr(pruning, "LONGEST", costs[most] - 1)
+    monkeypatch.setattr(compensate, "LONGEST", costs[most] - 1)
     exact, blocks = (Prune(density=0.3, compensate=how, images=100) for how in ("exact", "obs"))
     reasons = exact.decide(model, split)["in_blocks"]
     assert list(reasons) == [most]
@@ -100,7 +100,7 @@ def test_layers_that_would_take_long_go_block_by_block(
 def test_what_is_left_depends_on_the_last_density_alone(how: str, model: HashModel, split: Split) -> None:
     pixels = choose(split, 60, 0)
     layer = copy.deepcopy(get_layer(model.net, "encoder.fc1"))
-    leave = pruning.leaving(model, "encoder.fc1", how, pixels, 0)
+    leave = compensate.leaving(model, "encoder.fc1", how, pixels, 0)
     leave(0.1, layer)
     leave(0.8, layer)
     once = left(model, "encoder.fc1", how, pixels, 0.8)

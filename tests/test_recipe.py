@@ -8,11 +8,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import hashpress.compress.kept as keeping
-import hashpress.compress.run as running
+import hashpress.compress.recipe.run as running
+import hashpress.compress.recipe.workdir as keeping
 import pytest
 from hashpress.compress.passes import Finetune, Fold, Prune, Share
-from hashpress.compress.recipe import Recipe, compress, load_recipe, named_recipes, parse
+from hashpress.compress.recipe.load import Recipe, compress, load_recipe, named_recipes, parse
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import HashpressError, InputError, RecipeError
@@ -170,7 +170,7 @@ def test_every_character_of_a_text_comes_back_from_the_resolved_recipe() -> None
 def test_preview_runs_no_training_and_predicts_sizes(
     model: HashModel, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hashpress.compress.passes.finetune.fit", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("hashpress.compress.finetune.finetune.fit", lambda *_, **__: pytest.fail("trained"))
     ledger = parse(RECIPE, "a").preview(model, split)
     lines = ledger.to_json()
     assert json.loads(json.dumps(lines)) == lines

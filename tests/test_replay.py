@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import replay
-from hashpress.compress.replay import Replay
+from hashpress.compress.observe import replay
+from hashpress.compress.observe.replay import Replay
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.layers import get_layer

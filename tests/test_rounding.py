@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import rounding
-from hashpress.compress.passes.int8 import Int8
-from hashpress.compress.recipe import Recipe
+from hashpress.compress.integers import adaround
+from hashpress.compress.integers.int8 import Int8
+from hashpress.compress.recipe.load import Recipe
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import InputSpec
@@ -34,7 +34,7 @@ def test_learned_weights_are_one_step_from_where_they_started(split):
     model, pixels, labels = a_model(widths=[4, 6, 10], bits=32), split.train.pixels, split.train.labels
     grids, start = some_grids(model, split)
     settings = {"task": 0.0, "batch": 16, "seed": 0}
-    found = rounding.learned(model, grids, start, pixels, labels, steps=80, lr=0.05, **settings)
+    found = adaround.learned(model, grids, start, pixels, labels, steps=80, lr=0.05, **settings)
     moved = 0
     for path, (whole, _) in found.items():
         real = model.net.get_submodule(path).weight.detach()
@@ -45,7 +45,7 @@ def test_learned_weights_are_one_step_from_where_they_started(split):
         assert ((real - start[path][0]) * change >= 0).all()
         assert (whole.abs() <= grids[path].top).all()
     assert moved > 0
-    same = rounding.learned(model, grids, start, pixels, labels, steps=1, lr=100.0, **settings)
+    same = adaround.learned(model, grids, start, pixels, labels, steps=1, lr=100.0, **settings)
     assert all(torch.equal(same[path][0], start[path][0]) for path in start)  # what made it worse is dropped
 
 
@@ -54,19 +54,19 @@ def some_grids(model, split):
     grids = Int8(bits=3, images=64)._grids(model, split, 0)[1]
     layers = {path: model.net.get_submodule(path) for path in grids}
     return grids, {
-        path: (rounding.nearest(layer.weight.detach(), grids[path]), layer.bias.detach())
+        path: (adaround.nearest(layer.weight.detach(), grids[path]), layer.bias.detach())
         for path, layer in layers.items()
     }
 
 
 def test_a_large_weight_is_made_again_for_the_gradient_and_not_kept(split, monkeypatch):
     """The same outputs and gradients as with the weight kept, and nothing as large as it between the two."""
-    monkeypatch.setattr(rounding, "LARGEST", 100)
-    monkeypatch.setattr(rounding, "ROWS", 32)  # the last part has 16 rows
+    monkeypatch.setattr(adaround, "LARGEST", 100)
+    monkeypatch.setattr(adaround, "ROWS", 32)  # the last part has 16 rows
     model = a_model(widths=[4, 6, 80], bits=32)
     grids, start = some_grids(model, split)
     path = "encoder.fc1"
-    soft = rounding.Soft(model.net.get_submodule(path), grids[path], *start[path])
+    soft = adaround.Soft(model.net.get_submodule(path), grids[path], *start[path])
     assert soft.choice is None
     x, kept = torch.rand(3, soft.layer.in_features, requires_grad=True), []
     with torch.autograd.graph.saved_tensors_hooks(
@@ -96,8 +96,8 @@ def test_a_batch_of_large_images_is_taken_in_parts(split, monkeypatch):
     )
     found = []
     for values in (1 << 20, 7 * 16 * 16):
-        monkeypatch.setattr(rounding, "VALUES", values)
-        found.append(rounding.learned(model, grids, start, split.train.pixels, split.train.labels, **settings))
+        monkeypatch.setattr(adaround, "VALUES", values)
+        found.append(adaround.learned(model, grids, start, split.train.pixels, split.train.labels, **settings))
     assert {7, 2} <= set(sizes)
     assert any(not torch.equal(found[0][path][0], start[path][0]) for path in start)  # it learned
     for path in start:
@@ -107,14 +107,14 @@ def test_a_batch_of_large_images_is_taken_in_parts(split, monkeypatch):
 
 def test_code_loss_is_zero_at_the_original_and_counts_flips():
     wanted, margins = torch.tensor([[1.0, -2.0]]), torch.tensor([1.0, 2.0])
-    assert float(rounding.code_loss(wanted, wanted, margins)) == 0
+    assert float(adaround.code_loss(wanted, wanted, margins)) == 0
     flipped = torch.tensor([[-1.0, -2.0]])
-    assert float(rounding.code_loss(flipped, wanted, margins)) == pytest.approx((4 + 0) / 2 + (2 + 0) / 2)
+    assert float(adaround.code_loss(flipped, wanted, margins)) == pytest.approx((4 + 0) / 2 + (2 + 0) / 2)
 
 
 def test_centres_are_the_mean_signs_of_classes():
     wanted = torch.tensor([[1.0, -2.0], [3.0, 0.0], [-5.0, -1.0], [-4.0, 6.0], [2.0, -2.0]])
-    found = rounding.centres(wanted, torch.tensor([7, 7, 2, 2, 7]))
+    found = adaround.centres(wanted, torch.tensor([7, 7, 2, 2, 7]))
     assert torch.equal(found[0], torch.tensor([1.0, -1 / 3]))
     assert torch.equal(found[2], torch.tensor([-1.0, 0.0]))
     assert torch.equal(found[[0, 0, 2]], found[[1, 4, 3]])
@@ -122,15 +122,15 @@ def test_centres_are_the_mean_signs_of_classes():
 
 def test_task_loss_asks_for_the_side_of_the_centre():
     drawn_to, margins = torch.tensor([[1.0, -0.5]]), torch.tensor([2.0, 1.0])
-    assert float(rounding.task_loss(torch.tensor([[2.0, -1.0]]), drawn_to, margins)) == 0
-    assert float(rounding.task_loss(torch.tensor([[-2.0, 0.0]]), drawn_to, margins)) == pytest.approx((2 + 0.5) / 2)
+    assert float(adaround.task_loss(torch.tensor([[2.0, -1.0]]), drawn_to, margins)) == 0
+    assert float(adaround.task_loss(torch.tensor([[-2.0, 0.0]]), drawn_to, margins)) == pytest.approx((2 + 0.5) / 2)
 
 
 def test_classes_draw_codes_to_their_centres(split):
     """With 3 bits, images nobody learned from: more bits on the side of their class than the original's codes alone leave."""
     model = a_model(widths=[8, 16, 60], bits=32)
     wanted = torch.from_numpy(outputs(model, split.train.pixels))
-    where = rounding.centres(wanted, torch.from_numpy(split.train.labels))
+    where = adaround.centres(wanted, torch.from_numpy(split.train.labels))
     of_class = {int(label): row for label, row in zip(split.train.labels, where, strict=True)}
     aim = torch.stack([of_class[int(label)] for label in split.queries.labels])
     shares = []
@@ -171,15 +171,15 @@ def test_steps_that_end_in_nothing_are_dropped(split):
 def test_images_that_come_class_by_class_are_mixed():
     labels = np.repeat(np.arange(5), 20)
     index = np.arange(100)
-    found = rounding.mixed(index, labels, 0)
+    found = adaround.mixed(index, labels, 0)
     assert sorted(found) == list(range(100))
     assert set(labels[found[:20]]) == set(range(5))
     shuffled = np.random.default_rng(1).permutation(labels)
-    assert rounding.mixed(index, shuffled, 0) is index
+    assert adaround.mixed(index, shuffled, 0) is index
 
 
 def test_a_preview_learns_nothing(split, monkeypatch):
     taken = []
-    monkeypatch.setattr(rounding, "code_loss", lambda given, *_: taken.append(len(given)) or given.mean())
+    monkeypatch.setattr(adaround, "code_loss", lambda given, *_: taken.append(len(given)) or given.mean())
     Recipe.of(Int8(rounding="learned", images=60)).preview(a_model(widths=[4, 6, 10], bits=32), split)
     assert set(taken) <= {len(split.train) // 5}  # only what is kept aside was judged, no batch was learned from

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from hashpress.compress.channels import channels
-from hashpress.compress.macs import count
+from hashpress.compress.channels.graph import channels
+from hashpress.compress.observe.macs import count
 from hashpress.compress.passes import PASSES, Cp, Fastfood, Fold, HashWeights, Int8, Narrow, Prune, Share
-from hashpress.compress.passes.select import weighted
-from hashpress.compress.probes import AMOUNTS, WHAT, settings_for
-from hashpress.compress.sensitivity import Sensitivity, sensitivity, tensor_bytes
-from hashpress.compress.sensitivity_plot import plot
+from hashpress.compress.select import weighted
+from hashpress.compress.sensitivity.plot import plot
+from hashpress.compress.sensitivity.probes import AMOUNTS, WHAT, settings_for
+from hashpress.compress.sensitivity.sensitivity import Sensitivity, sensitivity, tensor_bytes
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError
 from hashpress.core.model import InputSpec

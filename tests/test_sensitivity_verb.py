@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from hashpress.cli.main import run
-from hashpress.compress import sensitivity as package
-from hashpress.compress import sensitivity_plot as drawing
-from hashpress.compress.probes import AMOUNTS
+from hashpress.compress.sensitivity import plot as drawing
+from hashpress.compress.sensitivity import sensitivity as package
+from hashpress.compress.sensitivity.probes import AMOUNTS
 from hashpress.core.errors import InputError
 from hashpress.modelfile.file import save
 from small_models import a_model

@@ -8,7 +8,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 from hashpress.compress.passes import PASSES, Finetune, Int8, Prune
-from hashpress.compress.recipe import Recipe, parse
+from hashpress.compress.recipe.load import Recipe, parse
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import InputSpec

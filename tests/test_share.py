@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hashpress.compress import clusters
+from hashpress.compress.codebooks import kmeans
 from hashpress.compress.passes import Share
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -49,7 +49,7 @@ def test_a_large_weight_is_fitted_in_part_and_assigned_whole(
         nn.init.normal_(value, generator=torch.Generator().manual_seed(place))
     model = HashModel(net, model.arch)
     whole = item.codebooks(model, None)
-    monkeypatch.setattr(clusters, "FIT", 700)
+    monkeypatch.setattr(kmeans, "FIT", 700)
     books = item.codebooks(model, None)
     for path, book in books.items():
         weight = model.net.get_submodule(path).weight.detach().double().numpy()

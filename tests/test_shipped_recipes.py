@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 from hashpress.cli.main import run
-from hashpress.compress.ledger import measured
-from hashpress.compress.macs import count
-from hashpress.compress.recipe import compress, load_recipe
+from hashpress.compress.observe.macs import count
+from hashpress.compress.recipe.ledger import measured
+from hashpress.compress.recipe.load import compress, load_recipe
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.model import HashModel, InputSpec

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hashpress.compress.tensors import evbmf, kruskal, ranks, reconstruct, tucker, whiten
+from hashpress.compress.factorize.tensors import evbmf, kruskal, ranks, reconstruct, tucker, whiten
 from hashpress.core.errors import InputError
 from sklearn.decomposition import PCA
 from tensorly.decomposition import partial_tucker

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress.passes import Fastfood, Fold, HashWeights, Int8, LowRank, ProductQuantize, Share, Thresholds
-from hashpress.compress.passes.thresholds import affordable, hash_layer, sparsest
-from hashpress.compress.plan import Recipe
+from hashpress.compress.recipe.recipe import Recipe
+from hashpress.compress.thresholds import affordable, hash_layer, sparsest
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import HashModel

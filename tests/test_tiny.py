@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from hashpress.compress.passes import Finetune, Fold, Prune, Share
-from hashpress.compress.recipe import Recipe, compress
+from hashpress.compress.recipe.load import Recipe, compress
 from hashpress.core.data import load_data
 from hashpress.core.model import InputSpec
 from hashpress.hashnets.build import default_arch, untrained

@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 
 from caffe_lenet import as_caffe, caffe_lenet
 from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, run, test_error
-from hashpress.compress.passes.fastfood import Fastfood
-from hashpress.compress.passes.finetune import Finetune
-from hashpress.compress.passes.fold import Fold
+from hashpress.compress.finetune.finetune import Finetune
+from hashpress.compress.fold import Fold
+from hashpress.compress.structured.fastfood import Fastfood
 from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained

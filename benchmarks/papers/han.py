@@ -21,7 +21,7 @@ import hanformat
 import numpy as np
 from cells import HERE, SEED, Book, Target, mnist, run, test_error
 from hashpress.compress.passes import Finetune, Share
-from hashpress.compress.recipe import load_recipe
+from hashpress.compress.recipe.load import load_recipe
 from hashpress.core.model import HashModel
 from hashpress.modelfile.file import load
 from hashpress.modelfile.reader import read_dense, sections

@@ -18,8 +18,8 @@ from typing import Any
 
 import nets
 from cells import RECALLED, Book, Row, Target, classifier, empty, mnist, run, test_error
-from hashpress.compress.passes.finetune import Finetune
-from hashpress.compress.passes.hashed import HashWeights
+from hashpress.compress.finetune.finetune import Finetune
+from hashpress.compress.structured.hashed import HashWeights
 from hashpress.core.model import HashModel
 from hashpress.hashnets.training.schedule import Schedule
 

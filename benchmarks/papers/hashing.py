@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import spine
 from cells import SEED
-from hashpress.compress.passes.fold import Fold
+from hashpress.compress.fold import Fold
 from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel
 from hashpress.hashnets.retrieval.bit_flips import bit_flips

@@ -34,9 +34,9 @@ import onnx
 import onnxruntime
 from cells import SEED, Book, Target, run
 from hashing import Hasher, cifar10, hasher, judged, resnet20
-from hashpress.compress.calibrate import choose
+from hashpress.compress.observe.moments import choose
 from hashpress.compress.passes import Int8, Pass, Thresholds
-from hashpress.compress.plan import Recipe
+from hashpress.compress.recipe.recipe import Recipe
 from hashpress.core.data import Split
 from hashpress.core.files import atomic_write
 from hashpress.core.model import HashModel

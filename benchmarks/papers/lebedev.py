@@ -24,12 +24,12 @@ import matplotlib as mpl
 import numpy as np
 from cells import RECALLED, SEED, Book, Row, Target, mnist, run
 from hashing import hasher, judged
-from hashpress.compress.macs import count
-from hashpress.compress.passes.cp import Cp
-from hashpress.compress.passes.finetune import Finetune
-from hashpress.compress.passes.fold import Fold
-from hashpress.compress.passes.lowrank import LowRank
-from hashpress.compress.tensors import cpd, epc, kruskal
+from hashpress.compress.factorize.cp import Cp
+from hashpress.compress.factorize.lowrank import LowRank
+from hashpress.compress.factorize.tensors import cpd, epc, kruskal
+from hashpress.compress.finetune.finetune import Finetune
+from hashpress.compress.fold import Fold
+from hashpress.compress.observe.macs import count
 from hashpress.core.data import Split
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained

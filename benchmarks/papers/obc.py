@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from cells import SEED, Book, Row, Target, run
 from hashing import cifar10, hasher, judged, resnet20
-from hashpress.compress import obs, ranges
-from hashpress.compress.calibrate import choose, patch_moments
-from hashpress.compress.passes.fold import Fold
+from hashpress.compress import obs
+from hashpress.compress.fold import Fold
+from hashpress.compress.integers import ranges
+from hashpress.compress.observe.moments import choose, patch_moments
 from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel, Step
 from hashpress.modelfile.file import load

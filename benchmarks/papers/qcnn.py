@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, run, test_error
 from distances import layer_bytes, weight_errors
-from hashpress.compress.passes.pq import ProductQuantize, layout
+from hashpress.compress.codebooks.pq import ProductQuantize, layout
 from hashpress.core.data import load_data
 from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel, InputSpec

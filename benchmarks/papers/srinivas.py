@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from caffe_lenet import train_as_caffe
 from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, run
-from hashpress.compress.channels import channels
-from hashpress.compress.merging import SMALLEST
-from hashpress.compress.narrowing import cut
-from hashpress.compress.neurons import neurons_of
-from hashpress.compress.passes.merge import Merge
-from hashpress.compress.passes.narrow import Narrow
+from hashpress.compress.channels.graph import channels
+from hashpress.compress.channels.merge import Merge
+from hashpress.compress.channels.narrow import Narrow
+from hashpress.compress.channels.neurons import neurons_of
+from hashpress.compress.channels.removal import cut
+from hashpress.compress.channels.similarity import SMALLEST
 from hashpress.core.model import HashModel, Step
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.hashnets.training.schedule import Schedule

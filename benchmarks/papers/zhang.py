@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from cells import SEED, Book, Row, Target, run
 from hashing import hasher, judged
-from hashpress.compress.macs import count
-from hashpress.compress.passes.fold import Fold
-from hashpress.compress.passes.lowrank import LowRank
+from hashpress.compress.factorize.lowrank import LowRank
+from hashpress.compress.fold import Fold
+from hashpress.compress.observe.macs import count
 from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained

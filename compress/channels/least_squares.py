@@ -1,0 +1,185 @@
+"""Layers that lost inputs, fitted by least squares to what they gave before (ThiNet, Luo et al. 2017, arXiv:1707.06342).
+
+From the first layer to the last: each sees what the thinner network gives it and aims at the outputs of the original
+(asymmetric, as Zhang et al. 2016 do it), so errors do not add up. Bias included; no labels, no gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ...core.data.images import Pixels, together
+from ...core.heap import give_back
+from ...core.layers import get_layer
+from ...core.model import InputSpec
+from ...core.progress import track
+
+BATCH, VALUES = 16, 1 << 20  # images that run together: at most so many, with so many values
+PLACES = 16  # pixels of the output that count per image
+SMALLEST = 1e-12  # of the ridge
+UNFOLDED = 2  # images whose patches are laid out together
+TOGETHER = 256  # outputs, or rows of a matrix, worked on at once
+
+
+@torch.no_grad()
+def refit(
+    net: nn.Module,
+    original: nn.Module,
+    kept: Mapping[str, Sequence[int] | np.ndarray],
+    pixels: Pixels,
+    spec: InputSpec,
+    *,
+    ridge: float = 1e-3,
+    seed: int = 0,
+) -> None:
+    """Fit each layer of ``kept`` in ``net``, in this order and in place; ``kept`` says which outputs it still has.
+
+    ``ridge`` is relative to the mean square of the inputs and pulls towards the weights that are there.
+    """
+    for path, rows in track(kept.items(), "least squares", len(kept)):
+        layer: Any = get_layer(net, path)
+        fit, batch = _Normal(layer, len(pixels), seed), together(pixels, BATCH, VALUES)
+        for start in range(0, len(pixels), batch):
+            inputs = spec.normalise(pixels[start : start + batch])
+            _, wanted = watched(original, path, inputs)
+            given, got = watched(net, path, inputs)
+            fit.add(given, wanted[:, torch.as_tensor(rows)] - got)
+            give_back()  # rows that stay lie between what the network used
+        for part, change in fit.solved(ridge):
+            weight = layer.weight[part]
+            weight += change[:-1].T.reshape(weight.shape).to(weight.dtype)
+            if layer.bias is not None:
+                layer.bias[part] += change[-1].to(layer.bias.dtype)
+        del fit, change
+        give_back()  # before the next layer's
+
+
+class _Normal:
+    """The normal equations of one layer: inputs with a constant one, and what is still missing in the outputs.
+
+    Where there are no more rows than half the inputs the rows themselves are kept, and solved for.
+    """
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear, images: int, seed: int) -> None:
+        self.layer, self.images = layer, images
+        self.size = layer.weight[0].numel() + 1
+        self.inputs = torch.empty(0, self.size)  # room for rows, made once, and how many it holds
+        self.missing = torch.empty(0, len(layer.weight))
+        self.used = 0
+        self.squares: tuple[torch.Tensor, torch.Tensor] | None = None  # inputs by inputs, inputs by outputs
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def add(self, given: torch.Tensor, missing: torch.Tensor) -> None:
+        """Count the layer's inputs and residuals (N, O[, H, W])."""
+        x, y = given, missing
+        if isinstance(self.layer, nn.Conv2d):
+            places = torch.randperm(missing[0, 0].numel(), generator=self.generator)[:PLACES]
+            parts = [_patches(self.layer, images)[:, :, places] for images in given.split(UNFOLDED)]  # (n, d, places)
+            x = torch.cat(parts).transpose(1, 2).flatten(0, 1)
+            y = missing.flatten(2)[:, :, places].transpose(1, 2).flatten(0, 1)
+        if not len(self.inputs):
+            self._make_room(self.images * (len(x) // len(given)))
+        while len(x):
+            taken = self._put(x, y)
+            x, y = x[taken:], y[taken:]
+
+    def _make_room(self, rows: int) -> None:
+        if rows > self.size // 2:
+            rows = min(rows, TOGETHER)
+            gram = torch.zeros(self.size, self.size, dtype=torch.float64)
+            self.squares = gram, gram.new_zeros(self.size, self.missing.shape[1])
+        self.inputs = self.inputs.new_empty(rows, self.size)
+        self.missing = self.missing.new_empty(rows, self.missing.shape[1])
+        self.inputs[:, -1] = float(self.layer.bias is not None)
+
+    def _put(self, x: torch.Tensor, y: torch.Tensor) -> int:
+        """Keep as many rows as there is room for and return how many; full rooms are counted and used anew."""
+        part = slice(self.used, min(self.used + len(x), len(self.inputs)))
+        taken = part.stop - part.start
+        self.inputs[part, :-1], self.missing[part] = x[:taken], y[:taken]
+        self.used = part.stop
+        if self.squares is not None and self.used == len(self.inputs):
+            self._square(*self.squares)
+        return taken
+
+    def _square(self, gram: torch.Tensor, cross: torch.Tensor) -> None:
+        x, y = self.inputs[: self.used].double(), self.missing[: self.used].double()
+        for start in range(0, len(gram), TOGETHER):
+            part = slice(start, start + TOGETHER)
+            gram[part] += x[:, part].T @ x
+            cross[part] += x[:, part].T @ y
+        self.used = 0
+
+    def solved(self, ridge: float) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield the change of weights and, last, bias (d + 1, o), of ``o`` outputs at a time and which these are.
+
+        What was counted is used up.
+        """
+        if self.squares is not None:
+            gram, wanted = self.squares
+            self._square(gram, wanted)
+            del self.inputs, self.missing
+            self.squares = None
+            gram.diagonal().add_(max(float(gram.diagonal()[:-1].mean()) * ridge, SMALLEST))
+            factors, across = _factored(gram), None
+        else:
+            across, wanted = self.inputs[: self.used], self.missing[: self.used]
+            among = torch.zeros(self.used, self.used, dtype=torch.float64)
+            for columns in across.split(TOGETHER, dim=1):  # all in double precision would be twice the rows
+                x = columns.double()
+                among += x @ x.T
+            squares = torch.cat([part.double().square().sum(0) for part in across[:, :-1].split(TOGETHER, dim=1)])
+            among.diagonal().add_(max(float(squares.mean()) * ridge, SMALLEST))
+            give_back()
+            factors = _factored(among)
+        for start in range(0, wanted.shape[1], TOGETHER):
+            part = slice(start, start + TOGETHER)
+            change = torch.linalg.lu_solve(*factors, wanted[:, part].double())
+            if across is not None:
+                change = torch.cat([columns.T.double() @ change for columns in across.split(TOGETHER, dim=1)])
+            yield part, change
+
+
+def _factored(square: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the LU factors of a symmetric matrix, which is used up: they take its place."""
+    columns = square.T  # as LAPACK reads it
+    factors, pivots = torch.linalg.lu_factor(columns, out=(columns, torch.empty(0, dtype=torch.int32)))
+    return factors, pivots
+
+
+def _patches(layer: nn.Conv2d, given: torch.Tensor) -> torch.Tensor:
+    padding: Any = layer.padding
+    if isinstance(padding, str):
+        sides = [side for d, k in zip(layer.dilation, layer.kernel_size, strict=True) for side in [d * (k - 1)]]
+        total = sides if padding == "same" else [0, 0]
+        pads = [part for side in reversed(total) for part in (side // 2, side - side // 2)]
+        given, padding = functional.pad(given, pads), 0
+    return functional.unfold(given, layer.kernel_size, layer.dilation, padding, layer.stride)
+
+
+def watched(net: nn.Module, path: str, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the input and output of the layer at ``path``; what comes behind it is not run."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def hook(_layer: nn.Module, args: Any, output: torch.Tensor) -> None:
+        seen.append((args[0], output))
+        raise _Enough
+
+    handle = get_layer(net, path).register_forward_hook(hook)
+    try:
+        net(inputs)
+    except _Enough:
+        pass
+    finally:
+        handle.remove()
+    return seen[0]
+
+
+class _Enough(Exception):  # noqa: N818  it is no error
+    pass

@@ -1,0 +1,164 @@
+"""Which channels go: pure decisions on labels and scores, and the cut through all layers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...core.errors import RecipeError
+from ...core.layers import get_layer
+from ...core.model import Edit
+from ...modelfile.layers.narrowed import Narrowed, Repadded, narrow
+from .graph import Channels, Layer
+
+Scores = np.ndarray  # (labels,), what is lost with each
+
+
+def kept_of(count: int, ratio: float, multiple: int, least: float) -> int:
+    """Return how many of ``count`` channels stay: a multiple of ``multiple``, at least the share ``least``."""
+    wanted = max((1 - ratio) * count, least * count, 1)
+    return min(count, int(np.ceil(round(wanted / multiple, 9))) * multiple)
+
+
+def by_ratio(found: Channels, scores: Scores, ratio: float, *, multiple: int = 1, least: float = 0.0) -> np.ndarray:
+    """Return the labels to remove: of every group of channels that stand together the share with the lowest scores."""
+    removed = [
+        labels[np.argsort(scores[labels], kind="stable")][: len(labels) - kept_of(len(labels), ratio, multiple, least)]
+        for labels in found.spaces()
+    ]
+    return np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *removed]))
+
+
+def by_macs(found: Channels, scores: Scores, share: float, *, multiple: int = 1, least: float = 0.1) -> np.ndarray:
+    """Return the labels to remove until at most ``share`` of the multiplications is left.
+
+    Blocks of ``multiple`` channels go one after the other, each time the one that costs the least score for each
+    multiplication it saves.
+
+    Raises:
+        RecipeError: the layers would have to be thinner than ``least``.
+    """
+    plan = _Plan(found, scores, multiple, least)
+    goal = share * plan.macs()
+    total = plan.macs()
+    while total > goal:
+        choices = [(plan.price(place), place) for place in range(len(plan.queues)) if plan.block(place)]
+        if not choices:
+            raise RecipeError(
+                f"narrow: {share:.3g} of the multiplications cannot be reached with at least {least:.3g} of every "
+                f"width left (multiples of {multiple}); the least is {total / plan.macs_before:.3g}"
+            )
+        total -= plan.take(min(choices)[1])
+    return np.sort(np.array([label for gone in plan.gone for label in gone], dtype=np.int64))
+
+
+@dataclass
+class _Reader:
+    """How one layer's widths follow from the widths of the groups."""
+
+    layer: Layer
+    inputs: np.ndarray  # (groups,) channels for each label of a group
+    outputs: np.ndarray
+    fixed: tuple[int, int]  # channels that always stay
+
+
+class _Plan:
+    """Queues of channels by rising score, and what the multiplications are when some have gone."""
+
+    def __init__(self, found: Channels, scores: Scores, multiple: int, least: float) -> None:
+        spaces = found.spaces()
+        self.multiple, self.scores = multiple, scores
+        self.queues = [labels[np.argsort(scores[labels], kind="stable")].tolist() for labels in spaces]
+        self.floor = [kept_of(len(labels), 1.0, multiple, least) for labels in spaces]
+        self.gone: list[list[int]] = [[] for _ in spaces]
+        self.kept = np.array([len(labels) for labels in spaces], dtype=np.int64)
+        self.readers = [_reader(layer, spaces) for layer in found.layers.values() if layer.macs(1, 1)]
+        self.macs_before = self.macs()
+
+    def macs(self, kept: np.ndarray | None = None, place: int | None = None) -> int:
+        """Return the multiplications, of all layers or of those that group ``place`` stands in."""
+        kept = self.kept if kept is None else kept
+        return sum(
+            reader.layer.macs(reader.fixed[0] + int(reader.inputs @ kept), reader.fixed[1] + int(reader.outputs @ kept))
+            for reader in self.readers
+            if place is None or reader.inputs[place] or reader.outputs[place]
+        )
+
+    def block(self, place: int) -> int:
+        """Return how many channels of a group would go next; 0 when none may."""
+        size = int(self.kept[place]) % self.multiple or self.multiple
+        return size if self.kept[place] - size >= self.floor[place] else 0
+
+    def saved(self, place: int) -> int:
+        """Return the multiplications that the next block of a group saves."""
+        fewer = self.kept.copy()
+        fewer[place] -= self.block(place)
+        return self.macs(place=place) - self.macs(fewer, place)
+
+    def price(self, place: int) -> float:
+        """Return the score lost for each multiplication saved."""
+        return float(self.scores[self.queues[place][: self.block(place)]].sum()) / max(self.saved(place), 1)
+
+    def take(self, place: int) -> int:
+        """Remove the next block of a group and return what it saves."""
+        size, saved = self.block(place), self.saved(place)
+        self.gone[place] += self.queues[place][:size]
+        del self.queues[place][:size]
+        self.kept[place] -= size
+        return saved
+
+
+def _reader(layer: Layer, spaces: list[np.ndarray]) -> _Reader:
+    inputs, outputs = (
+        np.array([np.isin(labels, space).sum() // max(len(space), 1) for space in spaces], dtype=np.int64)
+        for labels in (layer.inputs, layer.outputs)
+    )
+    sizes = np.array([len(space) for space in spaces], dtype=np.int64)
+    fixed = (len(layer.inputs) - int(inputs @ sizes), len(layer.outputs) - int(outputs @ sizes))
+    return _Reader(layer, inputs, outputs, fixed)
+
+
+def widths_left(found: Channels, removed: np.ndarray) -> dict[str, list[int]]:
+    """Return the output channels of every layer that loses some: before and after."""
+    left = {}
+    for path, layer in found.layers.items():
+        kept = int((~np.isin(layer.outputs, removed)).sum())
+        if layer.kind != "pad" and kept < len(layer.outputs):
+            left[path] = [len(layer.outputs), kept]
+    return left
+
+
+def cut(net: nn.Module, found: Channels, removed: np.ndarray) -> list[Edit]:
+    """Take the channels with the labels ``removed`` out of every layer of ``net``, in place, and return the edits."""
+    edits: list[Edit] = []
+    for path, layer in found.layers.items():
+        inputs, outputs = (~np.isin(labels, removed) for labels in (layer.inputs, layer.outputs))
+        if inputs.all() and outputs.all():
+            continue
+        if layer.kind == "pad":
+            block: Any = get_layer(net, owner := path.removesuffix(":pad"))
+            before = int(outputs[: layer.area].sum())
+            block.before, block.behind = before, int(outputs.sum() - inputs.sum()) - before
+            edits.append(Repadded(owner, block.before, block.behind))
+            continue
+        narrow(get_layer(net, path), *(torch.from_numpy(np.flatnonzero(kept)) for kept in (inputs, outputs)))
+        edits.append(Narrowed(path, int(inputs.sum()), int(outputs.sum())))
+    return edits
+
+
+def frozen_reasons(found: Channels) -> Mapping[str, str]:
+    """Return why layers keep all their outputs, for the ledger."""
+    if not found.layers:
+        return {"*": next(iter(found.frozen.values()), "there are no layers")}
+    reasons = {}
+    for path, layer in found.layers.items():
+        if layer.produces:
+            why = {found.frozen[int(label)] for label in np.unique(layer.outputs) if int(label) in found.frozen}
+            if why:
+                reasons[path] = "; ".join(sorted(why))
+    return reasons

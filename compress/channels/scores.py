@@ -1,0 +1,167 @@
+"""What is lost with a channel: one number per label, by weights, by the training loss, or by the code.
+
+Scores by weights are divided by the mean of the labels that stand together, so that layers compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...core.data.images import Images, together
+from ...core.errors import InputError, RecipeError
+from ...core.layers import get_layer
+from ...core.model import HashModel
+from ...core.progress import track
+from ...hashnets.losses.pair import pair_likelihood
+from ...hashnets.retrieval.codes import outputs
+from .graph import Channels
+
+BATCH, VALUES = 64, 1 << 20  # images that run together: at most so many, with so many values
+PAIRED = 1 << 22  # values of images that are compared with each other
+ROWS = 256  # of a weight looked at together
+PROBES = 16  # random sums of outputs, instead of one gradient for every bit
+
+
+def by_weights(model: HashModel, found: Channels, images: Images | None, seed: int, order: int) -> np.ndarray:  # noqa: ARG001  # as all scores
+    """Return the norm of the filters that produce a label, averaged over its layers (Li et al. 2017, arXiv:1608.08710)."""
+    norms = {}
+    for path, layer in found.layers.items():
+        if layer.produces:
+            weight: Any = get_layer(model.net, path).weight
+            rows = weight.detach().flatten(1).split(ROWS)
+            norms[path] = torch.cat([part.double().norm(order, dim=1) for part in rows]).numpy()
+    return _averaged(found, norms)
+
+
+def by_norms(model: HashModel, found: Channels, images: Images | None, seed: int) -> np.ndarray:  # noqa: ARG001  # as all scores
+    """Return the factor that batch norm gives a label (Liu et al. 2017, arXiv:1708.06519).
+
+    Raises:
+        RecipeError: there is no batch norm, because it was folded.
+    """
+    factors = {}
+    for path, layer in found.layers.items():
+        norm: Any = get_layer(model.net, path) if layer.kind == "norm" else None
+        if norm is not None and norm.weight is not None:
+            factors[path] = norm.weight.detach().abs().double().numpy()
+    if not factors:
+        raise RecipeError("narrow: score 'bn' needs batch norms; they were folded: take l2 or code, or narrow first")
+    return _averaged(found, factors)
+
+
+def by_taylor(model: HashModel, found: Channels, images: Images | None, seed: int) -> np.ndarray:
+    """Return the square of the first-order change of the pair loss (Molchanov et al. 2019, arXiv:1906.10771)."""
+    images = _needed(images, "taylor")
+    net = model.viewed_net().requires_grad_(requires_grad=False)
+    scores, change = np.zeros(_labels(found)), np.zeros(_labels(found))
+
+    owners: dict[Any, list[str]] = {}  # weight -> its layers, several where it is tied
+    for path in [path for path, layer in found.layers.items() if layer.produces]:
+        owners.setdefault(get_layer(net, path).weight, []).append(path)
+
+    def count(weight: Any) -> None:
+        moved = weight.grad.mul_(weight.detach()).flatten(1).sum(1).double().numpy()
+        for path in owners[weight]:
+            np.add.at(change, found.layers[path].outputs, moved)
+        weight.grad = None  # one layer's at a time: all together are as large as the network
+
+    for weight in owners:
+        weight.requires_grad_().register_post_accumulate_grad_hook(count)
+    order = np.random.default_rng(seed).permutation(len(images))
+    batch = together(images.pixels, BATCH, PAIRED)
+    for start in track(range(0, len(images), batch), "channel scores"):
+        chosen = images.take(np.sort(order[start : start + batch]))
+        labels = torch.from_numpy(chosen.labels)
+        given = net(model.arch.input.normalise(chosen.pixels))
+        loss = pair_likelihood(given, labels, given.detach(), labels)
+        change[:] = 0
+        loss.backward()
+        scores += change**2
+    return scores
+
+
+def by_code(model: HashModel, found: Channels, images: Images | None, seed: int, probes: int = PROBES) -> np.ndarray:
+    """Return the bits of a code that are expected to flip when a label is removed, to first order.
+
+    Removing a label moves output k by d = -(sum over its readers of gradient x activation). Outputs carry an error of
+    variance v; a bit of margin m flips with probability Phi(-m / sqrt v), so a further d^2 costs d^2 times the
+    derivative phi(m / s) m / (2 s^3), taken at s = half the median margin of the bit. Squares are sums over random
+    signs, of which ``probes`` are drawn (all bits one by one when there are fewer).
+    """
+    images = _needed(images, "code")
+    margins = np.abs(outputs(model, images.pixels))  # (N, bits)
+    spread = np.maximum(np.median(margins, axis=0) / 2, 1e-12)
+    price = np.exp(-0.5 * (margins / spread) ** 2) / np.sqrt(2 * np.pi) * margins / (2 * spread**3)
+    root = torch.from_numpy(np.sqrt(price)).float()
+    readers = {path: layer for path, layer in found.layers.items() if layer.kind in ("conv", "dense")}
+    scores = torch.zeros(_labels(found), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    net = model.viewed_net().requires_grad_(requires_grad=False)
+    gates: dict[str, torch.Tensor] = {}
+    handles = [get_layer(net, path).register_forward_pre_hook(_gate(path, gates)) for path in readers]
+    try:
+        batch = together(images.pixels, BATCH, VALUES)
+        for start in track(range(0, len(images), batch), "channel scores"):
+            block = slice(start, start + batch)
+            given = net(model.arch.input.normalise(images.pixels[block])) * root[block]
+            for signs in _signs(given, probes, generator):
+                found_gradients = torch.autograd.grad((given * signs).sum(), list(gates.values()), retain_graph=True)
+                moved = torch.zeros(len(given), len(scores))
+                for path, gradient in zip(gates, found_gradients, strict=True):
+                    moved.index_add_(1, torch.from_numpy(readers[path].inputs), gradient.flatten(1).float())
+                scores += moved.double().square().sum(0) / (1 if given.shape[1] <= probes else probes)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return scores.numpy() / len(images)
+
+
+def _gate(path: str, gates: dict[str, torch.Tensor]) -> Callable[[nn.Module, Any], Any]:
+    def hook(_layer: nn.Module, args: Any) -> Any:
+        given = args[0]
+        gates[path] = torch.ones(*given.shape[:2], *[1] * (given.ndim - 2), dtype=given.dtype).requires_grad_()
+        return (given * gates[path],)
+
+    return hook
+
+
+def _signs(given: torch.Tensor, probes: int, generator: torch.Generator) -> list[torch.Tensor]:
+    bits = given.shape[1]
+    if bits <= probes:
+        return list(torch.eye(bits))
+    return [torch.randint(0, 2, given.shape, generator=generator).float() * 2 - 1 for _ in range(probes)]
+
+
+def _averaged(found: Channels, figures: dict[str, np.ndarray]) -> np.ndarray:
+    sums, counts = np.zeros(_labels(found)), np.zeros(_labels(found))
+    for path, values in figures.items():
+        np.add.at(sums, found.layers[path].outputs, values)
+        np.add.at(counts, found.layers[path].outputs, 1)
+    scores = sums / np.maximum(counts, 1)
+    for labels in found.spaces():
+        scores[labels] /= max(float(scores[labels].mean()), 1e-30)
+    return scores
+
+
+def _labels(found: Channels) -> int:
+    return 1 + max((int(max(layer.inputs.max(), layer.outputs.max())) for layer in found.layers.values()), default=0)
+
+
+def _needed(images: Images | None, score: str) -> Images:
+    if images is None or not len(images):
+        raise InputError(f"narrow with score {score!r} needs training images; name a data set with --data")
+    return images
+
+
+SCORES: dict[str, Callable[[HashModel, Channels, Images | None, int], np.ndarray]] = {
+    "l1": lambda model, found, images, seed: by_weights(model, found, images, seed, 1),
+    "l2": lambda model, found, images, seed: by_weights(model, found, images, seed, 2),
+    "bn": by_norms,
+    "taylor": by_taylor,
+    "code": by_code,
+}

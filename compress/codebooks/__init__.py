@@ -1,0 +1,1 @@
+"""Weights from codebooks: ``share`` (one value each) and ``pq`` (sub-vectors)."""

@@ -1,0 +1,123 @@
+"""Codewords at a price on bits: entropy-constrained vector quantization (Chou, Lookabaugh & Gray 1989).
+
+A sub-vector takes the codeword whose squared error and price together are the least, where the price is that of the bits
+an ideal coder spends on its index. As in the file, the coder names the codewords of every subspace by their use and has
+one table for all subspaces of a layer. Codewords come to lie on the grid that the same price asks for.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ...modelfile.coding.floats import GRID_STEPS, MOST_SHIFT, SMALLEST
+from ...modelfile.layers.base import index_dtype
+from ...modelfile.layers.pq import ProductQuantizedWeight
+from . import pq_kmeans
+
+START = 8  # sweeps of k-means before bits cost anything
+MOST = 40
+TOLERANCE = 3e-4  # relative gain of a sweep below which it is the last
+SETTLING = 2  # sweeps with codewords on the grid
+UNUSED = 40.0  # bits charged for a codeword that nothing uses
+
+
+def priced(points: Tensor, entries: int, price: float, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return codewords (M, K, C) and labels (M, N) of ``points`` (M, N, C) that make squared error + price * bits small.
+
+    K is at most ``entries``: codewords that no subspace uses are left out. Ideal bits of the labels: :func:`lengths`.
+    """
+    codebook, labels = pq_kmeans.kmeans(points, entries, seed=seed, iterations=START)
+    step = grid_step(price, entries / points.shape[1])
+    before = math.inf
+    for _ in range(MOST):
+        codebook, bits = ranked(codebook, labels)
+        labels, cost = _assigned(points, codebook, price * bits)
+        codebook = _moved(points, labels, codebook)
+        if before - cost <= TOLERANCE * abs(cost):
+            break
+        before = cost
+    for _ in range(SETTLING):
+        codebook, bits = ranked(on_grid(codebook, step), labels)
+        labels, _ = _assigned(points, codebook, price * bits)
+        codebook = _moved(points, labels, codebook)
+    codebook, bits = ranked(on_grid(codebook, step), labels)
+    labels, _ = _assigned(points, codebook, price * bits)
+    return codebook[:, : int(labels.max()) + 1].contiguous(), labels
+
+
+def lengths(counts: Tensor) -> Tensor:
+    """Return the bits (K,) of each rank in use for ``counts`` (M, K), each row in falling order."""
+    total = counts.sum(0).double()
+    return torch.where(total > 0, -torch.log2(total.clamp_min(1) / total.sum()), UNUSED).float()
+
+
+def ranked(codebook: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the codewords of every subspace by falling use in ``labels``, and the bits (K,) of each rank."""
+    counts, order = uses(labels, codebook.shape[1]).sort(dim=1, descending=True, stable=True)
+    return codebook.gather(1, order[..., None].expand_as(codebook)), lengths(counts)
+
+
+def uses(labels: Tensor, entries: int) -> Tensor:
+    """Return how often each codeword is used in ``labels`` (M, ...), as (M, K)."""
+    return torch.stack([torch.bincount(part.reshape(-1), minlength=entries) for part in labels])
+
+
+def grid_step(price: float, share: float) -> float:
+    """Return a power of two: the steps of codewords on which one codeword comes for ``share`` sub-vectors.
+
+    A step s costs s^2 / 12 of squared error for each value of every sub-vector; halving it costs one bit for each value
+    of every codeword. Both together are least at s^2 = 6 price share / ln 2.
+    """
+    return 2.0 ** math.floor(math.log2(max(math.sqrt(6 * price * share / math.log(2)), 1e-30)))
+
+
+def on_grid(codebook: Tensor, step: float) -> Tensor:
+    """Return the codewords at the nearest multiples of ``step``."""
+    return torch.round(codebook / step) * step + 0.0  # no minus zero
+
+
+def steps_of(net: nn.Module) -> dict[str, float]:
+    """Return the step of every product form whose codewords lie on a grid that the file codes as whole numbers."""
+    found = {}
+    for path, form in net.named_modules():
+        if isinstance(form, ProductQuantizedWeight):
+            whole = torch.ldexp(form.codebook.detach().double(), torch.tensor(-SMALLEST)).abs()
+            powers = [2.0**power for power in range(MOST_SHIFT + 1) if not (whole % 2.0**power).any()]
+            if powers and 0 < float(whole.max()) < GRID_STEPS * powers[-1]:
+                found[path] = 2.0**SMALLEST * powers[-1]
+    return found
+
+
+@torch.no_grad()
+def put_back(net: nn.Module, steps: dict[str, float]) -> None:
+    """Move codewords that training took off their grid to its nearest points, in place."""
+    for path, step in steps.items():
+        codebook = net.get_submodule(path).get_parameter("codebook")
+        codebook.copy_(on_grid(codebook, step))
+
+
+def _assigned(points: Tensor, codebook: Tensor, prices: Tensor) -> tuple[Tensor, float]:
+    """Return the cheapest label (M, N) of every point for ``prices`` (K,), and the sum of all costs."""
+    labels = torch.empty(points.shape[:2], dtype=index_dtype(codebook.shape[1]))
+    fixed = codebook.square().sum(2, keepdim=True) + prices[:, None]
+    factors = torch.cat([-2 * codebook, fixed], 2)  # of (point, 1)
+    total, step = 0.0, max(1, pq_kmeans.BATCH // max(1, points.shape[1] * codebook.shape[1]))
+    for start in range(0, len(points), step):
+        part = points[start : start + step]
+        extended = torch.cat([part, part.new_ones(*part.shape[:2], 1)], 2)
+        cost, labels[start : start + step] = torch.bmm(factors[start : start + step], extended.transpose(1, 2)).min(1)
+        total += float(cost.sum(dtype=torch.float64)) + float(part.square().sum(dtype=torch.float64))
+    return labels, total
+
+
+def _moved(points: Tensor, labels: Tensor, codebook: Tensor) -> Tensor:
+    """Return the means of the points that share a codeword, subspaces in portions."""
+    step = max(1, pq_kmeans.BATCH // max(1, points.shape[1]))
+    moved = torch.empty_like(codebook)  # a place for every part's result: see :func:`pqfit.kmeans`
+    for start in range(0, len(points), step):
+        part = slice(start, start + step)
+        moved[part] = pq_kmeans.means(points[part], labels[part], codebook[part])
+    return moved

@@ -1,0 +1,261 @@
+"""Convolutions as chains of small ones by tensor decomposition of their kernels.
+
+``order = 4``: 1x1, kx1, 1xk, 1x1 (Lebedev et al. 2015, arXiv:1412.6553). ``order = 3``: 1x1, kxk depthwise, 1x1 (Phan et
+al. 2020, arXiv:2008.05441). ``order = "tucker"``: 1x1, kxk, 1x1 (Kim et al. 2016, arXiv:1511.06530). After ``fold``,
+before ``finetune`` and the passes on values. Not treated, and listed with the reason: dense and 1x1 layers (``lowrank``
+does them), depthwise layers, and layers whose chain would multiply as much as they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from torch import nn
+
+from ...core.data.images import Pixels, Split
+from ...core.errors import InputError, RecipeError
+from ...core.layers import get_layer
+from ...core.model import HashModel, Json
+from ...core.once import once
+from ...core.progress import track
+from ...core.settings import check_fields
+from ...hashnets.retrieval.codes import outputs
+from ...modelfile.layers.factored import Factored, fill, group_kernels
+from ..base import step_of
+from ..observe.external_reads import lent
+from ..observe.macs import LayerCost, count
+from ..observe.moments import choose, patch_moments
+from ..select import check_keys, skipped, spread, weighted
+from .cp_ranks import Ranking
+from .tensors import cpd, whiten
+from .tensors.decompose import Decomposed, Method, decompose
+
+FORMS: dict[int | str, str] = {3: "cp3", 4: "cp4", "tucker": "tucker2"}
+RULES = ("rank", "energy", "share", "flips", "hint")
+Amount = float | Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Cp:
+    """Replace convolutions of 3x3 and more; exactly one rule chooses the ranks, one value for all layers or a table.
+
+    ``rank``: so many terms (``tucker``: a pair, outputs and inputs). ``energy``: the smallest rank that keeps this
+    share of the kernel's squared norm. ``share``: the largest rank that keeps at most this share of the layer's
+    parameters. ``flips``: a rank at which replacing this layer alone was measured to flip at most this share of all bits
+    on training images, the smallest that was tried. ``hint``: this times the rank that variational Bayes finds above the
+    noise.
+
+    ``fit`` is ``nls``, ``als`` or ``greedy``; ``epc`` then makes the terms small at an error of ``1 + slack`` times the
+    fit's; ``data`` fits to the responses on ``images`` training images and corrects the bias, which layers without get. Small
+    terms give smaller responses, by 1/300 at an error of 0.3 and by a third at 0.9: ``data`` gives them back, and less
+    ``slack`` takes less.
+
+    Raises:
+        RecipeError: a setting is out of range.
+    """
+
+    phase: ClassVar[str] = "structure"
+    order: int | str = 3
+    rank: int | tuple[int, ...] | Mapping[str, Any] | None = None
+    energy: Amount | None = None
+    share: Amount | None = None
+    flips: Amount | None = None
+    hint: Amount | None = None
+    fit: str = "nls"
+    epc: bool = True
+    slack: float = 0.01
+    data: bool = False
+    images: int = 500
+    sweeps: int = 100
+    skip: tuple[str, ...] = ("first",)
+
+    def __post_init__(self) -> None:
+        check_fields("cp", self, RecipeError)
+        given = [rule for rule in RULES if getattr(self, rule) is not None]
+        problems = check_keys("cp: skip", self.skip)
+        if len(given) != 1:
+            found = ", ".join(given) or "none"
+            problems.append(f"cp: exactly one of {', '.join(RULES)} chooses the ranks, found {found}")
+        if self.order not in FORMS:
+            problems.append(f"cp: order must be one of {', '.join(map(str, FORMS))}, got {self.order!r}")
+        if self.fit not in cpd.METHODS:
+            problems.append(f"cp: unknown fit {self.fit!r} (there are: {', '.join(cpd.METHODS)})")
+        for rule in given:
+            problems += _amounts(rule, getattr(self, rule), 2 if self.order == "tucker" else 1)
+        if not 0 <= self.slack <= 1:
+            problems.append(f"cp: slack must be from 0 to 1, got {self.slack}")
+        for name in ("images", "sweeps"):
+            if not 1 <= getattr(self, name) < float("inf"):
+                problems.append(f"cp: {name} must be at least 1, got {getattr(self, name)}")
+        if problems:
+            raise RecipeError(problems)
+
+    @once
+    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
+        """Return form, ranks and costs before and after of each layer, and ``left``: layer -> reason.
+
+        With ``flips`` also the share of bits that was measured.
+
+        Raises:
+            InputError: ``flips`` is to be measured and there are no images.
+        """
+        rule = next(rule for rule in RULES if getattr(self, rule) is not None)
+        amounts = spread(_as_table(getattr(self, rule)), model.net, self.skip)
+        left, costs, chosen = skipped(model.net), count(model).by_path, {}
+        trial, needed = self._trial(model, split, seed) if rule == "flips" else None, lent(model)
+        for path, layer in track(weighted(model.net).items(), "ranks"):
+            if reason := _untreated(path, layer, amounts, costs) or needed.get(path):
+                left[path] = reason
+                continue
+            adds = self.data and layer.bias is None
+            one = Ranking(cast("nn.Conv2d", layer), FORMS[self.order], costs[path], bias=adds)
+            measured = {}
+            if trial is None:
+                found = one.ranks(rule, amounts[path])
+            else:
+                found, share = one.measured(partial(trial, path, one.form), amounts[path], self._method)
+                measured["flips"] = round(share, 6)
+            after = one.after(found) if found else None
+            if after is None or after.macs >= one.cost.macs:
+                what = f"rank {_text(found)}" if found else "every rank that saves something"
+                left[path] = f"{what} saves no multiplications" if found else f"{what} breaks the rule"
+                continue
+            chosen[path] = {
+                "form": one.form,
+                "ranks": list(found),
+                "macs": [one.cost.macs, after.macs],
+                "parameters": [one.cost.parameters, after.parameters],
+                **measured,
+            }
+        return {"layers": chosen, "left": left}
+
+    def __call__(
+        self,
+        model: HashModel,
+        split: Split | None = None,
+        *,
+        seed: int = 0,
+        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
+        work: Path | None = None,  # noqa: ARG002  # as all passes
+    ) -> HashModel:
+        """Return the model with chains in the place of convolutions.
+
+        Raises:
+            InputError: data are needed and there are none.
+        """
+        plan = self.decide(model, split, seed=seed)
+        pixels = self._pixels(split, seed) if self.data else None
+        net, edits, errors, swollen = model.copied_net(sharing=weighted(model.net)), [], {}, {}
+        for path, decision in track(plan["layers"].items(), "decomposing", len(plan["layers"])):
+            edit = self._edit(model, path, decision["form"], tuple(decision["ranks"]))
+            found = replace_layer(net, edit, self._method, model, pixels, seed)
+            errors[path] = round(max(part.error for part in found), 5)
+            swollen[path] = round(max(part.degeneracy for part in found), 3)
+            edits.append(edit)
+        model.unshared(net)  # last, since fits take as much memory as the network
+        alarm = [path for path, value in swollen.items() if value > cpd.BOUND]
+        figures = {"error": errors, "largest_term": swollen, "left": plan["left"]}
+        return model.edited(
+            net, edits, step_of("cp", self, seed, **figures, **({"degenerate": alarm} if alarm else {}))
+        )
+
+    def _pixels(self, split: Split | None, seed: int) -> Pixels:
+        if split is None:
+            raise InputError("cp with data or flips needs training images; name a data set with --data")
+        return choose(split, self.images, seed)
+
+    @property
+    def _method(self) -> Method:
+        return Method(self.fit, self.epc, self.slack, sweeps=self.sweeps)
+
+    def _edit(self, model: HashModel, path: str, form: str, found: tuple[int, ...]) -> Factored:
+        """Return the edit of one layer; where means are corrected, a layer without a bias gets one."""
+        return Factored(path, form, found, bias=self.data and weighted(model.net)[path].bias is None)
+
+    def _trial(self, model: HashModel, split: Split | None, seed: int) -> Callable[..., float]:
+        """Return the share of bits that flip when one layer gets a form and ranks by a method."""
+        pixels = self._pixels(split, seed)
+        before = outputs(model, pixels) >= 0
+
+        def trial(path: str, form: str, found: tuple[int, ...], method: Method) -> float:
+            net, edit = model.copied_net(sharing=weighted(model.net)), self._edit(model, path, form, found)
+            replace_layer(net, edit, method, model, pixels if self.data else None, seed)
+            return float(np.mean((outputs(model.edited(net, (), step_of("trial", self)), pixels) >= 0) != before))
+
+        return trial
+
+
+def replace_layer(
+    net: nn.Module, edit: Factored, method: Method, model: HashModel, pixels: Pixels | None, seed: int
+) -> list[Decomposed]:
+    """Apply ``edit`` to ``net`` and put values in; return the fit of each group. ``model`` is the network as it was."""
+    layer: Any = get_layer(model.net, edit.layer)
+    seen = _seen(model, pixels, edit.layer, seed) if pixels is not None else None
+    found = []
+    bias = layer.bias.detach().double().cpu().numpy() if layer.bias is not None else None
+    if bias is None and edit.bias:
+        bias = np.zeros(layer.out_channels)
+    shifts = []
+    for place, kernel in enumerate(group_kernels(layer)):
+        covariance, mean = seen[place] if seen else (None, None)
+        part = decompose(kernel, edit.form, edit.ranks, method, covariance, seed=seed + place)
+        found.append(part)
+        shifts.append((kernel - part.kernel).reshape(len(kernel), -1) @ mean if seen else 0.0)
+    if bias is not None and seen:
+        bias = bias + np.concatenate(shifts)
+    edit.apply(net)
+    made: Any = get_layer(net, edit.layer)
+    fill(made, list(zip(*(part.weights for part in found), strict=True)), bias)
+    return found
+
+
+def _seen(model: HashModel, pixels: Pixels, path: str, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return covariance and mean of every group's inputs; their sums are let go."""
+    moments = patch_moments(model, pixels, path, seed=seed)
+    return [(whiten.shrunk(part.covariance), part.mean) for part in moments]
+
+
+def _untreated(path: str, layer: nn.Module, amounts: Mapping[str, Any], costs: Mapping[str, LayerCost]) -> str:
+    """Return why a layer is left alone, or nothing."""
+    if path not in amounts:
+        return "skipped by the settings"
+    if isinstance(layer, nn.Linear):
+        return "a dense layer has no spatial axes; lowrank treats it"
+    if not isinstance(layer, nn.Conv2d) or layer.padding_mode != "zeros":
+        return "not a convolution with zero padding"
+    if layer.kernel_size == (1, 1):
+        return "a 1x1 layer has no spatial axes; lowrank treats it"
+    if layer.groups == layer.in_channels and layer.groups > 1:
+        return "a depthwise layer has nothing left to separate"
+    if path not in costs or not costs[path].macs:
+        return "it did not run"
+    return ""
+
+
+def _as_table(amount: Any) -> Any:
+    return amount if isinstance(amount, Mapping) else {"*": amount}
+
+
+def _amounts(rule: str, setting: Any, count: int) -> list[str]:
+    """Return what is wrong with the values of a rule."""
+    table = _as_table(setting)
+    problems = check_keys(f"cp: {rule}", list(table))
+    for key, amount in table.items():
+        if rule == "rank":
+            pair = tuple(amount) if isinstance(amount, list | tuple) else (amount,) * count
+            if len(pair) != count or not all(type(rank) is int and 1 <= rank < 1 << 16 for rank in pair):
+                problems.append(f"cp: rank of {key!r} must be {count} whole number(s) from 1 to 65535, got {amount!r}")
+        elif not isinstance(amount, int | float) or not 0 < amount <= (4 if rule == "hint" else 1):
+            problems.append(
+                f"cp: {rule} of {key!r} must be above 0 and at most {4 if rule == 'hint' else 1}, got {amount}"
+            )
+    return problems
+
+
+def _text(found: tuple[int, ...]) -> str:
+    return "x".join(map(str, found))

@@ -1,0 +1,293 @@
+"""Layers of few filters that rebuild the responses of the original ones (Zhang, Zou, He & Sun 2016, arXiv:1505.06798).
+
+A kxk layer becomes kxk with fewer filters and 1x1; with ``three_d`` kx1, 1xk and 1x1; a dense layer two. Layers are
+done in the order they run, each fitted to give the original's responses from what the approximated layers before it
+really deliver (asymmetric). Where a ReLU follows, the responses behind it count; at the end of a residual branch the
+sum counts, linearly. No training; ``finetune`` may follow. Batch norms have to be folded before. Not treated, and listed
+with the reason: depthwise layers, layers that would not get cheaper, layers that are in another form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import nn
+
+from ...core.data.images import Pixels, Split
+from ...core.errors import InputError, RecipeError
+from ...core.heap import give_back
+from ...core.model import HashModel, Json
+from ...core.once import once
+from ...core.progress import track
+from ...core.settings import check_fields
+from ...modelfile.layers.factored import Factored, group_kernels
+from ..base import step_of
+from ..fold import Fold
+from ..observe.external_reads import lent
+from ..observe.macs import Costs, LayerCost, count
+from ..observe.moments import choose, followers, response_moments
+from ..select import check_keys, skipped, spread, weighted
+from .cp_ranks import chain_cost
+from .rebuild import SOLVERS, Sample, rebuild_layer
+from .tensors import ranks
+from .tensors.reconstruct import spectrum
+
+RULES = ("speedup", "energy", "ranks")
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """Spend multiplications where responses need them; exactly one rule chooses the ranks.
+
+    ``speedup``: the whole network multiplies this many times less, and the product of the layers' retained energies is
+    as large as it can be. ``energy``: every layer keeps this share of its responses' variance. ``ranks``: so many
+    filters, a table by layer. ``solver`` is ``nonlinear``, ``linear``, or ``filter``, which looks at the weights alone.
+
+    Raises:
+        RecipeError: a setting is out of range.
+    """
+
+    phase: ClassVar[str] = "structure"
+    speedup: float | None = None
+    energy: float | Mapping[str, float] | None = None
+    ranks: int | Mapping[str, int] | None = None
+    solver: str = "nonlinear"
+    asymmetric: bool = True
+    three_d: bool = False
+    images: int = 1000
+    places: int = 10
+    skip: tuple[str, ...] = ("first", "head")
+
+    def __post_init__(self) -> None:
+        check_fields("lowrank", self, RecipeError)
+        given = [rule for rule in RULES if getattr(self, rule) is not None]
+        problems = check_keys("lowrank: skip", self.skip)
+        if len(given) != 1:
+            problems.append(
+                f"lowrank: exactly one of {', '.join(RULES)} chooses the ranks, found {', '.join(given) or 'none'}"
+            )
+        if self.solver not in SOLVERS:
+            problems.append(f"lowrank: unknown solver {self.solver!r} (there are: {', '.join(SOLVERS)})")
+        if self.speedup is not None and not 1 <= self.speedup < float("inf"):
+            problems.append(f"lowrank: speedup must be at least 1, got {self.speedup}")
+        problems += self._amounts()
+        for name in ("images", "places"):
+            if getattr(self, name) < 1:
+                problems.append(f"lowrank: {name} must be at least 1, got {getattr(self, name)}")
+        if self.three_d and self.speedup is None:
+            problems.append("lowrank: three_d divides a speedup between two steps; give speedup")
+        if problems:
+            raise RecipeError(problems)
+
+    def _amounts(self) -> list[str]:
+        problems = []
+        for key, share in _table(self.energy).items():
+            if not 0 < share <= 1:
+                problems.append(f"lowrank: energy of {key!r} must be above 0 and at most 1, got {share}")
+        for key, rank in _table(self.ranks).items():
+            if type(rank) is not int or not 1 <= rank < 1 << 16:
+                problems.append(f"lowrank: ranks of {key!r} must be a whole number from 1 to 65535, got {rank!r}")
+        return problems
+
+    @once
+    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
+        """Return form, ranks and costs before and after of each layer, and ``left``: layer -> reason.
+
+        Raises:
+            RecipeError: batch norms are still there, or the speedup cannot be reached.
+            InputError: responses are needed and there are no images.
+        """
+        norms = Fold().decide(model)["fold"]
+        if norms:
+            raise RecipeError(
+                f"lowrank: fold batch norms first; {next(iter(norms))} and {len(norms) - 1} more are there"
+            )
+        costs, left = count(model), skipped(model.net)
+        allowed = spread(True, model.net, self.skip)  # a set of layers, as a table
+        layers, needed = {}, lent(model)
+        for path, layer in weighted(model.net).items():
+            if reason := _untreated(path, layer, allowed, costs.by_path) or needed.get(path):
+                left[path] = reason
+            else:
+                layers[path] = layer
+        energies = self._energies(model, layers, split, seed)
+        found = self._ranks(model, layers, costs, energies)
+        chosen = {}
+        for path, (form, rank) in found.items():
+            before, layer = costs[path], layers[path]
+            after = chain_cost(layer, form, rank, before.input, bias=self._adds_bias(layer))
+            if after.macs >= before.macs:
+                left[path] = f"rank {'x'.join(map(str, rank))} saves no multiplications"
+                continue
+            kept = float(energies[path][: rank[-1]].sum() / max(energies[path].sum(), 1e-300))
+            chosen[path] = {
+                "form": form,
+                "ranks": list(rank),
+                "energy": round(kept, 6),
+                "macs": [before.macs, after.macs],
+                "parameters": [before.parameters, after.parameters],
+            }
+        order = {layer.path: place for place, layer in enumerate(costs.layers)}
+        return {"layers": dict(sorted(chosen.items(), key=lambda item: order[item[0]])), "left": left}
+
+    def __call__(
+        self,
+        model: HashModel,
+        split: Split | None = None,
+        *,
+        seed: int = 0,
+        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
+        work: Path | None = None,  # noqa: ARG002  # as all passes
+    ) -> HashModel:
+        """Return the model with layers of low rank.
+
+        Raises:
+            RecipeError: batch norms are still there, or the speedup cannot be reached.
+            InputError: responses are needed and there are no images.
+        """
+        plan = self.decide(model, split, seed=seed)
+        sample, follow = None, {}
+        if self.solver != "filter":
+            sample = Sample(self._pixels(split, seed), self.places, seed, self.asymmetric)
+            follow = followers(model, sample.pixels)
+        current, edits, lost = replace(model, net=model.copied_net(sharing=plan["layers"])), [], {}
+        for path, decision in track(plan["layers"].items(), "rebuilding", len(plan["layers"])):
+            adds = self._adds_bias(weighted(model.net)[path])
+            edit = Factored(path, decision["form"], tuple(decision["ranks"]), bias=adds)
+            share = rebuild_layer(model, current, edit, self.solver, follow.get(path, "none"), sample)
+            lost[path] = round(share, 6)
+            edits.append(edit)
+            give_back()
+        model.unshared(current.net)  # a weight that two layers hold in common is still there when one was replaced
+        figures = {"lost": lost} if sample is not None else {}
+        return model.edited(current.net, edits, step_of("lowrank", self, seed, **figures, left=plan["left"]))
+
+    def _adds_bias(self, layer: Any) -> bool:
+        """Return whether the chain has a bias although the layer has none: responses have a mean, weights alone none."""
+        return layer.bias is None and self.solver != "filter"
+
+    def _pixels(self, split: Split | None, seed: int) -> Pixels:
+        if split is None:
+            raise InputError("lowrank needs training images unless the solver is 'filter'; name a data set with --data")
+        return choose(split, self.images, seed)
+
+    def _energies(
+        self, model: HashModel, layers: Mapping[str, Any], split: Split | None, seed: int
+    ) -> dict[str, np.ndarray]:
+        """Return, for every layer, what each direction of its responses (or weights) holds, summed over groups."""
+        if self.solver == "filter":
+            kernels = {
+                path: [part.reshape(len(part), -1) for part in group_kernels(layer)] for path, layer in layers.items()
+            }
+            return {
+                path: np.sum([spectrum(part @ part.T) for part in parts], axis=0) for path, parts in kernels.items()
+            }
+        moments = response_moments(model, self._pixels(split, seed), list(layers), places=self.places, seed=seed)
+        energies = {}
+        for path, layer in layers.items():
+            groups, found = getattr(layer, "groups", 1), moments.pop(path)
+            if groups == 1 and (products := found.products) is not None:
+                energies[path] = np.pad(spectrum(products), (0, found.size - len(products)))
+                continue
+            covariance = found.covariance
+            size = len(covariance) // groups
+            blocks = [covariance[at : at + size, at : at + size] for at in range(0, len(covariance), size)]
+            energies[path] = np.sum([spectrum(block) for block in blocks], axis=0)
+            del covariance, blocks
+        give_back()
+        return energies
+
+    def _ranks(
+        self, model: HashModel, layers: Mapping[str, Any], costs: Costs, energies: Mapping[str, np.ndarray]
+    ) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Return form and ranks of each layer."""
+        if self.energy is not None:
+            shares = spread(self.energy, model.net, self.skip)
+            return {
+                path: ("lowrank", (ranks.by_energy(energies[path], shares[path]),)) for path in layers if path in shares
+            }
+        if self.ranks is not None:
+            table = spread(self.ranks, model.net, self.skip)
+            return {path: ("lowrank", (table[path],)) for path in layers if path in table}
+        speedup = float(self.speedup or 1)
+        channels = self._by_product(layers, costs, energies, speedup**0.5 if self.three_d else speedup)
+        if not self.three_d:
+            return {path: ("lowrank", (rank,)) for path, rank in channels.items()}
+        return _spatial(layers, costs, channels, costs.macs / speedup)
+
+    def _by_product(
+        self, layers: Mapping[str, Any], costs: Costs, energies: Mapping[str, np.ndarray], speedup: float
+    ) -> dict[str, int]:
+        candidates = {
+            path: ranks.Candidate(
+                energies[path], chain_cost(layer, "lowrank", (1,), costs[path].input).macs, costs[path].macs
+            )
+            for path, layer in layers.items()
+        }
+        rest = costs.macs - sum(candidate.whole for candidate in candidates.values())
+        try:
+            return ranks.by_product(candidates, costs.macs / speedup - rest)
+        except InputError as fault:
+            least = rest + sum(candidate.cost(1) for candidate in candidates.values())
+            raise RecipeError(
+                f"lowrank: a speedup of {speedup:g} is out of reach: at rank 1 everywhere it is {costs.macs / least:.3g}"
+            ) from fault
+
+
+def _spatial(
+    layers: Mapping[str, Any], costs: Costs, channels: Mapping[str, int], budget: float
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return ranks of kx1, 1xk, 1x1 chains: every kxk part shrinks by one common factor, the least that meets the budget."""
+    spatial = {
+        path: rank
+        for path, rank in channels.items()
+        if isinstance(layers[path], nn.Conv2d) and min(layers[path].kernel_size) > 1
+    }
+
+    def plan(part: float) -> tuple[float, dict[str, tuple[str, tuple[int, ...]]]]:
+        found: dict[str, tuple[str, tuple[int, ...]]] = {path: ("lowrank", (rank,)) for path, rank in channels.items()}
+        for path, rank in spatial.items():
+            layer, shape = layers[path], costs[path].input
+            point = chain_cost(layer, "lowrank", (rank,), shape).layers[-1].macs
+            limit = point + part * min(chain_cost(layer, "lowrank", (rank,), shape).macs - point, costs[path].macs)
+            unit = chain_cost(layer, "lowrank3d", (1, rank), shape).macs - point
+            width = layer.in_channels // layer.groups
+            useful = min(width * layer.kernel_size[0], rank * layer.kernel_size[1])  # more between them adds nothing
+            found[path] = ("lowrank3d", (min(max(1, int((limit - point) // unit)), useful), rank))
+        after = {path: chain_cost(layers[path], *one, costs[path].input).macs for path, one in found.items()}
+        saved = sum(max(costs[path].macs - macs, 0) for path, macs in after.items())
+        return costs.macs - saved, found
+
+    low, high = 0.0, 1.0
+    for _ in range(14):
+        middle = (low + high) / 2
+        low, high = (middle, high) if plan(middle)[0] <= budget else (low, middle)
+    total, found = plan(low)
+    if total > budget:
+        raise RecipeError(
+            f"lowrank: the budget of {budget:,.0f} MACs is out of reach with three_d, the least is {total:,.0f}"
+        )
+    return found
+
+
+def _untreated(path: str, layer: Any, allowed: Mapping[str, Any], costs: Mapping[str, LayerCost]) -> str:
+    """Return why a layer is left alone, or nothing."""
+    if path not in allowed:
+        return "skipped by the settings"
+    if path not in costs or not costs[path].macs:
+        return "it did not run"
+    if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
+        return "not a convolution with zero padding"
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1 and layer.groups == layer.in_channels:
+        return "a depthwise layer has no channels to merge"
+    return ""
+
+
+def _table(setting: Any) -> Mapping[str, Any]:
+    if setting is None:
+        return {}
+    return setting if isinstance(setting, Mapping) else {"*": setting}

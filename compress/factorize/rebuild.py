@@ -1,0 +1,170 @@
+"""Layers of low rank that rebuild a layer's responses: what the solvers of tensors/reconstruct.py make of one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ...core.data.images import Pixels
+from ...core.heap import give_back
+from ...core.layers import get_layer
+from ...core.model import HashModel
+from ...modelfile.layers.factored import Factored, fill, group_kernels
+from ..observe.moments import patch_moments, responses
+from .tensors import whiten
+from .tensors.reconstruct import Subspace, filterwise, nonlinear, principal, reduced_rank
+
+ENOUGH = 2  # rows per response from which a regression can be trusted
+COLUMNS = 1024  # of a weight worked on together
+Solve = Callable[[np.ndarray, np.ndarray, int], Subspace]
+SOLVERS: dict[str, Solve | None] = {"filter": None, "linear": reduced_rank, "nonlinear": nonlinear}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Where responses are taken: images (N, C, H, W), places per image, and whether earlier errors are to be repaired."""
+
+    pixels: Pixels
+    places: int
+    seed: int
+    asymmetric: bool
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Rows (N, d) that a layer should give, and those that it gives to the input it is going to see."""
+
+    targets: np.ndarray
+    given: np.ndarray
+
+
+def wanted(original: HashModel, current: HashModel, path: str, follower: str, sample: Sample) -> Wanted:
+    """Return targets and inputs of the reconstruction of one layer.
+
+    At the end of a residual branch the *sum* is what must come out right: the target is the original sum minus what the
+    shortcut of the approximated network already gives.
+    """
+    sums = [path] if follower == "sum" and sample.asymmetric else []
+    taken: dict[str, Any] = {"sums": sums, "places": sample.places, "seed": sample.seed}
+    whole = responses(original, sample.pixels, [path], **taken)
+    targets = whole.outputs[path].astype(np.float64)
+    if not sample.asymmetric:
+        return Wanted(targets, targets)
+    now = responses(current, sample.pixels, [path], **taken)
+    given = now.outputs[path].astype(np.float64)
+    if sums:
+        targets = whole.sums[path].astype(np.float64) - now.sums[path] + given
+    return Wanted(targets, given)
+
+
+def rebuild_layer(
+    original: HashModel, current: HashModel, edit: Factored, solver: str, follower: str, sample: Sample | None
+) -> float:
+    """Put the chain of ``edit`` into ``current``'s network, in place; return the share of the responses' energy lost.
+
+    The ReLU's objective is taken where a ReLU follows, the linear one elsewhere.
+    """
+    layer: Any = get_layer(original.net, edit.layer)
+    groups = getattr(layer, "groups", 1)
+    biases = np.split(_bias(layer), groups)
+    rank, rows = edit.ranks[-1], None
+    if sample is None:
+        found = [
+            filterwise(kernel.reshape(len(kernel), -1), b, rank)
+            for kernel, b in zip(group_kernels(layer), biases, strict=True)
+        ]
+    else:
+        rows = wanted(original, current, edit.layer, follower, sample)
+        solve = nonlinear if solver == "nonlinear" and follower == "relu" else reduced_rank
+        if len(rows.given) < ENOUGH * len(biases[0]):
+            solve = principal
+        split = [np.split(part, groups, axis=1) for part in (rows.targets, rows.given)]
+        found = [solve(targets, given, rank) for targets, given in zip(*split, strict=True)]
+    # M y = M (W x + b0): the layer's own bias moves behind the last layer
+    bias = np.concatenate([one.bias + one.outputs @ (one.inputs.T @ b) for one, b in zip(found, biases, strict=True)])
+    filters = _filters(layer, found)
+    points = [one.outputs for one in found]
+    if edit.form == "lowrank":
+        _put(current, edit, [filters, points], bias)
+    else:
+        _split(current, edit, filters, points, bias, sample)
+        if sample is not None and rows is not None:
+            _refit(current, edit, solver, follower, sample, rows)
+    del found, filters, points
+    give_back()  # what the solvers worked with
+    return 0.0 if rows is None else _lost(current, edit.layer, follower, sample, rows.targets)
+
+
+def _filters(layer: Any, found: list[Subspace]) -> list[np.ndarray]:
+    """Return, for each group, the filters (r, S / groups, kh, kw) that give what the subspace looks at.
+
+    A large weight is taken to double precision a part at a time.
+    """
+    filters = []
+    for one, weight in zip(found, layer.weight.detach().cpu().chunk(len(found)), strict=True):
+        flat = weight.flatten(1)
+        made = np.empty((one.inputs.shape[1], flat.shape[1]))
+        for start in range(0, flat.shape[1], COLUMNS):
+            made[:, start : start + COLUMNS] = one.inputs.T @ flat[:, start : start + COLUMNS].double().numpy()
+        filters.append(made.reshape(-1, *weight.shape[1:]))
+    return filters
+
+
+def _put(current: HashModel, edit: Factored, weights: list[list[np.ndarray]], bias: np.ndarray) -> None:
+    edit.apply(current.net)
+    made: Any = get_layer(current.net, edit.layer)
+    fill(made, weights, bias if made[-1].bias is not None else None)
+
+
+def _split(
+    current: HashModel,
+    edit: Factored,
+    filters: list[np.ndarray],
+    points: list[np.ndarray],
+    bias: np.ndarray,
+    sample: Sample | None,
+) -> None:
+    """Put in kx1 and 1xk layers for the filters, by the best separable fit in the covariance of the input's channels."""
+    inputs = filters[0].shape[1]
+    channels = [np.eye(inputs)] * len(filters)
+    if sample is not None:
+        moments = patch_moments(
+            current, sample.pixels, edit.layer, channels=True, places=sample.places, seed=sample.seed
+        )
+        channels = [whiten.shrunk(part.covariance) for part in moments]
+    pairs = [whiten.separable(part, edit.ranks[0], seen) for part, seen in zip(filters, channels, strict=True)]
+    _put(current, edit, [[one for one, _ in pairs], [other for _, other in pairs], points], bias)
+
+
+def _refit(current: HashModel, edit: Factored, solver: str, follower: str, sample: Sample, rows: Wanted) -> None:
+    """Fit the last 1x1 layer to what the two before it really give."""
+    made: Any = get_layer(current.net, edit.layer)
+    between = f"{edit.layer}.1"
+    seen = responses(current, sample.pixels, [between], places=sample.places, seed=sample.seed).outputs[between]
+    solve = nonlinear if solver == "nonlinear" and follower == "relu" else reduced_rank
+    groups = made[-1].groups
+    split = zip(*(np.split(part, groups, axis=1) for part in (rows.targets, seen.astype(np.float64))), strict=True)
+    found = [solve(targets, given, edit.ranks[-1]) for targets, given in split]
+    weights = [group_kernels(layer) for layer in made[:-1]]
+    fill(made, [*weights, [one.outputs @ one.inputs.T for one in found]], np.concatenate([one.bias for one in found]))
+
+
+def _lost(current: HashModel, path: str, follower: str, sample: Sample | None, targets: np.ndarray) -> float:
+    """Return the share of the (rectified) targets' variance that the chain misses."""
+    if sample is None:
+        return 0.0
+    got = responses(current, sample.pixels, [path], places=sample.places, seed=sample.seed).outputs[path]
+    if follower == "relu":
+        targets, got = np.maximum(targets, 0.0), np.maximum(got, 0.0)
+    spread = float(np.sum((targets - targets.mean(axis=0)) ** 2))
+    return float(np.sum((targets - got) ** 2)) / max(spread, 1e-300)
+
+
+def _bias(layer: nn.Conv2d | nn.Linear) -> np.ndarray:
+    if layer.bias is None:
+        return np.zeros(len(layer.weight))
+    return layer.bias.detach().double().cpu().numpy()

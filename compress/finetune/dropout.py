@@ -1,0 +1,58 @@
+"""Dropout while pruned weights learn again: what is left is smaller and overfits less (Han et al. 2015, arXiv:1506.02626, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...core.layers import get_layer
+from ...core.model import InputSpec
+from ...modelfile.layers.base import CompressedConv2d, CompressedLinear
+from ..observe.responses import calls
+
+KINDS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
+READERS = (nn.Conv2d, nn.Linear, CompressedConv2d, CompressedLinear)
+
+
+def rates(net: nn.Module, masks: Mapping[str, Tensor], spec: InputSpec) -> dict[str, float]:
+    """Return the rate of every dropout that a pruned layer reads: its own times the root of the share of weights left.
+
+    ``masks`` tell by layer which weights are left. A dropout is read by the layer that runs next.
+    """
+    own = {path: layer.p for path, layer in net.named_modules() if isinstance(layer, KINDS) and layer.p > 0}
+    if not own or not masks:
+        return {}
+    weighted = [path for path, layer in net.named_modules() if isinstance(layer, READERS)]
+    found: dict[str, float] = {}
+    waiting: list[str] = []
+    was_training = net.training
+    net.eval()
+    ran = calls(net, [*own, *weighted], spec)
+    net.train(was_training)
+    for path, _ in ran:
+        if path in own:
+            waiting.append(path)
+            continue
+        if path in masks:
+            left = float(masks[path].float().mean())
+            found |= {dropout: round(own[dropout] * left**0.5, 6) for dropout in waiting}
+        waiting = []
+    return found
+
+
+@contextmanager
+def eased(net: nn.Module, masks: Mapping[str, Tensor], spec: InputSpec) -> Iterator[None]:
+    """Let dropouts in front of pruned layers drop less in this block."""
+    found = rates(net, masks, spec)
+    layers: dict[str, Any] = {path: get_layer(net, path) for path in found}
+    before = {path: layer.p for path, layer in layers.items()}
+    for path, layer in layers.items():
+        layer.p = found[path]
+    try:
+        yield
+    finally:
+        for path, layer in layers.items():
+            layer.p = before[path]

@@ -1,0 +1,282 @@
+"""Training after compression: a system's own loss, imitation of the uncompressed network, or both.
+
+Pruned weights stay zero, and dropout in front of them drops less; of shared weights only the codebook moves, by the sum of the gradients over each cluster
+(Han et al. 2016, section 3.3). May stand anywhere after ``fold``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...core.data.images import Split
+from ...core.errors import HashpressError, InputError, RecipeError, lookup
+from ...core.model import HashModel, Json
+from ...core.settings import check_fields
+from ...hashnets.retrieval.codes import outputs
+from ...hashnets.systems import SYSTEMS, settings_of
+from ...hashnets.systems.base import Batch, Objective
+from ...hashnets.training.schedule import PRECISIONS, Schedule
+from ...hashnets.training.train import fit
+from ...modelfile.layers.base import round_weights
+from ..base import step_of
+from ..codebooks import pq_rate
+from ..fold import Fold
+from .dropout import eased, rates
+from .masks import holder, masks_of
+from .temporary_norms import normed, without
+
+Match = Callable[[Tensor, Tensor], Tensor]
+PROBES = 256  # images by which networks are compared
+NOISE = 1e-5  # of the outputs' mean size: what another order of sums makes of float32
+
+
+def _outputs(given: Tensor, wanted: Tensor) -> Tensor:
+    return functional.mse_loss(given, wanted) / wanted.square().mean().clamp_min(1e-12)
+
+
+def _codes(given: Tensor, wanted: Tensor) -> Tensor:
+    scale = 4 / wanted.abs().mean().clamp_min(1e-12)
+    return functional.binary_cross_entropy_with_logits(given * scale, torch.sigmoid(wanted * scale))
+
+
+def _classes(given: Tensor, wanted: Tensor) -> Tensor:
+    return functional.cross_entropy(given, wanted.softmax(1))
+
+
+MATCHES: dict[str, Match] = {"outputs": _outputs, "codes": _codes, "classes": _classes}
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Train what is left.
+
+    ``system`` adds the loss of a published system with weight ``task``; ``distill`` weighs the imitation of the
+    reference network: of its real ``outputs`` (relative square), of its ``codes`` (cross entropy of soft signs), or of
+    its ``classes`` (cross entropy of softmax); a network that gives what it would imitate is left as it is.
+    ``reference_precision`` is that of the reference network's outputs: a large one teaches as well in bfloat16.
+    ``steps`` are taken at least, in more epochs than ``epochs`` where images are few: layers that are trained anew need
+    steps, not epochs. ``norms`` puts a batch norm behind each plain convolution and each Fastfood layer with a bias while
+    it trains: what is left of a network whose norms were folded, or starts at random, learns faster so.
+
+    Raises:
+        RecipeError: a setting is out of range.
+    """
+
+    phase: ClassVar[str] = "finetune"
+    epochs: int = 5
+    steps: int = 0
+    lr: float = 0.001
+    batch: int = 128
+    optimizer: str = "adam"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    decay: str = "cosine"
+    warmup: float = 0.05
+    head_lr: float = 1.0
+    augment: str = "none"
+    clip: float = 0.0
+    precision: str = "float32"
+    system: str | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
+    task: float = 1.0
+    distill: float = 1.0
+    match: str = "outputs"
+    reference_precision: str = "float32"
+    norms: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields("finetune", self, RecipeError)
+        problems = []
+        for check in (self.schedule, self._names):
+            try:
+                check()
+            except HashpressError as fault:
+                problems.append(f"finetune: {fault}")
+        if self.settings and self.system is None:
+            problems.append(f"finetune: settings {', '.join(self.settings)} are a system's own; name the system")
+        problems += [
+            f"finetune: {name} must be at least 0, got {getattr(self, name)}"
+            for name in ("task", "distill", "steps")
+            if not 0 <= getattr(self, name) < float("inf")
+        ]
+        if not self.distill and not (self.system and self.task):
+            problems.append("finetune: nothing to learn from; set distill above 0 or name a system")
+        if problems:
+            raise RecipeError(problems)
+
+    def _names(self) -> None:
+        lookup(MATCHES, self.match, "match")
+        lookup(PRECISIONS, self.reference_precision, "precision")
+        if self.system is not None:
+            lookup(SYSTEMS, self.system, "system")
+            own = dict.fromkeys(settings_of(self.system))
+            for name in self.settings:
+                lookup(own, name, f"setting of {self.system}")
+
+    def schedule(self, images: int = 0) -> Schedule:
+        """Return the part of the settings that the training loop takes, with epochs enough for ``steps`` on ``images``."""
+        schedule = Schedule(**{item.name: getattr(self, item.name) for item in fields(Schedule)})
+        if not images or not schedule.epochs:
+            return schedule
+        return replace(schedule, epochs=max(schedule.epochs, -(-self.steps // -(-images // schedule.batch))))
+
+    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
+        """Return how many values move, how many stay zero, and how many steps are taken."""
+        masks = masks_of(model)
+        frozen = sum(int((~mask).sum()) for mask in masks.values())
+        trained = sum(value.numel() for value in model.net.parameters()) - frozen
+        images = 0 if split is None else len(split.train)
+        epochs = self.schedule(images).epochs
+        steps = None if split is None else epochs * -(-images // self.batch)
+        about: dict[str, Json] = {"trained": trained, "held_at_zero": frozen, "epochs": epochs, "steps": steps}
+        if dropout := rates(model.net, masks, model.arch.input):
+            about["dropout"] = dropout
+        return about | ({"normed": without(model.net, model.arch.input)} if self.norms else {})
+
+    def __call__(
+        self,
+        model: HashModel,
+        split: Split | None = None,
+        *,
+        seed: int = 0,
+        reference: HashModel | None = None,
+        work: Path | None = None,
+    ) -> HashModel:
+        """Return the trained model.
+
+        Raises:
+            InputError: no data, or data that the network cannot take.
+        """
+        if split is not None and not (self.system and self.task) and alike(model, reference or model, split):
+            return model.edited(model.copied_net(), (), step_of("finetune", self, seed, nothing_to_learn=True))
+        net = model.copied_net()
+        steps = pq_rate.steps_of(net)
+        log = self.train(net, model, split, seed=seed, reference=reference, work=work)
+        round_weights(net)
+        pq_rate.put_back(net, steps)
+        loss = {"loss": round(log[-1]["loss"], 6)} if log else {}
+        return model.edited(net, (), step_of("finetune", self, seed, **loss))
+
+    def teacher(self, reference: HashModel) -> nn.Module:
+        """Return the network that is imitated."""
+        if self.reference_precision == "bfloat16":
+            return Halved(Fold()(reference).copied_net())  # norms in bfloat16 take a third of the time
+        return reference.copied_net()
+
+    def train(
+        self,
+        net: nn.Module,
+        model: HashModel,
+        split: Split | None,
+        *,
+        seed: int,
+        reference: HashModel | None,
+        work: Path | None,
+        end_epoch: Callable[[], None] | None = None,
+    ) -> list[dict[str, Json]]:
+        """Train ``net``, whose pruned weights are those of ``model``, in place; return one entry per epoch.
+
+        Raises:
+            InputError: no data, or data that the network cannot take.
+        """
+        if split is None:
+            raise InputError("finetune needs training images; name a data set with --data")
+        task = None
+        if self.system is not None and self.task:
+            task = lookup(SYSTEMS, self.system, "system")(
+                model.arch, len(split.classes), len(split.train), seed, **self.settings
+            )
+        teacher = self.teacher(reference or model) if self.distill else None
+        objective = Imitation(teacher, MATCHES[self.match], self.distill, task, self.task, end_epoch)
+        masks = masks_of(model)
+        hold = holder(net, masks)
+        checkpoint = None if work is None else work / "finetune.checkpoint"
+        wanted = self.norms and self.epochs > 0
+        norms = normed(net, split.train, model.arch.input, seed=seed) if wanted else nullcontext()
+        with eased(net, masks, model.arch.input), norms:
+            log = fit(
+                net, objective, split.train, model.arch.input, self.schedule(len(split.train)),
+                seed=seed, checkpoint=checkpoint, after_step=hold,
+            )  # fmt: skip
+        hold()
+        return log
+
+
+def alike(model: HashModel, reference: HashModel, split: Split) -> bool:
+    """Return whether a network gives what it would learn to give, but for rounding: training would follow the noise."""
+    some = split.train.pixels[:PROBES]
+    if not len(some):
+        return False  # what is missing is said where it is needed
+    given, wanted = outputs(model, some), outputs(reference, some)
+    return bool(np.abs(given - wanted).max(initial=0.0) <= NOISE * np.abs(wanted).mean())
+
+
+class Halved(nn.Module):
+    """A network whose convolutions and products run in bfloat16."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the outputs in single precision."""
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.net(images).float()
+
+
+class Imitation:
+    """A loss made of a system's own and of the distance to a teacher's outputs."""
+
+    def __init__(
+        self,
+        teacher: nn.Module | None,
+        match: Match,
+        distill: float,
+        task: Objective | None,
+        weight: float,
+        news: Callable[[], None] | None = None,
+    ) -> None:
+        self._teacher, self._match, self._distill = teacher, match, distill
+        self._task, self._weight, self._news = task, weight, news
+        if teacher is not None:
+            teacher.requires_grad_(requires_grad=False).eval()
+
+    def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the weighted sum of both losses."""
+        loss = outputs.new_zeros(())
+        if self._task is not None:
+            loss = loss + self._weight * self._task(outputs, batch)
+        if self._teacher is not None:
+            with torch.no_grad():
+                wanted = self._teacher(batch.inputs)
+            loss = loss + self._distill * self._match(outputs, wanted)
+        return loss
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Return the system's parameters; the teacher has none that move."""
+        return iter(()) if self._task is None else iter(self._task.parameters())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the system's state."""
+        return {} if self._task is None else self._task.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore the system's state."""
+        if self._task is not None:
+            self._task.load_state_dict(state_dict)
+
+    def end_epoch(self) -> None:
+        """Pass the news on."""
+        if self._news is not None:
+            self._news()
+        if self._task is not None:
+            self._task.end_epoch()

@@ -1,0 +1,120 @@
+"""Batch norms and the layers before them: what one of both computes for both, and norms for the time of training.
+
+Networks lose their norms to ``fold`` before their convolutions are taken apart. What is left has more layers than before
+and nothing that keeps their outputs in range, so it learns slower than what it came from (Ioffe & Szegedy 2015,
+arXiv:1502.03167). So do Fastfood layers, which start at random: a norm goes into their last diagonal.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import batch_norm
+
+from ...core.data.images import Images, together
+from ...core.layers import get_layer
+from ...core.model import InputSpec
+from ...modelfile.layers.fastfood import FastfoodLinear
+from ..fold import take_in, uses
+from ..observe.responses import calls
+
+IMAGES = 1024  # images that tell where the outputs of a layer lie
+TOGETHER, VALUES = 128, 128 * 3 * 64 * 64  # images that run together: at most so many, with so many values
+
+
+def without(net: nn.Module, spec: InputSpec) -> list[str]:
+    """Return the plain convolutions and Fastfood layers behind which a norm can stand, and be folded away again.
+
+    They run once, have a bias and share no values; convolutions give several values an image.
+    """
+    owners = uses(net)
+    known = {path: layer for path, layer in net.named_modules() if type(layer) in (nn.Conv2d, FastfoodLinear)}
+    ran = calls(net, known, spec)
+    runs = Counter(path for path, _ in ran)
+    wide = {path for path, shape in ran if shape[2:].numel() > 1 or type(known[path]) is FastfoodLinear}
+    return [
+        path
+        for path, layer in known.items()
+        if runs[path] == 1
+        and path in wide
+        and layer.bias is not None
+        and all(owners[value.data_ptr()] == 1 for value in layer.parameters())
+    ]
+
+
+class _Rows(nn.BatchNorm1d):
+    """A batch norm of rows (..., O); one row alone has no variance, and takes the running one."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return (..., O)."""
+        flat = rows.flatten(0, -2)
+        if len(flat) > 1:
+            return super().forward(flat).view_as(rows)
+        return batch_norm(flat, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps).view_as(rows)
+
+
+@contextmanager
+def normed(net: nn.Module, images: Images, spec: InputSpec, *, seed: int = 0) -> Iterator[list[str]]:
+    """Put a batch norm behind each layer that :func:`without` names, in place, and fold it into the layer at the end.
+
+    The network computes the same before and after both. Yields the paths of the layers.
+    """
+    chosen = images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:IMAGES]))
+    heard = _statistics(net, without(net.eval(), spec), chosen, spec)
+    handles = []
+    for path, (mean, variance) in heard.items():
+        layer: Any = get_layer(net, path)
+        norm = (nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else _Rows)(len(mean), dtype=mean.dtype)
+        with torch.no_grad():
+            norm.running_mean.copy_(mean)  # type: ignore[union-attr]  # there, as statistics are tracked
+            norm.running_var.copy_(variance)  # type: ignore[union-attr]
+            norm.weight.copy_((variance + norm.eps).sqrt())
+            norm.bias.copy_(mean)
+        layer.add_module("norm", norm)  # a part of the layer, so it is trained, saved and stepped as all parts are
+        handles.append(layer.register_forward_hook(lambda layer, _args, output: layer.norm(output)))
+    try:
+        yield list(heard)
+    finally:
+        for path, handle in zip(heard, handles, strict=True):
+            layer = get_layer(net, path)
+            handle.remove()
+            take_in(layer, layer.norm)
+            del layer.norm
+
+
+@torch.no_grad()
+def _statistics(net: nn.Module, paths: list[str], images: Images, spec: InputSpec) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return mean and variance (O,) of the outputs of layers over all images and places or rows; few images run together."""
+    counts: Counter[str] = Counter()
+    sums: dict[str, tuple[Tensor, Tensor]] = {}  # of values and squares
+
+    def hear(path: str, output: Tensor) -> None:
+        channels = -1 if isinstance(get_layer(net, path), FastfoodLinear) else 1
+        values = output.movedim(channels, 0).flatten(1).double()
+        counts[path] += values.shape[1]
+        one, two = sums.get(path, (0.0, 0.0))
+        sums[path] = one + values.sum(1), two + values.square_().sum(1)
+
+    handles = [
+        get_layer(net, path).register_forward_hook(lambda _layer, _args, output, path=path: hear(path, output))
+        for path in paths
+    ]
+    try:
+        batch = together(images.pixels, TOGETHER, VALUES)
+        for start in range(0, len(images), batch):
+            net(spec.normalise(images.pixels[start : start + batch]))
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = {}
+    for path, (one, two) in sums.items():
+        layer: Any = get_layer(net, path)
+        mean, kind = one / counts[path], layer.bias.dtype
+        found[path] = mean.to(kind), (two / counts[path] - mean.square()).clamp_min(0).to(kind)
+    return found

@@ -1,0 +1,177 @@
+"""Batch norm folded into the convolution or dense layer before it: w' = w g / sqrt(v + eps), b' = (b - m) g / sqrt(v + eps) + beta.
+
+Exact up to rounding; computed in double precision. First in the order: later passes then see the weights that really
+act. It may also stand after ``fastfood``, whose last diagonal then takes the gain, and after ``share`` with ``scaled``,
+whose factors do: so a network trains with its norms in its new form. A norm is left, with the reason, when something
+else reads the layer's output, or has its weight or bias, too, and when its weight is computed from others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..core.data.images import Split
+from ..core.errors import HashpressError
+from ..core.layers import computed, get_layer
+from ..core.model import HashModel, Json
+from ..modelfile.edits import Folded
+from ..modelfile.layers.base import CompressedLayer, absorbing, round_weights
+from ..modelfile.layers.shared import SharedWeight
+from .base import step_of
+from .channels.graph import LayerTracer
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Fold batch norms away."""
+
+    phase: ClassVar[str] = "fold"
+
+    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
+        """Return ``fold``: norm -> layer it goes into, and ``left``: norm -> reason."""
+        norms = [path for path, layer in model.net.named_modules() if isinstance(layer, NORMS)]
+        if not norms:
+            return {"fold": {}, "left": {}}
+        try:
+            graph = LayerTracer().trace(model.net)
+        except Exception as fault:  # foreign code may raise anything while it is traced
+            return {"fold": {}, "left": dict.fromkeys(norms, f"the network cannot be traced: {str(fault)[:80]}")}
+        calls, owners = _calls(graph), _owners(model.net, graph)
+        flat = any(isinstance(get_layer(model.net, norm), nn.BatchNorm1d) for norm in norms)
+        axes = output_axes(model) if flat else {}
+        fold: dict[str, str] = {}
+        left: dict[str, str] = {}
+        for norm in norms:
+            target, reason = _target(model.net, norm, calls, owners)
+            if not reason and isinstance(get_layer(model.net, norm), nn.BatchNorm1d) and axes.get(target) != 2:
+                reason = f"the outputs of {target} have {axes.get(target, 'unknown')} axes; it looks at the second"
+            if reason:
+                left[norm] = reason
+            else:
+                fold[norm] = target
+        return {"fold": fold, "left": left}
+
+    def __call__(
+        self,
+        model: HashModel,
+        split: Split | None = None,  # noqa: ARG002  # as all passes
+        *,
+        seed: int = 0,  # noqa: ARG002  # as all passes
+        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
+        work: Path | None = None,  # noqa: ARG002  # as all passes
+    ) -> HashModel:
+        """Return the model without the norms that could be folded."""
+        net = model.copied_net()
+        edits = []
+        for norm, target in self.decide(model)["fold"].items():
+            take_in(get_layer(net, target), get_layer(net, norm))
+            edit = Folded(norm, target)
+            edit.apply(net)
+            edits.append(edit)
+        round_weights(net)
+        return model.edited(net, edits, step_of("fold", self))
+
+
+@torch.no_grad()
+def output_axes(model: HashModel) -> dict[str, int]:
+    """Return how many axes the outputs of each dense layer have."""
+    axes: dict[str, int] = {}
+    layers = {path: layer for path, layer in model.net.named_modules() if hasattr(layer, "in_features")}
+    handles = [
+        layer.register_forward_hook(lambda _layer, _args, output, path=path: axes.__setitem__(path, output.ndim))
+        for path, layer in layers.items()
+    ]
+    try:
+        model.net.eval()(torch.zeros(1, *model.arch.input.shape))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return axes
+
+
+def _calls(graph: fx.Graph) -> dict[str, list[fx.Node]]:
+    calls: dict[str, list[fx.Node]] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            calls.setdefault(str(node.target), []).append(node)
+    return calls
+
+
+def _owners(net: nn.Module, graph: fx.Graph) -> Counter[int]:
+    """Return how many layers have each parameter, counting what reads it outside of its layer as one more."""
+    owners = uses(net)
+    for node in graph.nodes:
+        if node.op == "get_attr" and isinstance(value := attrgetter(str(node.target))(net), nn.Parameter):
+            owners[value.data_ptr()] += 1
+    return owners
+
+
+def _target(net: nn.Module, norm: str, calls: dict[str, list[fx.Node]], owners: Counter[int]) -> tuple[str, str]:
+    """Return the layer that ``norm`` goes into, or why it stays."""
+    layer = get_layer(net, norm)
+    if not isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) or layer.running_var is None:
+        return "", f"a {type(layer).__name__} without running statistics or of another kind"
+    if len(calls.get(norm, ())) != 1:
+        return "", f"called {len(calls.get(norm, ()))} times"
+    source = calls[norm][0].args[0]
+    if not isinstance(source, fx.Node) or source.op != "call_module":
+        return "", "no layer stands directly before it"
+    target = str(source.target)
+    try:
+        before = get_layer(net, target)
+    except HashpressError:
+        return "", f"the layer before it, {target}, has no path"
+    if reason := _unfit(before, owners):
+        return "", f"the layer before it, {target}, {reason}"
+    if len(source.users) != 1 or len(calls[target]) != 1:
+        return "", f"the output of {target} is used elsewhere too"
+    return target, ""
+
+
+def _unfit(layer: Any, owners: Counter[int]) -> str:
+    """Return why nothing can be folded into a layer, or nothing."""
+    if isinstance(layer, nn.Conv2d | nn.Linear) and computed(layer):
+        return "computes its weight from others (a parametrization)"
+    if absorbing(layer) is None:
+        shared = isinstance(layer, CompressedLayer) and isinstance(layer.form, SharedWeight)
+        return "shares its weights without factors (scaled)" if shared else f"is a {type(layer).__name__}"
+    if any(owners[value.data_ptr()] > 1 for value in layer.parameters()):
+        return "has a weight or bias that is used elsewhere too"
+    return ""
+
+
+@torch.no_grad()
+def take_in(layer: Any, norm: Any) -> None:
+    """Let ``layer`` do the work of ``norm`` too, in place; it has a bias afterwards."""
+    gain, bias = gain_and_bias(layer, norm)
+    values = absorbing(layer)
+    assert values is not None  # noqa: S101  # asked before
+    if layer.bias is None:
+        layer.bias = nn.Parameter(values.new_empty(len(gain)))
+    values.data.copy_(values.double() * gain.view(-1, *[1] * (values.ndim - 1)))
+    layer.bias.data.copy_(bias)
+
+
+@torch.no_grad()
+def gain_and_bias(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
+    """Return the factor (O,) on the weight of ``layer`` and the bias (O,) that do the work of ``norm`` too."""
+    gain = torch.rsqrt(norm.running_var.double() + norm.eps)
+    shift = torch.zeros_like(gain)
+    if norm.affine:
+        gain, shift = gain * norm.weight.double(), norm.bias.double()
+    bias = layer.bias.double() if layer.bias is not None else torch.zeros_like(gain)
+    return gain, (bias - norm.running_mean.double()) * gain + shift
+
+
+def uses(net: nn.Module) -> Counter[int]:
+    """Return how many layers have each parameter, by where it stands in memory: who writes into it changes all of them."""
+    return Counter(value.data_ptr() for layer in net.modules() for value in layer.parameters(recurse=False))

@@ -1,0 +1,252 @@
+"""Which way weights are rounded, learned on the code itself (AdaRound, Nagel et al. 2020, arXiv:2004.10568).
+
+AdaRound rebuilds one layer's outputs after the other; what counts here is the sign of the last ones, so all layers learn
+together on the outputs of the hash layer: their distance from the original's, and a hinge on the margins of the bits.
+They start from a rounding that is there already (compensated, biases corrected): each weight may stay or go to the next
+whole number towards, or beyond, its real value. What does not gain on images kept aside is dropped. Labels are used only
+where they are asked for: then a hinge draws each code to the hash centre of its class, too (CSQ, Yuan et al. 2020,
+arXiv:1908.00347), which is here the majority of the original's codes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from ...core.data.images import Pixels, together
+from ...core.heap import give_back
+from ...core.layers import get_layer, set_layer
+from ...core.model import HashModel
+from ...core.progress import track
+from ...hashnets.retrieval.codes import outputs
+
+Rounded = tuple[Tensor, Tensor]  # whole numbers of the weight's shape, of any type; biases (O,) as real numbers
+
+LOW, HIGH = -0.1, 1.1  # the sigmoid is stretched beyond 0 and 1, so that both are reached
+LARGEST = 1 << 22  # weights of a layer that still learns; larger ones would take 20 bytes more for each
+ROWS = 512  # of a larger dense layer that are in a float type at once
+FIRST = 0.2  # how far each weight is on its way at the start
+WARM = 0.2  # share of the steps without pressure
+SHARP = (20.0, 2.0)
+VALUES = 1 << 19  # of images that run together; a batch of larger ones is taken in parts
+ASIDE = 5  # one of so many images is not learned from
+MOST = 3 << 22  # of a learned bias in units of the accumulator, half as much again as :mod:`.ranges` starts from
+PRESSURE = (0.03, 30.0)  # of the regulariser's gradient, as multiples of the loss's
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """How one layer is rounded: its input's scale, zero and largest value, one scale per row, the largest weight."""
+
+    scale: float
+    zero: int
+    high: int
+    steps: Tensor  # (O,)
+    top: int
+
+
+def nearest(weight: Tensor, grid: Grid) -> Tensor:
+    """Return whole numbers (as float32) nearest to the weights."""
+    return (weight / _rows(grid.steps, weight)).round_().clamp_(-grid.top, grid.top)
+
+
+def code_loss(given: Tensor, wanted: Tensor, margins: Tensor) -> Tensor:
+    """Return how far outputs (N, bits) are from ``wanted``, in units of its bits' ``margins`` (bits,), and from its signs.
+
+    The hinge asks each bit to keep its side by as much as the original does, up to one margin.
+    """
+    relative, target = given / margins, wanted / margins
+    signs = torch.where(target >= 0, 1.0, -1.0)
+    hinge = functional.relu(target.abs().clamp_max(1.0) - relative * signs)
+    return (relative - target).square().mean() + hinge.mean()
+
+
+def centres(wanted: Tensor, labels: Tensor) -> Tensor:
+    """Return for each of the outputs (N, bits) the mean of the signs of its class (N, bits), from -1 to 1."""
+    classes, which = labels.unique(return_inverse=True)
+    signs = torch.where(wanted >= 0, 1.0, -1.0)
+    total = torch.zeros(len(classes), wanted.shape[1]).index_add_(0, which, signs)
+    return (total / which.bincount().unsqueeze(1))[which]
+
+
+def task_loss(given: Tensor, drawn_to: Tensor, margins: Tensor) -> Tensor:
+    """Return how far outputs (N, bits) are from a margin on the side of their centres (N, bits), bits weighed by theirs."""
+    return (functional.relu(1 - given / margins * drawn_to.sign()) * drawn_to.abs()).mean()
+
+
+def mixed(index: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return the places of images, in another order where those that are kept aside would lack a class."""
+    if set(labels[index[: len(index) // ASIDE]]) == set(labels[index]):
+        return index
+    return np.random.default_rng(seed).permutation(index)
+
+
+def learned(
+    model: HashModel,
+    grids: Mapping[str, Grid],
+    start: Mapping[str, Rounded],
+    pixels: Pixels,
+    labels: np.ndarray,
+    *,
+    task: float,
+    steps: int,
+    batch: int,
+    lr: float,
+    seed: int,
+) -> Mapping[str, Rounded]:
+    """Return whole numbers and real biases after ``steps`` steps from ``start``, or ``start`` itself if it was better.
+
+    The first fifth of ``pixels`` is not learned from but decides which is better. ``task`` weighs the hash centres of ``labels``.
+    """
+    aside = max(1, len(pixels) // ASIDE)
+    wanted = torch.from_numpy(outputs(model, pixels))
+    margins = wanted.abs().median(dim=0).values.clamp_min(1e-6)
+    middle = centres(wanted, torch.from_numpy(labels)) if task else wanted
+    soft, net = _softened(model, grids, start)
+
+    def loss(given: Tensor, which: Tensor | slice) -> Tensor:
+        kept = code_loss(given, wanted[which], margins)
+        return kept + task * task_loss(given, middle[which], margins) if task else kept
+
+    def judged() -> float:
+        given = []
+        with torch.no_grad():
+            for at in range(0, aside, size := together(pixels, 64, VALUES)):
+                given.append(net(model.arch.input.normalise(pixels[at : at + size][: aside - at])))
+                give_back()  # what large images leave behind is as large as they are
+        return float(loss(torch.cat(given), slice(0, aside)))
+
+    def pull(chosen: Tensor) -> None:
+        for part in chosen.split(together(pixels, batch, VALUES)):
+            given = net(model.arch.input.normalise(pixels[part.numpy()]))
+            (loss(given, part) * (len(part) / batch)).backward()
+            give_back()
+
+    _settle(soft, settled=True)
+    before = judged()
+    _settle(soft, settled=False)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = (
+        torch.randint(min(aside, len(pixels) - 1), len(pixels), (batch,), generator=generator) for _ in range(steps)
+    )
+    _descend(soft, track(drawn, "learned rounding", steps), pull, steps, lr)
+    _settle(soft, settled=True)
+    if not judged() < before:  # NaN is no gain
+        return start
+    return {path: (layer.whole().detach(), layer.held().detach()) for path, layer in soft.items()}
+
+
+def _descend(
+    soft: Mapping[str, Soft], batches: Iterable[Tensor], pull: Callable[[Tensor], None], steps: int, lr: float
+) -> None:
+    """Take one step of Adam for each batch, whose gradients ``pull`` adds up."""
+    choices = [layer.choice for layer in soft.values() if layer.choice is not None]
+    groups = [{"params": choices, "lr": lr}, {"params": [layer.bias for layer in soft.values()], "lr": lr / 10}]
+    optimizer = torch.optim.Adam([group for group in groups if group["params"]])
+    for step, chosen in enumerate(batches):
+        optimizer.zero_grad(set_to_none=True)
+        pull(chosen)
+        place = (step / steps - WARM) / (1 - WARM)
+        if place > 0:
+            _press(choices, place)
+        for group in optimizer.param_groups:
+            group.setdefault("full", group["lr"])
+            group["lr"] = group["full"] * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimizer.step()
+
+
+def _settle(soft: Mapping[str, Soft], *, settled: bool) -> None:
+    for layer in soft.values():
+        layer.settled = settled
+
+
+def _softened(
+    model: HashModel, grids: Mapping[str, Grid], start: Mapping[str, Rounded]
+) -> tuple[dict[str, Soft], nn.Module]:
+    net = model.viewed_net().requires_grad_(requires_grad=False)
+    soft: dict[str, Soft] = {}
+    for path, grid in grids.items():
+        soft[path] = Soft(get_layer(net, path), grid, *start[path])
+        set_layer(net, path, soft[path])
+    return soft, net
+
+
+class Soft(nn.Module):
+    """A layer whose inputs are rounded and whose weights lie between two whole numbers until they are settled."""
+
+    def __init__(self, layer: Any, grid: Grid, whole: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.layer, self.grid, self.start, self.settled = layer, grid, whole.to(torch.int8), False
+        self.bias = nn.Parameter(bias.clone())
+        self.most = (grid.scale * grid.steps.double() * MOST).float()  # what integers have room for
+        self.choice: nn.Parameter | None = None
+        if whole.numel() <= LARGEST:
+            real = layer.weight.detach() / _rows(grid.steps, layer.weight)
+            self.side = torch.where(real >= whole, 1.0, -1.0)
+            self.choice = nn.Parameter(torch.full_like(real, math.log((FIRST - LOW) / (HIGH - FIRST))))
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight as it is now, for who reads it without calling the layer."""
+        return self.whole() * _rows(self.grid.steps, self.layer.weight)
+
+    def held(self) -> Tensor:
+        """Return the bias (O,) as far as integers have room for it."""
+        return torch.clamp(self.bias, -self.most, self.most)
+
+    def whole(self) -> Tensor:
+        """Return the weights between whole numbers, or settled on them."""
+        if self.choice is None:
+            return self.start
+        moved = up(self.choice)
+        moved = (moved >= 0.5).to(moved.dtype) if self.settled else moved
+        return torch.clamp(self.start + self.side * moved, -self.grid.top, self.grid.top)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs; the rounding of inputs passes gradients on within the range."""
+        if self.choice is not None:
+            return self._outputs(x, self.whole(), slice(None))
+        # a large weight: made some rows at a time, and again for the gradient, not kept until then
+        size = ROWS if isinstance(self.layer, nn.Linear) else len(self.start)
+        parts = [
+            checkpoint(self._outputs, x, whole, slice(at, at + size), use_reentrant=False, preserve_rng_state=False)
+            for at, whole in zip(range(0, len(self.start), size), self.start.split(size), strict=True)
+        ]
+        return torch.cat(parts, 1)
+
+    def _outputs(self, x: Tensor, whole: Tensor, rows: slice) -> Tensor:
+        grid, layer = self.grid, self.layer
+        x = torch.fake_quantize_per_tensor_affine(x, grid.scale, grid.zero, 0, grid.high)
+        weight = whole.float().mul_(_rows(grid.steps[rows], layer.weight))
+        if isinstance(layer, nn.Linear):
+            return functional.linear(x, weight, self.held()[rows])
+        return functional.conv2d(x, weight, self.held(), layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+def up(choice: Tensor) -> Tensor:
+    """Return how far up a weight goes, from 0 to 1."""
+    return torch.clamp(torch.sigmoid(choice) * (HIGH - LOW) + LOW, 0, 1)
+
+
+def _press(choices: list[nn.Parameter], place: float) -> None:
+    """Add the gradient of sum(1 - |2 up - 1|^beta), at a growing multiple of the loss's own gradient."""
+    beta = SHARP[1] + 0.5 * (SHARP[0] - SHARP[1]) * (1 + math.cos(math.pi * place))
+    factor = PRESSURE[0] * (PRESSURE[1] / PRESSURE[0]) ** place
+    for choice in choices:
+        value = choice.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad((1 - (2 * up(value) - 1).abs().pow(beta)).sum(), value)
+        if choice.grad is not None:
+            size = choice.grad.abs().mean() / gradient.abs().mean().clamp_min(1e-12)
+            choice.grad += factor * size * gradient
+
+
+def _rows(steps: Tensor, weight: Tensor) -> Tensor:
+    return steps.view(-1, *[1] * (weight.ndim - 1))

@@ -1,0 +1,267 @@
+"""Integer arithmetic: weights of 8 bits or fewer with a scale per channel, inputs of 8 bits with a scale per layer.
+
+The last pass: after ``fold`` and everything that trains. First layer and hash head always have 8 bits. Activations,
+residual sums and pooling stay in float32, on grids that make them exact; layers that are in another form already,
+and batch norms that were not folded, are left alone. What a layer computes is defined in :mod:`..layers.int8`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...core.data.images import Pixels, Split, together
+from ...core.errors import InputError, RecipeError
+from ...core.heap import give_back
+from ...core.layers import get_layer
+from ...core.model import HashModel, Json
+from ...core.once import once
+from ...core.progress import track
+from ...core.settings import check_fields
+from ...modelfile.layers.factored import Factored
+from ...modelfile.layers.int8 import Quantized, put_bias
+from .. import obs
+from ..base import step_of
+from ..channels.least_squares import watched
+from ..observe import moments as calibrate
+from ..observe.external_reads import lent
+from ..select import check_keys, skipped, spread
+from . import ranges
+from .adaround import Grid, Rounded, learned, mixed, nearest
+
+ROUNDINGS = ("nearest", "obs", "learned")
+POOL = 4096  # images that rounding is learned on
+BATCH = 16  # images whose errors are looked at together, fewer of large ones
+
+
+@dataclass(frozen=True)
+class Int8:
+    """Compute in integers.
+
+    ``bits`` of weights is one number or a table by layer (names, ``re:`` patterns, ``conv``, ``dense``, ``*``).
+    ``range`` is how scales are found: ``minmax``, ``percentile`` or ``mse``. ``rounding`` is ``nearest``, ``obs``
+    (compensated, GPTQ) or ``learned`` (AdaRound on the code, from there on; ``steps`` of ``batch`` images). What is learned
+    keeps the original's codes; ``task`` weighs how much codes are drawn to the hash centres of their classes beside that.
+    ``images`` training images are looked at, 4,096 or more while rounding is learned. With ``correct`` biases take up
+    the mean error of each channel.
+
+    Raises:
+        RecipeError: a setting is out of range.
+    """
+
+    phase: ClassVar[str] = "values"
+    bits: int | Mapping[str, int] = 8
+    range: str = "mse"
+    rounding: str = "nearest"
+    skip: tuple[str, ...] = ()
+    images: int = 512
+    correct: bool = True
+    steps: int = 400
+    batch: int = 32
+    lr: float = 0.01
+    task: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields("int8", self, RecipeError)
+        table = self.bits if isinstance(self.bits, Mapping) else {"*": self.bits}
+        problems = [*check_keys("int8: bits", list(table)), *check_keys("int8: skip", self.skip)]
+        problems += [
+            f"int8: bits of {key!r} must be 2 to 8, got {value}" for key, value in table.items() if not 2 <= value <= 8
+        ]
+        for name, known in (("range", ranges.RANGES), ("rounding", ROUNDINGS)):
+            if getattr(self, name) not in known:
+                problems.append(f"int8: unknown {name} {getattr(self, name)!r} (there are: {', '.join(known)})")
+        if min(self.images, self.batch) < 1 or self.steps < 0 or not 0 < self.lr < float("inf"):
+            problems.append("int8: images, batch, steps and lr must be positive")
+        if not 0 <= self.task < float("inf"):
+            problems.append(f"int8: task must be at least 0, got {self.task}")
+        elif self.task and self.rounding != "learned":
+            problems.append(f"int8: task {self.task} is for rounding 'learned', got {self.rounding!r}")
+        if problems:
+            raise RecipeError(problems)
+
+    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
+        """Return ``layers``: bits, scale, zero and step of each; and ``left``: layer -> reason."""
+        edits, _ = self._grids(model, split, seed)
+        layers = {
+            path: {"bits": edit.bits, "scale": edit.scale, "zero": edit.zero, "step": edit.step}
+            for path, edit in edits.items()
+        }
+        return {"layers": layers, "left": self._left(model, layers)}
+
+    def __call__(
+        self,
+        model: HashModel,
+        split: Split | None = None,
+        *,
+        seed: int = 0,
+        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
+        work: Path | None = None,  # noqa: ARG002  # as all passes
+    ) -> HashModel:
+        """Return the model in integers."""
+        pixels = self._pixels(split, seed)
+        edits, grids = self._grids(model, split, seed)
+        net = self._made(
+            model, edits, grids, lambda path: self._chosen(model, path, grids[path], pixels, seed), pixels
+        )  # fmt: skip
+        after: dict[str, Json] = {}
+        if self.rounding == "learned" and split is not None and grids:
+            start = {path: rounded_of(get_layer(net, path), grid, edits[path]) for path, grid in grids.items()}
+            give_back()  # what large images left behind
+            index = mixed(calibrate.chosen(split, max(POOL, self.images), seed), split.train.labels, seed)
+            found = learned(
+                model, grids, start, split.train.select(index), split.train.labels[index],
+                task=self.task, steps=self.steps, batch=self.batch, lr=self.lr, seed=seed,
+            )  # fmt: skip
+            after["learned"] = found is not start
+            net = self._made(model, edits, grids, found.__getitem__, None)
+        return model.edited(net, list(edits.values()), step_of("int8", self, seed, **after))
+
+    def _made(
+        self,
+        model: HashModel,
+        edits: Mapping[str, Quantized],
+        grids: Mapping[str, Grid],
+        chosen: Callable[[str], Rounded],
+        pixels: Pixels | None,
+    ) -> nn.Module:
+        """Return a copy in integers, its biases corrected one layer after the other when there are ``pixels``."""
+        net = model.copied_net(sharing=edits)
+        wanted = means(model, list(edits), pixels) if self.correct and pixels is not None else {}
+        for path, edit in track(edits.items(), "integers", len(edits)):
+            edit.apply(net)
+            fill(get_layer(net, path), *chosen(path), grids[path], edit)
+            if pixels is not None and path in wanted:
+                correct(net, model, path, pixels, grids[path], edit, wanted[path])
+        return net
+
+    def _pixels(self, split: Split | None, seed: int) -> Pixels:
+        if split is None:
+            raise InputError("int8 needs training images to find ranges; name a data set with --data")
+        if not len(split.train):
+            raise InputError(f"int8 needs training images to find ranges, {split.name} has none")
+        return calibrate.choose(split, self.images, seed)
+
+    @once
+    def _grids(self, model: HashModel, split: Split | None, seed: int) -> tuple[dict[str, Quantized], dict[str, Grid]]:
+        known = ranges.layers_of(model.net)
+        asked, needed = spread(self.bits, model.net, self.skip), lent(model)  # whole numbers stand for both
+        bits = {path: value for path, value in asked.items() if path in known and path not in needed}
+        parts = {edit.layer for edit in model.edits if isinstance(edit, Factored)}
+        first = next((path for path in parts if known and known[0].startswith(f"{path}.")), known[0] if known else "")
+        for path in bits:
+            if any(path == name or path.startswith(f"{name}.") for name in (first, "head")):
+                bits[path] = 8
+        seen = ranges.watch(model, self._pixels(split, seed), list(bits), seed)
+        edits, grids = {}, {}
+        for path, width in bits.items():
+            layer: Any = get_layer(model.net, path)
+            if seen[path].axes != layer.weight.ndim:  # it never ran, or several rows an image went in
+                continue
+            if layer.weight[0].numel() > ranges.WIDEST:
+                continue
+            scale, zero = ranges.affine(*ranges.limits(seen[path], self.range, 8), 8)
+            head = path == "head" or path.startswith("head.")
+            step = 0.0 if head else ranges.grid_step(seen[path].reach)
+            edits[path] = Quantized(path, scale, zero, step, width)
+            steps = ranges.weight_scales(layer.weight, self.range, width)
+            steps = ranges.roomy(steps, layer.weight, layer.bias, scale, width)
+            grids[path] = Grid(scale, zero, 255, steps, (1 << (width - 1)) - 1)
+        return edits, grids
+
+    def _chosen(self, model: HashModel, path: str, grid: Grid, pixels: Pixels, seed: int) -> Rounded:
+        """Return whole numbers and biases of one layer, nearest or compensated."""
+        layer: Any = get_layer(model.net, path)
+        bias = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach()
+        small = layer.weight[0].numel() <= obs.MOST and getattr(layer, "groups", 1) == 1
+        if self.rounding != "nearest" and small:
+            return compensated(model, path, grid, pixels, seed), bias
+        return nearest(layer.weight.detach(), grid), bias
+
+    def _left(self, model: HashModel, layers: Mapping[str, Json]) -> dict[str, str]:
+        reasons = lent(model) | skipped(model.net)
+        usual = f"skipped, it did not run, it has rows of more than {ranges.WIDEST} weights,"
+        for path, layer in model.net.named_modules():
+            if isinstance(layer, nn.Conv2d) and path not in layers:
+                reasons.setdefault(path, f"{usual} or its padding is not a number of zeros")
+            elif isinstance(layer, nn.Linear) and path not in layers:
+                reasons.setdefault(path, f"{usual} or its inputs have more than two axes")
+            elif isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
+                reasons[path] = "a batch norm in float32; fold it first"
+        return reasons
+
+
+def compensated(model: HashModel, path: str, grid: Grid, pixels: Pixels, seed: int) -> Tensor:
+    """Return whole numbers rounded one column after the other, the rest making up for each (GPTQ)."""
+    layer: Any = get_layer(model.net, path)
+    moments = calibrate.patch_moments(model, pixels, path, seed=seed)[0]
+    square = torch.from_numpy(moments.covariance + np.outer(moments.mean, moments.mean))
+    steps = grid.steps.double()
+
+    def onto(values: Tensor, rows: Tensor) -> Tensor:
+        return torch.clamp(torch.round(values / steps[rows]), -grid.top, grid.top) * steps[rows]
+
+    rounded = obs.quantise_blocked(layer.weight.detach().flatten(1), obs.damped(2 * square), onto, keep_zeros=False)
+    return torch.round(rounded / steps[:, None]).float().reshape(layer.weight.shape)
+
+
+@torch.no_grad()
+def fill(layer: Any, integers: Tensor, bias: Tensor, grid: Grid, edit: Quantized) -> None:
+    """Put whole numbers into an integer layer."""
+    unit = edit.scale * grid.steps.double()  # what 1 in an accumulator is worth
+    layer.form.integers.copy_(integers)
+    put_bias(layer, torch.round(bias.double() / unit))
+    layer.multiplier.copy_(unit / (edit.step or 1.0))
+
+
+def rounded_of(layer: Any, grid: Grid, edit: Quantized) -> Rounded:
+    """Return the whole numbers of an integer layer and its bias as real numbers."""
+    return layer.form.integers, (layer.bias.double() * edit.scale * grid.steps.double()).float()
+
+
+@torch.no_grad()
+def means(model: HashModel, paths: Sequence[str], pixels: Pixels) -> dict[str, Tensor]:
+    """Return the mean output (O,) of each channel of the layers at ``paths``, over images, places and their first calls."""
+    totals: dict[str, Tensor] = {}
+    heard: set[str] = set()
+
+    def note(path: str, output: Tensor) -> None:
+        if path not in heard:
+            heard.add(path)
+            totals[path] = totals.get(path, 0.0) + _summed(output)
+
+    batch = together(pixels, BATCH, ranges.VALUES)
+    with ExitStack() as stack:
+        for path in paths:
+            layer = get_layer(model.net, path)
+            hook = layer.register_forward_hook(lambda _l, _args, output, path=path: note(path, output))
+            stack.callback(hook.remove)
+        for start in track(range(0, len(pixels), batch), "mean outputs"):
+            heard.clear()
+            model.net.eval()(model.arch.input.normalise(pixels[start : start + batch]))
+    return {path: total / len(pixels) for path, total in totals.items()}
+
+
+def _summed(output: Tensor) -> Tensor:
+    """Return the sum over images, and the mean over places, of outputs (N, O[, H, W]): (O,), float64."""
+    return output.double().flatten(2).mean(2).sum(0) if output.ndim > 2 else output.double().sum(0)
+
+
+@torch.no_grad()
+def correct(
+    net: nn.Module, model: HashModel, path: str, pixels: Pixels, grid: Grid, edit: Quantized, wanted: Tensor
+) -> None:
+    """Move the error of every output channel's mean (O,) into the bias (Nagel et al. 2019, arXiv:1906.04721)."""
+    total, batch = torch.zeros(len(grid.steps), dtype=torch.float64), together(pixels, BATCH, ranges.VALUES)
+    for start in range(0, len(pixels), batch):
+        total += _summed(watched(net, path, model.arch.input.normalise(pixels[start : start + batch]))[1])
+    layer: Any = get_layer(net, path)
+    error = wanted - total / len(pixels)
+    put_bias(layer, layer.bias + torch.round(error / (edit.scale * grid.steps.double())).float())

@@ -1,0 +1,63 @@
+"""Layers whose weight or bias something else than their own call reads: what takes their place must still have both.
+
+A module that calls ``functional.linear(x, self.embed.weight)`` is an example. It is seen while the network runs once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from ...core.model import HashModel
+
+
+def lent(model: HashModel) -> dict[str, str]:
+    """Return why a layer cannot do without its weight and bias: layer -> reason."""
+    readers = _Readers(model.net)
+    with torch.inference_mode(), readers.running(), readers:
+        model.net.eval()(torch.zeros(1, *model.arch.input.shape))
+    return {
+        path: f"its {' and '.join(sorted(what))} {'are' if len(what) > 1 else 'is'} read outside of it"
+        for path, what in readers.found.items()
+    }
+
+
+class _Readers(TorchFunctionMode):
+    """Notes the parameters that an operation takes while none of their layers runs."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.layers = {path: layer for path, layer in net.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+        self.owners: dict[int, list[tuple[str, str]]] = {}  # a tied parameter has several
+        for path, layer in self.layers.items():
+            for name, value in layer.named_parameters(recurse=False):
+                self.owners.setdefault(id(value), []).append((path, name))
+        self.active: list[str] = []
+        self.found: dict[str, set[str]] = {}
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Keep track of the layers that run."""
+        handles = []
+        for path, layer in self.layers.items():
+            handles.append(layer.register_forward_pre_hook(lambda *_, path=path: self.active.append(path)))
+            handles.append(layer.register_forward_hook(lambda *_: self.active.pop() and None))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for value in tree_leaves((args, kwargs or {})):
+            owners = self.owners.get(id(value), []) if isinstance(value, Tensor) else []
+            if owners and not any(path in self.active for path, _ in owners):
+                for path, name in owners:
+                    self.found.setdefault(path, set()).add(name)
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,116 @@
+"""How much the outputs move when a weight does: the diagonal of the Gauss-Newton matrix, sampled, without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...core.data.images import Pixels, together
+from ...core.errors import InputError
+from ...core.heap import give_back
+from ...core.layers import get_layer
+from ...core.model import HashModel
+from ...core.progress import track
+from .moments import VALUES
+
+ROWS = 256  # of a weight or a gradient that are squared together
+LARGE = 1 << 22  # weights of a layer from which its sums are kept in single precision
+FLOOR = 0.05  # share of a layer's mean that every weight gets at least: rare inputs are not worthless
+
+
+def output_energy(
+    model: HashModel, pixels: Pixels, layers: Sequence[str], *, batches: int = 100, batch: int = 64, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Return E[sum over outputs of (d output / d weight)^2] per image for each weight of ``layers``.
+
+    Drawn signs s make ``(d (s . outputs) / dw)^2`` an unbiased estimate (Hutchinson 1990); outputs are divided by their
+    root mean square, so that figures of different networks compare. Large images come fewer at a time than ``batch``.
+
+    Raises:
+        InputError: no images.
+    """
+    if not len(pixels):
+        raise InputError("measuring importance needs images; name a data set with --data")
+    net = model.copied_net(sharing=layers)
+    found: list[Any] = [get_layer(net, path) for path in layers]
+    net.requires_grad_(requires_grad=False)
+    listeners = [_listener(layer) for layer in found]
+    generator = torch.Generator().manual_seed(seed)
+    energy, batch = 0.0, together(pixels, batch, VALUES)
+    for _ in track(range(batches), "importance of weights"):
+        chosen = torch.randint(len(pixels), (batch,), generator=generator).sort().values
+        outputs = net(model.arch.input.normalise(pixels[chosen.numpy()]))
+        signs = torch.randint(0, 2, outputs.shape, generator=generator).float() * 2 - 1
+        (outputs * signs).sum().backward()  # a gradient is squared and let go before the next one is computed
+        for listener in listeners:
+            listener.add()
+        energy += float(outputs.detach().square().sum())
+        give_back()
+    floored = []
+    for total in (listener.sums for listener in listeners):
+        total.div_(max(energy, 1e-30))
+        floored.append(total.clamp_min_(FLOOR * float(total.mean())).numpy())
+    return dict(zip(layers, floored, strict=True))
+
+
+def _listener(layer: Any) -> Gradients | Rows:
+    large = isinstance(layer, nn.Linear) and layer.weight.numel() >= LARGE
+    return Rows(layer) if large else Gradients(layer.weight)
+
+
+class Gradients:
+    """What the squares of a weight's gradients add up to in every backward pass from now on."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.sums = torch.zeros_like(weight, dtype=torch.float64 if weight.numel() < LARGE else torch.float32)
+        weight.requires_grad_().register_post_accumulate_grad_hook(self._square)
+
+    def _square(self, weight: torch.Tensor) -> None:
+        if weight.grad is not None:
+            for rows, part in zip(self.sums.split(ROWS), weight.grad.split(ROWS), strict=True):
+                rows.add_(part.to(self.sums.dtype).square_())
+        weight.grad = None
+
+    def add(self) -> None:
+        """Nothing is left to add."""
+
+
+class Rows:
+    """The same of a large dense layer, whose gradient is squared a few rows at a time and never stands there whole."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self.sums = torch.zeros_like(layer.weight)
+        self.calls: list[tuple[torch.Tensor, torch.Tensor]] = []
+        layer.register_forward_hook(self._listen)
+
+    def _listen(self, _layer: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        given, whole = args[0].detach().flatten(0, -2), output
+        if not output.requires_grad:  # nothing before it is differentiated, and neither is its weight
+            output = output.requires_grad_().clone()  # which may be written into, as by ReLU in place
+        whole.register_hook(lambda gradient: self.calls.append((given, gradient.flatten(0, -2))))
+        return output
+
+    @torch.no_grad()
+    def add(self) -> None:
+        """Add the squares of the gradient that the calls since the last time make together."""
+        if self.calls:
+            given, gradients = (torch.cat(parts) for parts in zip(*self.calls, strict=True))
+            for rows, part in zip(self.sums.split(ROWS), gradients.split(ROWS, dim=1), strict=True):
+                rows.add_((part.T @ given).square_())
+        self.calls.clear()
+
+
+def relative(weight: torch.Tensor) -> float:
+    """Return the factor that turns squared errors of a weight into shares of its mean square."""
+    total = sum(float(rows.double().square().sum()) for rows in weight.detach().split(ROWS))
+    return 1 / max(total / max(weight.numel(), 1), 1e-30)
+
+
+def priced_at(weight: torch.Tensor, cost: np.ndarray) -> float:
+    """Return what it costs to lose a whole weight."""
+    parts = zip(weight.detach().split(ROWS), range(0, len(cost), ROWS), strict=True)
+    return sum(float((cost[start : start + ROWS] * rows.double().numpy() ** 2).sum()) for rows, start in parts)

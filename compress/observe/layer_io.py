@@ -1,0 +1,198 @@
+"""What a layer should answer, and what it is given: responses of the original network beside inputs of the compressed one.
+
+Errors of earlier layers are thereby corrected by later ones (Wu et al. 2016, section 3.3; Zhang et al. 2016 call it
+asymmetric reconstruction). Convolutions are sampled at random places of every image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from ...core.data.images import Pixels
+from ...core.errors import InputError
+from ...core.heap import give_back
+from ...core.layers import get_layer
+from ...core.model import InputSpec
+from .answers import Answers, Places, caught, starts
+from .responses import calls
+
+CONDENSED = 4096  # inputs of a group up to which many samples are replaced by as many rows as there are inputs
+STRIP = 256  # rows of the moments added to at once
+DAMPINGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # shares of the mean square: inputs that depend on each other need more
+
+
+@dataclass(frozen=True)
+class Group:
+    """Centred inputs (R, P, I) and targets (R, O) of one group of channels, and the original weight (O, P, I).
+
+    Inputs stand in an ``order`` (I,) of their own, the weight does not: a copy would be as large as the layer.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    weight: Tensor
+    order: Tensor | None = None
+
+    def original(self, outputs: slice, columns: slice) -> Tensor:
+        """Return a part of the weight, inputs in their order, and zeros where ``columns`` go beyond them."""
+        own = self.weight[outputs]
+        part = own[:, :, columns if self.order is None else self.order[columns].long()]
+        return pad(part, (0, columns.stop - columns.start - part.shape[2]))
+
+
+@dataclass(frozen=True)
+class Responses:
+    """The groups of a layer, with the means (G, P, I) and (G, O) that were taken away from inputs and targets."""
+
+    groups: tuple[Group, ...]
+    input_means: Tensor
+    target_means: Tensor
+
+    def bias(self, weight: Tensor, rows: slice) -> Tensor:
+        """Return the bias (R,) that makes the mean responses of some ``rows`` of outputs, of ``weight`` (R, P, I), right."""
+        groups = torch.arange(self.target_means.numel())[rows] // self.target_means.shape[1]
+        return self.target_means.reshape(-1)[rows] - torch.einsum("opi,opi->o", weight, self.input_means[groups])
+
+
+def collect(
+    reference: nn.Module,
+    net: nn.Module,
+    path: str,
+    pixels: Pixels,
+    spec: InputSpec,
+    *,
+    order: Tensor | None = None,
+    seed: int = 0,
+    answers: Answers | None = None,
+) -> Responses:
+    """Return the responses of layer ``path`` of ``reference`` with the inputs that it gets in ``net``.
+
+    ``order`` rearranges the channels (I,) of every group. ``answers`` of ``reference``, with this layer's ``seed``, spare
+    it a run for this layer alone.
+    """
+    layer: Any = get_layer(reference, path)
+    weight = layer.weight.detach()[..., None, None] if isinstance(layer, nn.Linear) else layer.weight.detach()
+    groups = getattr(layer, "groups", 1)
+    outputs, inputs, kernel = weight.shape[0] // groups, weight.shape[1], weight[0, 0].numel()
+    channels = slice(None) if order is None else order.long()
+    totals: list[_Total] = []
+    answers = answers or Answers(reference, calls(reference, [path], spec), pixels, spec, {path: seed})
+    places = Places(layer, len(pixels), seed)
+    for (start, images), y in zip(starts(pixels), answers.of(path), strict=True):
+        shown = spec.normalise(pixels[start : start + images])
+        x = _seen(layer, caught(net, [path], shown, 0)[path], places)  # (R, I, kH, kW), beside y (R, O)
+        totals = totals or [
+            _Total(inputs * kernel, outputs, len(x) // images * len(pixels), len(x), centred=layer.bias is not None)
+            for _ in range(groups)
+        ]
+        for group, total in enumerate(totals):
+            part = x[:, group * inputs : (group + 1) * inputs].flatten(2)[:, channels].transpose(1, 2)  # (R, P, I)
+            total.add(part.flatten(1), y[:, group * outputs : (group + 1) * outputs])
+        del x, y
+        give_back()
+    made, means = [], []
+    for group, total in enumerate(totals):
+        rows, targets, *mean = total.finish()
+        own = weight[group * outputs : (group + 1) * outputs].flatten(2).transpose(1, 2)
+        made.append(Group(rows.view(-1, kernel, inputs), targets, own.contiguous(), order))
+        means.append(mean)
+    return Responses(
+        tuple(made),
+        torch.stack([mean[0].view(kernel, inputs) for mean in means]),
+        torch.stack([mean[1] for mean in means]),
+    )
+
+
+def _seen(layer: Any, given: Tensor, places: Places) -> Tensor:
+    """Return what a layer sees (R, I, kH, kW) at places of every image; a dense layer, all that it sees."""
+    if isinstance(layer, nn.Linear):
+        return given.reshape(-1, given.shape[-1], 1, 1)
+    padded = pad(given, (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0])).contiguous()
+    rows, columns = (
+        (size - dilation * (kernel - 1) - 1) // stride + 1
+        for size, kernel, stride, dilation in zip(
+            padded.shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True
+        )
+    )
+    steps = padded.stride()
+    windows = padded.as_strided(
+        (len(given), rows, columns, given.shape[1], *layer.kernel_size),
+        (steps[0], steps[2] * layer.stride[0], steps[3] * layer.stride[1], steps[1],
+         steps[2] * layer.dilation[0], steps[3] * layer.dilation[1]),
+    )  # fmt: skip
+    return windows[places.draw(len(given), rows, columns)]
+
+
+class _Total:
+    """Samples as they come: kept as they are while they are fewer than the inputs, else as their second moments.
+
+    There will be ``rows``, at most ``portion`` at a time.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rows: int, portion: int, *, centred: bool) -> None:
+        self.inputs, self.centred, self.count, self.used = inputs, centred, 0, 0
+        self.condensed = inputs <= CONDENSED and rows > inputs
+        room = min(rows, inputs + portion) if self.condensed else rows
+        self.x, self.y = torch.empty(room, inputs), torch.empty(room, outputs)  # made once
+        self.sums = torch.zeros(inputs + outputs, dtype=torch.float64)
+        self.moments: Tensor | None = None
+        self.shift = torch.zeros(inputs + outputs)  # near the means: squares of what is far from zero lose the rest
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Add samples (R, inputs) and (R, outputs)."""
+        if self.centred and not self.count:
+            self.shift = torch.cat([x.mean(0), y.mean(0)]).float()
+        self.count += len(x)
+        self.sums += torch.cat([x.sum(0, dtype=torch.float64), y.sum(0, dtype=torch.float64)])
+        place = slice(self.used, self.used + len(x))
+        self.x[place], self.y[place], self.used = x, y, place.stop
+        if self.condensed and self.used > (self.inputs if self.moments is None else self.inputs // 8):
+            self.condense()
+
+    def condense(self) -> None:
+        """Add the kept samples to the moments (inputs, inputs + outputs)."""
+        x, y = self._shifted()
+        if self.moments is None:
+            self.moments = torch.zeros(self.inputs, self.inputs + y.shape[1], dtype=torch.float64)
+        for start in range(0, self.inputs, STRIP):  # a whole product would be as large as the moments
+            rows = slice(start, start + STRIP)
+            self.moments[rows, : self.inputs] += x[:, rows].T @ x
+            self.moments[rows, self.inputs :] += x[:, rows].T @ y
+        self.used = 0
+
+    def _shifted(self) -> tuple[Tensor, Tensor]:
+        """Return the kept samples, shifted in their place."""
+        x, y = self.x[: self.used], self.y[: self.used]
+        return x.sub_(self.shift[: self.inputs]), y.sub_(self.shift[self.inputs :])
+
+    def finish(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return inputs, targets and the means that were taken off."""
+        whole = self.sums / max(self.count, 1) if self.centred else torch.zeros_like(self.sums)
+        mean = whole - self.shift
+        means = whole[: self.inputs].float(), whole[self.inputs :].float()
+        if self.moments is None:
+            x, y = self._shifted()
+            return x.sub_(mean[: self.inputs].float()), y.sub_(mean[self.inputs :].float()), *means
+        if self.used:
+            self.condense()
+        del self.x, self.y
+        moments = self.moments.addr_(mean[: self.inputs], mean, alpha=-self.count)
+        gram, cross = moments[:, : self.inputs], moments[:, self.inputs :]
+        lower = _root(gram)
+        return lower.T.float().contiguous(), torch.linalg.solve_triangular(lower, cross, upper=False).float(), *means
+
+
+def _root(gram: Tensor) -> Tensor:
+    """Return the lower root of moments (I, I), damped, in place, until rounding no longer makes them indefinite."""
+    size = float(gram.diagonal().mean())
+    for damping in DAMPINGS:
+        gram.diagonal().add_(damping * size + 1e-30)
+        lower, fault = torch.linalg.cholesky_ex(gram)
+        if not fault:
+            return lower
+    raise InputError("the inputs of a layer are no numbers, or too large for their squares to be")

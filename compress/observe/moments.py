@@ -1,0 +1,208 @@
+"""What layers see and give on real images, measured once: responses at sampled places, moments of input patches.
+
+Memory is bounded by the sample, not by the images or the network: values are taken out while a batch runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...core.data.images import Pixels, Selection, Split, together
+from ...core.errors import InputError
+from ...core.layers import get_layer
+from ...core.model import HashModel
+from ...core.progress import track
+from .responses import HeardAllError, Hearing, Responses, Watcher, drawn
+
+ROWS = 256  # of a matrix worked on together
+UNFOLDED = 8  # images whose patches are laid out together
+BATCH, VALUES = 100, 1 << 20  # images that run together: at most so many, with so many values
+
+
+def chosen(split: Split, count: int, seed: int = 0) -> np.ndarray:
+    """Return the places of at most ``count`` training images, drawn from ``seed``, in order."""
+    size = len(split.train)
+    return np.sort(np.random.default_rng(seed).permutation(size)[: min(count, size)])
+
+
+def choose(split: Split, count: int, seed: int = 0) -> Selection:
+    """Return pixels (n, C, H, W) of at most ``count`` training images, drawn from ``seed``."""
+    return split.train.select(chosen(split, count, seed))
+
+
+def followers(model: HashModel, pixels: Pixels) -> dict[str, str]:
+    """Return what becomes of each layer's output: ``relu``, ``sum`` (a residual branch ends there) or ``none``.
+
+    Found by watching one image run, so it works on networks that no tracer understands. Max pooling between a layer and
+    its ReLU does not matter.
+    """
+    watcher = Watcher(model.net)
+    with watcher.watching(), watcher, torch.no_grad():
+        _run(model, pixels[:1])
+    return watcher.found
+
+
+def responses(
+    model: HashModel,
+    pixels: Pixels,
+    paths: Sequence[str],
+    *,
+    sums: Sequence[str] = (),
+    places: int = 10,
+    seed: int = 0,
+) -> Responses:
+    """Return what the layers at ``paths`` give, at ``places`` random places per image (of dense layers: the one there is).
+
+    The places depend on ``seed`` and the size of a layer's output alone: layers and networks of equal sizes are sampled
+    alike.
+    The batch stops running when the last of the layers has been heard.
+    """
+    hearing = Hearing(model.net, tuple(paths), tuple(sums), places, seed)
+    with hearing.watching(), hearing, torch.no_grad():
+        for start, part in batches(pixels, "responses"):
+            hearing.begin(start)
+            with suppress(HeardAllError):
+                _run(model, part)
+    return hearing.result()
+
+
+@dataclass
+class Moments:
+    """Mean (D,) and covariance (D, D) of rows that come in portions; float64. Rows are kept as long as they are few."""
+
+    size: int
+    count: int = 0
+    total: np.ndarray = field(init=False)
+    rows: list[np.ndarray] = field(default_factory=list)
+    square: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        self.total = np.zeros(self.size)
+        self.shift: np.ndarray | None = None
+
+    def add(self, rows: np.ndarray) -> None:
+        """Count ``rows`` (N, D) in; sums are taken around the first portion's mean, so that nothing cancels."""
+        rows = rows.astype(np.float64)
+        if self.shift is None:
+            self.shift = rows.mean(axis=0)
+        rows = rows - self.shift
+        self.count += len(rows)
+        self.total += rows.sum(axis=0)
+        self.rows.append(rows)
+        if sum(len(rows) for rows in self.rows) > self.size // 2:
+            self._squared()
+
+    def _squared(self) -> np.ndarray:
+        square = np.zeros((self.size, self.size)) if self.square is None else self.square
+        for rows in self.rows:
+            square += rows.T @ rows
+        self.rows, self.square = [], square
+        return square
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean."""
+        shift = np.zeros(self.size) if self.shift is None else self.shift
+        return shift + self.total / max(self.count, 1)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """The covariance around the mean."""
+        mean = self.total / max(self.count, 1)
+        result = self._squared() / max(self.count, 1)
+        for start in range(0, self.size, ROWS):
+            result[start : start + ROWS] -= np.outer(mean[start : start + ROWS], mean)
+        return result
+
+    @property
+    def products(self) -> np.ndarray | None:
+        """Products (N, N) of all rows with each other over N, of the same variances as the covariance; None of many rows."""
+        if self.square is not None or not self.rows:
+            return None
+        rows = np.concatenate(self.rows) - self.total / self.count
+        return rows @ rows.T / self.count
+
+
+def response_moments(
+    model: HashModel, pixels: Pixels, paths: Sequence[str], *, places: int = 10, seed: int = 0
+) -> dict[str, Moments]:
+    """Return the moments of the responses of many layers, in one run and without keeping the responses."""
+    moments: dict[str, Moments] = {}
+    for start, part in batches(pixels, "statistics"):
+        heard = responses(model, part, paths, places=places, seed=seed + start)
+        for path, rows in heard.outputs.items():
+            moments.setdefault(path, Moments(rows.shape[1])).add(rows)
+    return moments
+
+
+def patch_moments(
+    model: HashModel,
+    pixels: Pixels,
+    path: str,
+    *,
+    channels: bool = False,
+    places: int = 10,
+    seed: int = 0,
+) -> list[Moments]:
+    """Return, for every group of a layer, the moments of its input patches (S / groups, kh, kw), flattened.
+
+    With ``channels`` only those of single pixels (S / groups,).
+    """
+    layer: Any = get_layer(model.net, path)
+    dense = isinstance(layer, nn.Linear)
+    groups = 1 if dense else layer.groups
+    kernel = (1, 1) if dense or channels else layer.kernel_size
+    size = (layer.in_features if dense else layer.in_channels // groups) * kernel[0] * kernel[1]
+    moments = [Moments(size) for _ in range(groups)]
+    random = np.random.default_rng(seed)
+
+    def take(_layer: nn.Module, args: tuple[Tensor, ...], _output: Tensor) -> None:
+        for group, part in zip(moments, args[0].chunk(groups, dim=-1 if dense else 1), strict=True):
+            if dense:
+                group.add(part.reshape(-1, size).numpy())
+                continue
+            rows = []
+            for images in part.split(UNFOLDED):
+                columns = images.flatten(2) if channels else _patches(images, layer)  # (N, D, L)
+                rows.append(drawn(columns, places, random))
+            group.add(torch.cat(rows).reshape(-1, size).numpy())
+
+    handle = layer.register_forward_hook(take)
+    try:
+        with torch.no_grad():
+            for _, part in batches(pixels, "patches"):
+                _run(model, part)
+    finally:
+        handle.remove()
+    if not moments[0].count:
+        raise InputError(f"layer {path!r} did not run: nothing is known about its inputs")
+    return moments
+
+
+def batches(pixels: Pixels, what: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the place of the first image and the pixels of as many images as run together."""
+    size = together(pixels, BATCH, VALUES)
+    for start in track(range(0, len(pixels), size), what):
+        yield start, pixels[start : start + size]
+
+
+def _patches(images: Tensor, layer: nn.Conv2d) -> Tensor:
+    if layer.padding == "same":
+        spans = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
+        (top, bottom), (left, right) = ((span // 2, span - span // 2) for span in spans)
+        images = functional.pad(images, (left, right, top, bottom))
+    padding = (0, 0) if isinstance(layer.padding, str) else layer.padding
+    return functional.unfold(images, layer.kernel_size, layer.dilation, padding, layer.stride)
+
+
+def _run(model: HashModel, pixels: np.ndarray) -> None:
+    device = next((value.device for value in model.net.parameters()), torch.device("cpu"))
+    model.net.eval()(model.arch.input.normalise(pixels).to(device))

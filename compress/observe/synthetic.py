@@ -1,0 +1,33 @@
+"""Images that nobody took: noise with the amplitude spectrum 1/f of natural scenes (Field, JOSA A 1987).
+
+Where a pass asks what layers do on images and there are none, white noise misleads it: neighbouring pixels of real images
+are alike. Drawn images were used in the place of real ones by Baradad et al. 2021 (arXiv:2106.05963).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core.model import InputSpec
+
+
+def noise(spec: InputSpec, count: int, seed: int = 0) -> np.ndarray:
+    """Return ``count`` images (n, C, H, W) uint8 whose mean and deviation are those that ``spec`` takes off its images.
+
+    The amplitude falls with 1/f, the mean of an image varies like its slowest wave, channels do not depend on each other;
+    what is darker than 0 or brighter than 255 is cut. Each image is a corner of one twice as wide, so that opposite sides
+    do not meet.
+    """
+    channels, height, width = spec.shape
+    rows, columns = 2 * height, 2 * width
+    frequency = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.fftfreq(columns)[None])
+    frequency[0, 0] = 1 / max(rows, columns)
+    amplitude = 1 / (frequency * np.sqrt(np.mean(frequency**-2.0)))  # of unit variance
+    scale, middle = (255 * np.array(part)[:, None, None] for part in (spec.std, spec.mean))
+    draw = np.random.default_rng(seed)
+    result = np.empty((count, *spec.shape), dtype=np.uint8)
+    for image in result:
+        waves = np.fft.rfft2(draw.normal(size=(channels, rows, columns))) * amplitude[:, : width + 1]
+        values = np.fft.irfft2(waves, s=(rows, columns))[:, :height, :width]
+        image[:] = np.clip(np.rint(middle + scale * values), 0, 255)
+    return result

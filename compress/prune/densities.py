@@ -1,0 +1,104 @@
+"""Densities of layers under one budget, from what each density of each layer alone does to the code.
+
+Curves are measured in flipped bits, which need no labels. Flips of independent causes do not add up, but 1 - 2f
+multiplies: costs are -log(1 - 2f), and a layer that would make its bits random costs without bound. On the lower convex
+hulls of the curves the cheapest weights go first, which is the least cost at every total.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ...core.data.images import Pixels
+from ...core.heap import give_back
+from ...core.layers import get_layer
+from ...core.model import HashModel
+from ...core.progress import track
+from ...hashnets.retrieval.codes import outputs
+from ..observe.replay import Replay
+from .compensate import leaving
+
+STEPS = 10  # densities measured per layer, in equal ratios
+LOWEST = 0.01  # the smallest of them when flips are what is asked for
+WORST = 0.499  # flips of a code that says nothing are a half
+
+Curve = Sequence[tuple[float, float]]  # (density, share of flipped bits), from dense to sparse
+
+
+def amounts(density: float | None) -> list[float]:
+    """Return the densities to measure when ``density`` of all weights shall stay."""
+    lowest = LOWEST if density is None else max(density / 5, 1e-6)
+    return [lowest ** (step / STEPS) for step in range(1, STEPS + 1)]
+
+
+def measured(
+    model: HashModel, paths: Sequence[str], points: Sequence[float], compensate: str, pixels: Pixels, seed: int
+) -> dict[str, Curve]:
+    """Return the curve of each layer, pruned alone in the way that is asked for, on ``pixels`` (N, C, H, W)."""
+    before = outputs(model, pixels) >= 0
+
+    def curve(path: str) -> Curve:
+        net = model.viewed_net(writing=[path])
+        layer, changed = get_layer(net, path), HashModel(net, model.arch, model.edits)
+        leave, found = leaving(model, path, compensate, pixels, seed), []
+        replay = Replay(model, path, pixels)
+        for density in points:
+            give_back()  # what running the network left behind
+            leave(density, layer)
+            found.append((density, float(((replay.outputs(changed) >= 0) != before).mean())))
+        return found
+
+    return {path: curve(path) for path in track(paths, "probing")}
+
+
+def allocated(
+    sizes: Mapping[str, int], curves: Mapping[str, Curve], *, density: float | None = None, flips: float | None = None
+) -> dict[str, float]:
+    """Return the density of each layer: ``density`` of all weights at the least cost, or the fewest at ``flips``."""
+    gone = dict.fromkeys(sizes, 0.0)
+    weights = np.inf if density is None else (1 - density) * sum(sizes.values())
+    budget = np.inf if flips is None else cost(flips)
+    steps = sorted(step for path, size in sizes.items() for step in _steps(path, size, curves[path]))
+    for slope, path, length in steps:
+        taken = min(length, weights, budget / slope if slope > 0 else np.inf)
+        gone[path] += taken
+        weights -= taken
+        budget -= taken * slope
+        if taken < length:
+            break
+    return {path: max(0.0, 1 - gone[path] / sizes[path]) for path in sizes}
+
+
+def predicted(sizes: Mapping[str, int], curves: Mapping[str, Curve], densities: Mapping[str, float]) -> float:
+    """Return the share of flipped bits to expect with all layers at these densities."""
+    total = 0.0
+    for path, density in densities.items():
+        left = (1 - density) * sizes[path]
+        for slope, _, length in _steps(path, sizes[path], curves[path]):
+            total += slope * min(left, length)
+            left -= min(left, length)
+    return float((1 - np.exp(-total)) / 2)
+
+
+def cost(flips: float) -> float:
+    """Return what a share of flipped bits costs."""
+    return float(-np.log(1 - 2 * min(flips, WORST)))
+
+
+def _steps(path: str, size: int, curve: Curve) -> list[tuple[float, str, float]]:
+    """Return (cost per weight, path, weights) of the sides of the curve's lower convex hull, cheapest first."""
+    worst, hull = 0.0, [(0.0, 0.0)]
+    for density, flips in curve:
+        worst = max(worst, cost(flips))
+        point = ((1 - density) * size, worst)
+        while len(hull) > 1 and _slope(hull[-2], hull[-1]) >= _slope(hull[-1], point):
+            hull.pop()
+        hull.append(point)
+    return [(_slope(a, b), path, b[0] - a[0]) for a, b in itertools.pairwise(hull)]
+
+
+def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return (b[1] - a[1]) / max(b[0] - a[0], 1e-12)

@@ -1,0 +1,115 @@
+"""What each step of a compression cost and gained: bytes of the file, flipped bits, mAP, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ...core.data.images import Split
+from ...core.model import HashModel, Json, Step
+from ...core.units import format_bytes
+from ...hashnets.retrieval.codes import outputs
+from ...hashnets.retrieval.evaluate import error_rate, evaluate
+from ...modelfile.file import file_size
+from .decisions import left_alone, told
+
+BELOW = 4 * " "
+MANY = 0.2  # share of flipped bits from which codes hardly find what they found
+PROBES = 2000  # queries whose bits are compared after each step
+
+
+@dataclass(frozen=True)
+class Line:
+    """One step: what was decided and what the network is like behind it."""
+
+    step: int
+    name: str
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    decision: Mapping[str, Json] = field(default_factory=dict)
+    figures: Mapping[str, Json] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Json]:
+        """Return plain JSON values."""
+        return {
+            "step": self.step,
+            "name": self.name,
+            "settings": dict(self.settings),
+            "decision": dict(self.decision),
+            "figures": dict(self.figures),
+            "warnings": list(self.warnings),
+        }
+
+    def __str__(self) -> str:
+        shown = [f"{self.step:2}  {self.name:10}"]
+        for name, value in self.figures.items():
+            shown.append(format_bytes(value) if name == "bytes" else f"{name} {value:.4g}")
+        more = [left_alone(self.decision), *(f"warning: {text}" for text in self.warnings)]
+        return "\n".join(["  ".join(shown), *(f"{BELOW}{text}" for text in more if text)])
+
+    def in_full(self) -> str:
+        """Return the line with everything that was decided below it."""
+        more = [*told(self.decision), *(f"warning: {text}" for text in self.warnings)]
+        return "\n".join([str(replace(self, decision={}, warnings=())), *(f"{BELOW}{text}" for text in more)])
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All steps of a run, the first of them the network it started from."""
+
+    lines: tuple[Line, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(str(line) for line in self.lines)
+
+    def in_full(self) -> str:
+        """Return all steps with everything that was decided."""
+        return "\n".join(line.in_full() for line in self.lines)
+
+    def to_json(self) -> list[dict[str, Json]]:
+        """Return plain JSON values."""
+        return [line.to_json() for line in self.lines]
+
+
+def warnings_of(figures: Mapping[str, Json], step: Step | None) -> list[str]:
+    """Return what is wrong with a network behind a step that ended well."""
+    found = []
+    if figures.get("flips", 0) > MANY:
+        found.append(f"{figures['flips']:.0%} of the bits are no longer those of the uncompressed network")
+    swollen = step.after.get("degenerate") if step else None
+    if swollen:
+        found.append(
+            f"degenerate fit of {', '.join(swollen)}: terms many times larger than what they add up to; training may "
+            "diverge: ask for a lower rank, or epc = true"
+        )
+    return found
+
+
+def unmeasurable(model: HashModel, split: Split | None, wanted: Sequence[str]) -> list[str]:
+    """Return which of the ``wanted`` figures this network and these data do not have."""
+    if split is None or "error" not in wanted or model.arch.bits == len(split.classes):
+        return []
+    return [
+        f"measure 'error' is for codes that are classes; these have {model.arch.bits} bits "
+        f"and the data {len(split.classes)} classes: measure flips or map"
+    ]
+
+
+def measured(model: HashModel, start: HashModel, split: Split | None, wanted: Sequence[str]) -> dict[str, Json]:
+    """Return the bytes of the model's file and the ``wanted`` figures, none :func:`unmeasurable`, on the queries."""
+    figures: dict[str, Json] = {"bytes": file_size(model)}
+    if split is None:
+        return figures
+    if "flips" in wanted and model is not start:
+        pixels = split.queries.pixels[:PROBES]
+        flips = (outputs(model, pixels) >= 0) != (outputs(start, pixels) >= 0)
+        figures["flips"] = round(float(np.mean(flips)), 6)
+    if "map" in wanted:
+        figures["map"] = round(float(evaluate(model, split).map), 6)
+        if model is not start:
+            figures["map_asymmetric"] = round(float(evaluate(model, split, against=start).map), 6)
+    if "error" in wanted:
+        figures["error"] = round(error_rate(model, split.queries), 6)
+    return figures

@@ -1,0 +1,128 @@
+"""A recipe at work: step by step, with a ledger, each step kept so that a run that was killed or corrected goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...core.data.images import Split
+from ...core.errors import InputError, RecipeError
+from ...core.files import atomic_write
+from ...core.model import HashModel, Json, Step
+from ...core.once import remembering
+from ...modelfile.file import content, save
+from ..base import Pass, settings_of
+from .check import blind, objections
+from .ledger import Ledger, Line, measured, warnings_of
+from .preview import named
+from .workdir import Kept, opened
+
+if TYPE_CHECKING:
+    from .recipe import Recipe  # whose method this is
+
+
+def compress(
+    model: HashModel,
+    recipe: Recipe,
+    split: Split | None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    resume: bool = False,
+) -> HashModel:
+    """Return ``model`` after all passes of ``recipe``; ``model`` itself stays as it is.
+
+    With ``out`` the model file, ``out.recipe.toml`` (every setting written out) and ``out.ledger.json`` are written at
+    the end. Until then finished steps stand in the folder ``out.work``, from which ``resume`` goes on: from those before
+    the first step that is another one now, where the recipe was corrected.
+
+    Raises:
+        RecipeError: all problems of the recipe, or all that it has with this network and these data, before anything runs.
+        InputError: a pass failed (named with its step), a file cannot be written, or ``out.work`` is of another run.
+    """
+    passes = recipe.passes()
+    problems = [*blind(passes, split), *objections(passes, model, split, recipe.measure)]
+    if problems:
+        raise RecipeError(problems)
+    if out is None:
+        return _Run(model, recipe, split, seed, None).through(passes)
+    out = Path(out)
+    if out.is_dir():
+        raise InputError(f"cannot write {out}: it is a folder")
+    steps = recipe.steps()
+    kept = opened(out.with_name(f"{out.name}.work"), model, _made_of(model, recipe, split, seed), steps, resume=resume)
+    try:
+        run = _Run(model, recipe, split, seed, kept)
+        result = run.through(passes)
+        _finish(out, result, recipe, run.ledger)
+    except BaseException:
+        kept.drop(empty_only=True)  # nothing to go on from
+        raise
+    kept.drop()
+    return result
+
+
+@dataclass
+class _Run:
+    start: HashModel
+    recipe: Recipe
+    split: Split | None
+    seed: int
+    kept: Kept | None
+    ledger: Ledger = field(default_factory=lambda: Ledger(()))
+
+    def through(self, passes: list[tuple[str, Pass]]) -> HashModel:
+        """Return the model after all passes, taking finished steps from the work folder."""
+        figures = measured(self.start, self.start, self.split, self.recipe.measure)
+        lines, model = [Line(0, "start", figures=figures)], self.start
+        for number, (name, item) in enumerate(passes, start=1):
+            found = self.kept.step(number) if self.kept else None
+            if found is None:
+                with named(number, name):
+                    found = self._step(number, name, item, model, lines[-1])
+                if self.kept:
+                    self.kept.keep(number, *found)
+            model, line = found
+            lines.append(line)
+            self.ledger = Ledger(tuple(lines))
+        return model
+
+    def _step(self, number: int, name: str, item: Pass, model: HashModel, last: Line) -> tuple[HashModel, Line]:
+        folder = self.kept.unfinished(number) if self.kept else None
+        with remembering(model):
+            decision = item.decide(model, self.split, seed=self.seed)
+            result = item(model, self.split, seed=self.seed, reference=self.start, work=folder)
+        before = {key: value for key, value in last.figures.items() if key in ("bytes", "map", "error")}
+        step: Step = replace(result.history[-1], before=before)
+        result = replace(result, history=(*result.history[:-1], step))
+        figures = measured(result, self.start, self.split, self.recipe.measure)
+        return result, Line(number, name, settings_of(item), decision, figures, warnings_of(figures, step))
+
+
+def _made_of(model: HashModel, recipe: Recipe, split: Split | None, seed: int) -> dict[str, Json]:
+    """Return what, beside its steps, must be the same for a run to go on."""
+    digest = hashlib.sha256()
+    for part in content(model):
+        digest.update(part)
+    data = None if split is None else split.digest
+    return {"measure": list(recipe.measure), "model": digest.hexdigest(), "data": data, "seed": seed}
+
+
+def _finish(out: Path, model: HashModel, recipe: Recipe, ledger: Ledger) -> None:
+    """Write the three files, or none."""
+    beside = (out.with_name(f"{out.name}.recipe.toml"), out.with_name(f"{out.name}.ledger.json"))
+    ready = [path.with_name(f"{path.name}.new") for path in beside]  # an earlier run's files stay until all is written
+    try:
+        for path, text in zip(ready, (recipe.to_toml(), json.dumps(ledger.to_json(), indent=1) + "\n"), strict=True):
+            with atomic_write(path, "w") as handle:
+                handle.write(text)
+        save(model, out)
+        for new, path in zip(ready, beside, strict=True):
+            new.replace(path)
+    finally:
+        for path in ready:
+            path.unlink(missing_ok=True)

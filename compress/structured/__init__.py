@@ -1,0 +1,1 @@
+"""Weights from few parameters: ``hashed`` and ``fastfood``."""

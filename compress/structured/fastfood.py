@@ -1,0 +1,93 @@
+"""Adaptive Fastfood in place of dense layers: linear storage, d log d work (Deep Fried Convnets, arXiv:1412.7149).
+
+A structural pass: three diagonals have too little freedom to be fitted to a trained matrix, so they start at random and
+``finetune`` trains the whole network, by imitation or from the labels. Convolutions are left alone. ``head`` is the
+hash layer, which is small and stays dense unless asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from ...core.data.images import Split
+from ...core.errors import RecipeError
+from ...core.layers import get_layer
+from ...core.model import HashModel, Json
+from ...core.progress import track
+from ...core.settings import check_fields
+from ...modelfile.decode.hadamard import padded_size
+from ...modelfile.decode.hashing import layer_seed
+from ...modelfile.layers.base import round_layer
+from ...modelfile.layers.fastfood import Fastfooded
+from ..base import step_of
+from ..select import check_keys, skipped, spread, weighted
+
+PRECISIONS = ("float16", "float32")
+
+
+@dataclass(frozen=True)
+class Fastfood:
+    """Replace every dense layer that this makes smaller.
+
+    Raises:
+        RecipeError: a setting is out of range.
+    """
+
+    phase: ClassVar[str] = "structure"
+    precision: str = "float16"
+    skip: tuple[str, ...] = ("head",)
+
+    def __post_init__(self) -> None:
+        check_fields("fastfood", self, RecipeError)
+        problems = check_keys("fastfood: skip", self.skip)
+        if self.precision not in PRECISIONS:
+            problems.append(f"fastfood: unknown precision {self.precision!r} (there are: {', '.join(PRECISIONS)})")
+        if problems:
+            raise RecipeError(problems)
+
+    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
+        """Return length, blocks, values and seed of each layer, and ``left``: layer -> reason."""
+        layers, left = {}, skipped(model.net)
+        plain = weighted(model.net)
+        for path in spread(True, model.net, self.skip):  # the value of every layer
+            layer = plain[path]
+            if not isinstance(layer, nn.Linear):
+                left.setdefault(path, "a convolution, and Fastfood replaces dense layers")
+                continue
+            size = padded_size(layer.in_features)
+            blocks = -(-layer.out_features // size)
+            values = layer.out_features + blocks * (size + layer.in_features)
+            if values >= layer.weight.numel():
+                left[path] = f"{values} values would replace {layer.weight.numel()}"
+                continue
+            layers[path] = {"length": size, "blocks": blocks, "values": values, "seed": layer_seed(seed, path)}
+        return {"layers": layers, "left": left}
+
+    def __call__(
+        self,
+        model: HashModel,
+        split: Split | None = None,
+        *,
+        seed: int = 0,
+        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
+        work: Path | None = None,  # noqa: ARG002  # as all passes
+    ) -> HashModel:
+        """Return the model with Fastfood layers at their random start and biases at zero."""
+        decision = self.decide(model, split, seed=seed)
+        net, made = model.copied_net(sharing=decision["layers"]), []
+        for path, plan in track(decision["layers"].items(), "Fastfood layers", len(decision["layers"])):
+            edit = Fastfooded(path, plan["seed"], self.precision == "float16")
+            edit.apply(net)
+            made.append(edit)
+            layer: Any = get_layer(net, path)
+            layer.form.draw(plan["seed"])
+            if layer.bias is not None:
+                with torch.no_grad():
+                    layer.bias.zero_()
+            round_layer(path, layer)
+        return model.edited(net, made, step_of("fastfood", self, seed, left=decision["left"]))

@@ -1,0 +1,130 @@
+"""Hashed weights: every layer keeps few values and a seed (HashedNets, arXiv:1504.04788; FreshNets, arXiv:1506.04449).
+
+A structural pass: the network is useless behind it until ``finetune`` has trained it, by imitation or from the labels.
+``start = "trained"`` begins at the signed mean of every bucket, which is the nearest a hashed weight comes to the
+trained one; ``"random"`` begins anew, as the papers do. Dense layers are hashed as they are, convolutions as cosine
+coefficients whose high frequencies get fewer values. Storage shrinks; the time and memory of a dense layer do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from ...core.data.images import Split
+from ...core.errors import RecipeError
+from ...core.layers import get_layer
+from ...core.model import HashModel, Json
+from ...core.progress import track
+from ...core.settings import check_fields
+from ...modelfile.decode.hashing import layer_seed
+from ...modelfile.layers.base import round_layer
+from ...modelfile.layers.hashed import Hashed
+from ..base import step_of
+from ..select import check_keys, skipped, spread, weighted
+from .bands import band_sizes
+
+CHOICES = {
+    "start": ("trained", "random"),
+    "transform": ("cosine", "none"),
+    "precision": ("float16", "float32"),
+}
+
+
+@dataclass(frozen=True)
+class HashWeights:
+    """Keep a ``share`` of every layer's values, biases included.
+
+    ``share`` is one number or a table by layer. ``alpha`` and ``beta`` are those of the beta distribution by which
+    FreshNets thins out high frequencies.
+
+    Raises:
+        RecipeError: a setting is out of range.
+    """
+
+    phase: ClassVar[str] = "structure"
+    share: float | Mapping[str, float] = 0.125
+    start: str = "trained"
+    transform: str = "cosine"
+    alpha: float = 0.25
+    beta: float = 2.5
+    precision: str = "float16"
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields("hashed", self, RecipeError)
+        table = self.share if isinstance(self.share, Mapping) else {"*": self.share}
+        problems = [*check_keys("hashed: share", list(table)), *check_keys("hashed: skip", self.skip)]
+        problems += [
+            f"hashed: share of {key!r} must be above 0 and at most 1, got {share}"
+            for key, share in table.items()
+            if not 0 < share <= 1
+        ]
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                problems.append(f"hashed: unknown {name} {getattr(self, name)!r} (there are: {', '.join(known)})")
+        problems += [
+            f"hashed: {name} must be positive, got {getattr(self, name)}"
+            for name in ("alpha", "beta")
+            if not 0 < getattr(self, name) < float("inf")
+        ]
+        if problems:
+            raise RecipeError(problems)
+
+    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
+        """Return shape, sizes of the bucket vectors and seed of each layer, and ``left``: layer -> reason."""
+        layers, left = {}, skipped(model.net)
+        plain = weighted(model.net)
+        for path, share in spread(self.share, model.net, self.skip).items():
+            layer = plain[path]
+            if isinstance(layer, nn.Conv2d) and isinstance(layer.padding, str):
+                left[path] = f"padding {layer.padding!r}"
+            if path in left:
+                continue
+            biases = 0 if layer.bias is None else layer.bias.numel()
+            values = round(share * (layer.weight.numel() + biases)) - biases
+            if values < 1:
+                left[path] = f"its {biases} biases alone are more than a share of {share:g}"
+                continue
+            shape = tuple(layer.weight.shape)
+            sizes = (values,)
+            if len(shape) == 4 and self.transform == "cosine" and shape[2] + shape[3] > 2:
+                sizes = band_sizes(shape, values, self.alpha, self.beta)
+            layers[path] = {"shape": list(shape), "sizes": list(sizes), "seed": layer_seed(seed, path)}
+        return {"layers": layers, "left": left}
+
+    def __call__(
+        self,
+        model: HashModel,
+        split: Split | None = None,
+        *,
+        seed: int = 0,
+        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
+        work: Path | None = None,  # noqa: ARG002  # as all passes
+    ) -> HashModel:
+        """Return the model with hashed weights."""
+        decision = self.decide(model, split, seed=seed)
+        net, made = model.copied_net(sharing=decision["layers"]), []
+        for path, plan in track(decision["layers"].items(), "hashing weights", len(decision["layers"])):
+            weight = get_layer(net, path).get_parameter("weight").detach()
+            edit = Hashed(path, tuple(plan["shape"]), tuple(plan["sizes"]), plan["seed"], self.precision == "float16")
+            edit.apply(net)
+            made.append(edit)
+            _fill(path, get_layer(net, path), weight if self.start == "trained" else None, plan["seed"])
+        return model.edited(net, made, step_of("hashed", self, seed, left=decision["left"]))
+
+
+@torch.no_grad()
+def _fill(path: str, layer: Any, weight: torch.Tensor | None, seed: int) -> None:
+    if weight is None:
+        layer.form.draw(seed)
+        if layer.bias is not None:
+            layer.bias.zero_()
+    else:
+        layer.form.fit(weight)
+    round_layer(path, layer)

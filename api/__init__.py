@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from .hashnets.training.train import train as train
     from .modelfile.file import load as load
     from .modelfile.file import save as save
-    from .profiling.measure import profile as profile
-    from .targets.build import compile_model as compile_model
+    from .profiling.profile import profile as profile
+    from .targets.compile import compile_model as compile_model
     from .targets.runtime import Runtime as Runtime
 
 __version__ = "0.1.0"
@@ -94,8 +94,8 @@ _HOMES = {
     "Schedule": "hashnets.training.schedule",
     "SYSTEMS": "hashnets.systems",
     "train": "hashnets.training.train",
-    "profile": "profiling.measure",
-    "compile_model": "targets.build",
+    "profile": "profiling.profile",
+    "compile_model": "targets.compile",
     "Runtime": "targets.runtime",
 }
 

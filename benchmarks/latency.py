@@ -18,7 +18,7 @@ import torch
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.encoders.alexnet import AlexNet
-from hashpress.targets.build import compile_model
+from hashpress.targets.compile import compile_model
 from hashpress.targets.onnx import export_onnx, open_session
 from hashpress.targets.runtime import Runtime
 from results_io import Target, write_result

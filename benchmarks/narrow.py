@@ -29,7 +29,7 @@ from hashpress.core.model import HashModel
 from hashpress.hashnets.retrieval.bit_flips import bit_flips
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.hashnets.retrieval.evaluate import evaluate
-from hashpress.targets.build import compile_model
+from hashpress.targets.compile import compile_model
 from hashpress.targets.runtime import Runtime
 from latency import in_turn
 from spine import LEARN, cifar10, kept, resnet20, taught

@@ -40,7 +40,7 @@ from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
 from hashpress.hashnets.training.weight_average import averaged
 from hashpress.modelfile.file import load, save
-from hashpress.targets.build import compile_model
+from hashpress.targets.compile import compile_model
 from latency import network, side_by_side
 from results_io import Target, write_result
 

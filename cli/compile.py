@@ -27,7 +27,7 @@ def verb(
     """Compile a model's kernels for a target and put them, the model file and golden codes into a bundle."""
     set_threads(threads)
     from ..modelfile.file import load
-    from ..targets.build import compile_model
+    from ..targets.compile import compile_model
 
     with progress():
         bundle = compile_model(load(model, trust_code=trust_code), target, output)

@@ -31,8 +31,8 @@ def verb(
 ) -> None:
     """Measure latency (whole and per layer), storage by class and memory; every figure carries its kind."""
     set_threads(threads)
-    from ..profiling.evaluation import load_evaluation
-    from ..profiling.measure import profile
+    from ..profiling.profile import profile
+    from ..profiling.quality import load_evaluation
 
     with progress():
         known = load_evaluation(quality) if quality else None

@@ -32,7 +32,7 @@ def fresh_process(bundle: Path, runs: int = 3, threads: int = 1) -> dict[str, An
         DeviceError: the process failed or did not end.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TVM_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "hashpress.profiling.child", str(bundle), str(runs), str(threads)]
+    command = [sys.executable, "-m", "hashpress.profiling.memory_child", str(bundle), str(runs), str(threads)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired as fault:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import tvm_ffi
-from hashpress.targets.build import lanes_of
-from hashpress.targets.codegen import generate_library
-from hashpress.targets.fuse import fuse
-from hashpress.targets.lower import lower
-from hashpress.targets.plan import Plan, plan
-from hashpress.targets.program import ROLES, generate
-from hashpress.targets.read_relax import read
+from hashpress.targets.codegen.codegen import generate_library
+from hashpress.targets.codegen.plan import Plan, plan
+from hashpress.targets.codegen.program import ROLES, generate
+from hashpress.targets.compile import lanes_of
+from hashpress.targets.graph.export import lower
+from hashpress.targets.graph.fuse import fuse
+from hashpress.targets.graph.import_relax import read
 from hashpress.targets.table import Target
 from torch import nn
 

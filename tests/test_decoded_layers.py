@@ -15,9 +15,9 @@ from hashpress.modelfile.layers.base import CompressedLayer
 from hashpress.modelfile.layers.int8 import Int8Linear
 from hashpress.modelfile.reader import decoded_layers, read_manifest
 from hashpress.profiling.html.page import page
-from hashpress.profiling.measure import profile
+from hashpress.profiling.profile import profile
 from hashpress.profiling.report import Report, load_report
-from hashpress.targets.build import compile_model
+from hashpress.targets.compile import compile_model
 from hashpress.targets.runtime import Runtime
 from reports import report
 

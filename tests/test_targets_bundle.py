@@ -18,8 +18,8 @@ from hashpress.hashnets.build import build, untrained
 from hashpress.hashnets.retrieval.codes import outputs, pack
 from hashpress.modelfile.file import load, save
 from hashpress.targets import onnx
-from hashpress.targets.build import compile_model
 from hashpress.targets.bundle import elf_machine, open_bundle
+from hashpress.targets.compile import compile_model
 from hashpress.targets.ffi import aligned
 from hashpress.targets.onnx import export_onnx, open_session
 from hashpress.targets.runtime import Runtime
@@ -232,7 +232,7 @@ def test_nothing_stays_behind_when_compiling_fails(model, tmp_path, monkeypatch)
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hashpress.targets.build.save", full)
+    monkeypatch.setattr("hashpress.targets.compile.save", full)
     with pytest.raises(TargetError, match="No space left on device"):
         compile_model(model, "host", tmp_path / "b.bundle")
     assert list(tmp_path.iterdir()) == []

@@ -14,10 +14,10 @@ from hashpress.hashnets.retrieval.codes import outputs, pack
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
 from hashpress.modelfile.file import load, save
-from hashpress.targets.build import compile_model
-from hashpress.targets.lower import lower
+from hashpress.targets.compile import compile_model
+from hashpress.targets.graph.export import lower
+from hashpress.targets.graph.import_relax import read
 from hashpress.targets.onnx import export_onnx, open_session
-from hashpress.targets.read_relax import read
 from hashpress.targets.runtime import Runtime
 from hashpress.targets.table import resolve
 from nets_for_targets import Compiled, settled

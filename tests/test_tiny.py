@@ -18,9 +18,9 @@ from hashpress.hashnets.training.train import train
 from hashpress.modelfile.file import load, save
 from hashpress.profiling.budget import check, parse_budget
 from hashpress.profiling.html.page import render
-from hashpress.profiling.measure import profile
+from hashpress.profiling.profile import profile
 from hashpress.profiling.report import load_report
-from hashpress.targets.build import compile_model
+from hashpress.targets.compile import compile_model
 from hashpress.targets.runtime import Runtime
 
 

@@ -40,7 +40,7 @@ from hashpress.compress.recipe.recipe import Recipe
 from hashpress.core.data import Split
 from hashpress.core.files import atomic_write
 from hashpress.core.model import HashModel
-from hashpress.targets.build import compile_model
+from hashpress.targets.compile import compile_model
 from hashpress.targets.onnx import export_onnx
 from hashpress.targets.runtime import Runtime
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static

@@ -11,8 +11,8 @@ from tvm.ir import IRModule
 from tvm.s_tir.pipeline import default_s_tir_pipeline
 from tvm.tirx.build import codegen_build
 
+from ..table import Target
 from .link import link
-from .table import Target
 
 PUBLIC = 1  # TVM's calling convention of functions that Python may call
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as tir
 
-from ..grids import Grid
 from .epilogue import Epilogue
-from .lanes import FLOAT, Lanes
+from .layout import Grid
+from .vector import FLOAT, Lanes
 
 LOWEST = -3.4028234663852886e38
 

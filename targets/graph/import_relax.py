@@ -10,9 +10,9 @@ from typing import Any
 from tvm import relax
 from tvm.ir import Constant
 
-from ..core.errors import TargetError
+from ...core.errors import TargetError
+from .export import Lowered
 from .graph import Graph, Node, Op, Shape
-from .lower import Lowered
 
 UNARY = {"relax.nn.relu": "relu", "relax.tanh": "tanh", "relax.sigmoid": "sigmoid", "relax.nn.relu6": "relu6",
          "relax.sqrt": "sqrt", "relax.exp": "exp", "relax.abs": "abs", "relax.negative": "negative", "relax.round": "round"}  # fmt: skip

@@ -8,10 +8,10 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as tir
 
-from ..grids import Grid
 from .epilogue import Epilogue
-from .lanes import Lanes
+from .layout import Grid
 from .packing import Interleave, Norm, Packing
+from .vector import Lanes
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as tir
 
-from .lanes import FLOAT, Index
+from .vector import FLOAT, Index
 
 MOST = 1 << 30  # floats of one tensor: what 32-bit indices reach
 

@@ -9,9 +9,9 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script.builder import ir as tir
 
-from ..graph import Op
-from ..grids import Grid
-from .lanes import Index
+from ..graph.graph import Op
+from .layout import Grid
+from .vector import Index
 
 UNARY: dict[str, Callable[..., Any]] = {  # of a value, a function that broadcasts, and the operation's constants
     "relu": lambda value, splat: tir.max(value, splat(0)),

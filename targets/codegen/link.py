@@ -10,8 +10,8 @@ from pathlib import Path
 import tvm
 import tvm_ffi
 
-from ..core.errors import TargetError
-from .table import Target
+from ...core.errors import TargetError
+from ..table import Target
 
 
 def linker(target: Target) -> str:

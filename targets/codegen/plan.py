@@ -8,18 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..core.errors import TargetError
-from .graph import Graph, Node
-from .grids import Grid
-from .legalize.conv import Conv, choose_tile
-from .legalize.dense import Dense
-from .legalize.epilogue import Epilogue
-from .legalize.grouped import GroupedConv
-from .legalize.lanes import Lanes
-from .legalize.packing import Norm, Packing
-from .legalize.pointwise import Pointwise
-from .legalize.pool import Pool
-from .legalize.window import Window
+from ...core.errors import TargetError
+from ..graph.graph import Graph, Node
+from ..kernels.conv import Conv, choose_tile
+from ..kernels.copy import Window
+from ..kernels.dense import Dense
+from ..kernels.epilogue import Epilogue
+from ..kernels.grouped import GroupedConv
+from ..kernels.layout import Grid
+from ..kernels.packing import Norm, Packing
+from ..kernels.pointwise import Pointwise
+from ..kernels.pool import Pool
+from ..kernels.vector import Lanes
 
 ALIGN = 16  # floats: one cache line
 IMAGE, OUTPUTS = "image", "outputs"  # the two values that live with the caller

@@ -15,7 +15,7 @@ from torch import nn
 from tvm import relax
 from tvm.relax.frontend.torch import from_exported_program
 
-from ..core.errors import TargetError
+from ...core.errors import TargetError
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from tvm.ir import Call, GlobalVar, IRModule
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as tir
 
-from .legalize.lanes import FLOAT, Lanes
-from .legalize.packing import affine_function, interleave_function
+from ..kernels.packing import affine_function, interleave_function
+from ..kernels.vector import FLOAT, Lanes
 from .plan import IMAGE, OUTPUTS, Plan, Step
 
 ROLES = ("weight", "bias", "gamma", "beta", "mean", "variance", "multiplier")

@@ -18,14 +18,14 @@ from ..core.model import HashModel
 from ..modelfile.file import save
 from ..modelfile.layers.densify import densified
 from .bundle import FORMAT, GOLDEN, LIBRARY, MANIFEST, MODEL, PARTS, Bundle, new_bundle, open_bundle
-from .codegen import generate_library
-from .fuse import fuse
-from .legalize.lanes import Lanes
-from .link import linker_version
-from .lower import lower
-from .plan import Plan, Step, plan
-from .program import generate
-from .read_relax import read
+from .codegen.codegen import generate_library
+from .codegen.link import linker_version
+from .codegen.plan import Plan, Step, plan
+from .codegen.program import generate
+from .graph.export import lower
+from .graph.fuse import fuse
+from .graph.import_relax import read
+from .kernels.vector import Lanes
 from .table import Target, resolve
 
 GOLDEN_IMAGES = 4

@@ -11,10 +11,10 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as tir
 
-from ..grids import Grid, runs
 from .epilogue import Epilogue
-from .lanes import Lanes, copy, multiply_add
+from .layout import Grid, runs
 from .packing import Interleave, Norm, Packing
+from .vector import Lanes, copy, multiply_add
 
 AHEAD = 512  # floats: how far in front of the multiplications weights are fetched
 STREAM = 1 << 24  # bytes of weights from which memory is the limit, and the processor's own prefetching does better

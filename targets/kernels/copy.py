@@ -8,8 +8,8 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as tir
 
-from ..grids import Grid
-from .lanes import Lanes
+from .layout import Grid
+from .vector import Lanes
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from ..modelfile.reader import decoded_layers, read_manifest
 from ..targets.runtime import Runtime
 from . import machine
 from .clock import measure
-from .evaluation import quality_figures
 from .memory import fresh_process, memory_figures
 from .metrics import METRICS
+from .quality import quality_figures
 from .report import Figure, Layer, Report
 from .storage import MODEL_FILE, bundle_parts, storage_figures
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as tir
 
-from ..grids import Grid, runs
 from .epilogue import Epilogue
-from .lanes import CACHE_LINE, Lanes, copy, multiply_add
+from .layout import Grid, runs
 from .packing import Interleave, Norm, Packing
+from .vector import CACHE_LINE, Lanes, copy, multiply_add
 
 Expr = Any
 FAR = 1 << 15  # bytes of weights that do not stay in the first-level cache

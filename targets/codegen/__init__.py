@@ -1,0 +1,1 @@
+"""From the graph to a shared library: memory plan, TVM module, linking."""

@@ -1,0 +1,1 @@
+"""Kernels in TensorIR, one operator a file, and how their weights are packed."""

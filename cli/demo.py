@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -67,6 +67,7 @@ _ENDING = ("storage.file", "quality.map", "quality.map_drop", "quality.bit_flips
 
 
 def verb(
+    context: typer.Context,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for all files.")] = Path(
         "hashpress-demo"
     ),
@@ -75,8 +76,8 @@ def verb(
 ) -> None:
     """Train on embedded digits, compress, evaluate, compile, profile, check a budget and draw a report: a minute."""
     from ..core.files import atomic_write
-    from .main import app
 
+    program = cast("Any", context.find_root().command)
     output.mkdir(parents=True, exist_ok=True)
     for name, text in FILES.items():
         with atomic_write(output / name, "w") as handle:
@@ -84,7 +85,7 @@ def verb(
     for line in STORY.strip().splitlines():
         arguments = told(line, output, seed, threads)
         console().print(f"\n[bold cyan]$ hashpress {shlex.join(arguments)}[/bold cyan]", soft_wrap=True)
-        app(args=arguments, prog_name="hashpress", standalone_mode=False)
+        program.main(args=arguments, prog_name="hashpress", standalone_mode=False)
     _end(output)
 
 

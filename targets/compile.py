@@ -20,7 +20,7 @@ from ..modelfile.layers.densify import densified
 from .bundle import FORMAT, GOLDEN, LIBRARY, MANIFEST, MODEL, PARTS, Bundle, new_bundle, open_bundle
 from .codegen.codegen import generate_library
 from .codegen.link import linker_version
-from .codegen.plan import Plan, Step, plan
+from .codegen.plan import KernelCall, Plan, plan
 from .codegen.program import generate
 from .graph.export import lower
 from .graph.fuse import fuse
@@ -107,7 +107,7 @@ def _manifest(model: HashModel, target: Target, made: Plan) -> dict[str, Any]:
     }
 
 
-def _tensors(step: Step) -> dict[str, Any]:
+def _tensors(step: KernelCall) -> dict[str, Any]:
     return {role: [name, list(shape)] for role, name, shape in step.parameters}
 
 

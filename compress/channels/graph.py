@@ -27,7 +27,7 @@ from .operations import UNKNOWN
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class LayerChannels:
     """One layer with the labels of its input and output channels."""
 
     kind: str  # conv, depthwise, dense, norm, pad
@@ -55,7 +55,7 @@ class Channels:
     ``unfollowed`` says why other layers with parameters are not among the layers.
     """
 
-    layers: dict[str, Layer]
+    layers: dict[str, LayerChannels]
     frozen: dict[int, str]
     crooked: frozenset[int]
     unfollowed: dict[str, str] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class _Book:
     """Labels and what is known of them while the network is followed."""
 
     parents: list[int] = field(default_factory=list)
-    layers: dict[str, Layer] = field(default_factory=dict)
+    layers: dict[str, LayerChannels] = field(default_factory=dict)
     frozen: dict[int, str] = field(default_factory=dict)
     crooked: set[int] = field(default_factory=set)
     unfollowed: dict[str, str] = field(default_factory=dict)
@@ -142,7 +142,7 @@ class _Book:
     def result(self) -> Channels:
         roots = np.array([self.find(label) for label in range(len(self.parents))], dtype=np.int64)
         layers = {
-            path: Layer(layer.kind, roots[layer.inputs], roots[layer.outputs], layer.area, layer.positions)
+            path: LayerChannels(layer.kind, roots[layer.inputs], roots[layer.outputs], layer.area, layer.positions)
             for path, layer in self.layers.items()
         }
         frozen: dict[int, str] = {}
@@ -237,7 +237,7 @@ class _Walk(fx.Interpreter):
         if isinstance(layer, nn.Conv2d | nn.Linear):
             return self._weighted(path, layer, given, result)
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            self.book.layers[path] = Layer("norm", given, given)
+            self.book.layers[path] = LayerChannels("norm", given, given)
             return self._once(path, given)
         return self._through(isinstance(layer, operations.CROOKED), isinstance(layer, operations.HOMOGENEOUS), given)
 
@@ -251,13 +251,13 @@ class _Walk(fx.Interpreter):
         if isinstance(layer, nn.Linear):
             if result.ndim != 2:
                 return "a dense layer on several rows an image"
-            made = Layer("dense", given, self.book.fresh(layer.out_features))
+            made = LayerChannels("dense", given, self.book.fresh(layer.out_features))
         else:
             area, positions = layer.kernel_size[0] * layer.kernel_size[1], result.shape[2] * result.shape[3]
             if layer.groups == 1:
-                made = Layer("conv", given, self.book.fresh(layer.out_channels), area, positions)
+                made = LayerChannels("conv", given, self.book.fresh(layer.out_channels), area, positions)
             elif layer.groups == layer.in_channels == layer.out_channels:
-                made = Layer("depthwise", given, given, area, positions)
+                made = LayerChannels("depthwise", given, given, area, positions)
             elif layer.groups == layer.in_channels:
                 return f"a depthwise convolution with {layer.out_channels // layer.groups} outputs for every input"
             else:
@@ -283,5 +283,5 @@ class _Walk(fx.Interpreter):
         if axes != 4 or not told or not zeros or any(widths[6:]):
             return UNKNOWN
         labels = np.concatenate([self.book.fresh(before), given, self.book.fresh(behind)])
-        self.book.layers[f"{owner}:pad"] = Layer("pad", given, labels, area=before)
+        self.book.layers[f"{owner}:pad"] = LayerChannels("pad", given, labels, area=before)
         return labels

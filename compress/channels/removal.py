@@ -14,7 +14,7 @@ from ...core.errors import RecipeError
 from ...core.layers import get_layer
 from ...core.model import Edit
 from ...modelfile.layers.narrowed import Narrowed, Repadded, narrow
-from .graph import Channels, Layer
+from .graph import Channels, LayerChannels
 
 Scores = np.ndarray  # (labels,), what is lost with each
 
@@ -61,7 +61,7 @@ def by_macs(found: Channels, scores: Scores, share: float, *, multiple: int = 1,
 class _Reader:
     """How one layer's widths follow from the widths of the groups."""
 
-    layer: Layer
+    layer: LayerChannels
     inputs: np.ndarray  # (groups,) channels for each label of a group
     outputs: np.ndarray
     fixed: tuple[int, int]  # channels that always stay
@@ -113,7 +113,7 @@ class _Plan:
         return saved
 
 
-def _reader(layer: Layer, spaces: list[np.ndarray]) -> _Reader:
+def _reader(layer: LayerChannels, spaces: list[np.ndarray]) -> _Reader:
     inputs, outputs = (
         np.array([np.isin(labels, space).sum() // max(len(space), 1) for space in spaces], dtype=np.int64)
         for labels in (layer.inputs, layer.outputs)

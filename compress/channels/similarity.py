@@ -20,7 +20,7 @@ VALUES = 1 << 18  # of rows worked on together, where they are long
 QUANTILE = 0.95  # beyond it outliers would put the mode into the first bin
 
 
-class Merge(NamedTuple):
+class MergedPair(NamedTuple):
     """Neuron ``removed`` goes; ``factor`` times its outgoing weights are added to those of ``into``."""
 
     removed: int
@@ -138,7 +138,7 @@ def merges(
     limit: float | None = None,
     distance: str = "relative",
     free: Sequence[int] = (),
-) -> list[Merge]:
+) -> list[MergedPair]:
     """Return the merges in order: ``count`` of them, or as many as cost at most ``limit`` each.
 
     Neurons that are ``free`` are needed by nobody; they go first, into none, and cost nothing.
@@ -149,7 +149,7 @@ def merges(
     energy = mean_squares(neurons.outgoing, scale)
     alive = np.ones(len(scale), dtype=bool)
     most = len(scale) - 1 if count is None else min(count, len(scale) - 1)
-    done = [Merge(j, j, 0.0, 0.0) for j in free[:most]]
+    done = [MergedPair(j, j, 0.0, 0.0) for j in free[:most]]
     alive[[merge.removed for merge in done]] = False
     near, best = nearest(far, np.arange(len(far)))
     while len(done) < most:
@@ -158,7 +158,7 @@ def merges(
         if not np.isfinite(cost[j]) or (limit is not None and cost[j] > limit):
             break
         i = int(near[j])
-        done.append(Merge(j, i, float(scale[j] / scale[i]), float(cost[j])))
+        done.append(MergedPair(j, i, float(scale[j] / scale[i]), float(cost[j])))
         alive[j] = False
         gone = sums.pop(j) if j in sums else neurons.outgoing[j] * scale[j]
         sums[i] = (sums[i] if i in sums else neurons.outgoing[i] * scale[i]) + gone
@@ -178,7 +178,7 @@ def nearest(far: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return near, best
 
 
-def outgoing_after(outgoing: np.ndarray, done: list[Merge]) -> dict[int, np.ndarray]:
+def outgoing_after(outgoing: np.ndarray, done: list[MergedPair]) -> dict[int, np.ndarray]:
     """Return the outgoing weights (m,) after the merges of those neurons that others were merged into and that stay."""
     result: dict[int, np.ndarray] = {}
     for merge in done:

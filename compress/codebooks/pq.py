@@ -31,7 +31,7 @@ from ...modelfile.layers.densify import decoded_once
 from ...modelfile.layers.pq import MAX_ENTRIES, ProductQuantized, dense_weight
 from ..base import step_of
 from ..observe.answers import Answers
-from ..observe.layer_io import Responses, collect
+from ..observe.layer_io import LayerSamples, collect
 from ..observe.responses import calls
 from ..select import check_keys, skipped, spread, weighted
 from . import pq_kmeans, pq_rate
@@ -217,7 +217,7 @@ class ProductQuantize:
 
 @torch.no_grad()
 def fill(
-    path: str, layer: Any, codebook: Tensor, indices: Tensor, order: Tensor | None, responses: Responses | None
+    path: str, layer: Any, codebook: Tensor, indices: Tensor, order: Tensor | None, responses: LayerSamples | None
 ) -> None:
     """Put codewords, indices and order into a layer of look-ups, and the bias that ``responses`` ask for."""
     form = layer.form
@@ -237,7 +237,7 @@ def fill(
     round_layer(path, layer)
 
 
-class Layout(NamedTuple):
+class CodebookBytes(NamedTuple):
     """Bytes of one product-quantized layer without entropy coding: codewords, and indices of equal width."""
 
     codewords: int
@@ -251,7 +251,7 @@ class Layout(NamedTuple):
 
 def layout(
     shape: tuple[int, ...], width: int, entries: int, *, value_bytes: int = 4, block: int | None = None
-) -> Layout:
+) -> CodebookBytes:
     """Return the bytes of a weight (O, I, ...) in codewords of ``width`` channels.
 
     With ``block`` the indices are packed into blocks of so many bytes that no index straddles, as in the files that
@@ -261,4 +261,4 @@ def layout(
     count = subspaces * shape[0] * int(np.prod(shape[2:]))
     bits = max(1, (entries - 1).bit_length())
     packed = -(-count * bits // 8) if block is None else -(-count // (8 * block // bits)) * block
-    return Layout(subspaces * entries * width * value_bytes, packed)
+    return CodebookBytes(subspaces * entries * width * value_bytes, packed)

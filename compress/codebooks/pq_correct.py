@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ...core.errors import InputError
-from ..observe.layer_io import Responses
+from ..observe.layer_io import LayerSamples
 from . import pq_rate
 
 TOLERANCE = 1e-3  # relative gain of a sweep below which it is the last
@@ -33,7 +33,7 @@ DECODED = 1 << 20  # weights decoded at once, and residuals squared
 
 
 @dataclass
-class Fit:
+class CorrectedCodebook:
     """A layer's codewords (M, K, C), indices (M, O, P), and the relative response error before each sweep and at the end."""
 
     codebook: Tensor
@@ -42,8 +42,8 @@ class Fit:
 
 
 def correct(
-    responses: Responses, codebook: Tensor, indices: Tensor, *, sweeps: int, damping: float = 1e-3, lam: float = 0.0
-) -> Fit:
+    responses: LayerSamples, codebook: Tensor, indices: Tensor, *, sweeps: int, damping: float = 1e-3, lam: float = 0.0
+) -> CorrectedCodebook:
     """Return better codewords and indices for ``responses``, starting from (M, K, C) and (M, O, P).
 
     ``damping`` holds the weight near the original one where few inputs ever point, in shares of the mean input energy.
@@ -58,13 +58,13 @@ def correct(
         costs.append(errors[-1] + state.price())
         if costs[-2] - costs[-1] <= TOLERANCE * costs[-2]:
             break
-    return Fit(state.codebook, state.indices, errors)
+    return CorrectedCodebook(state.codebook, state.indices, errors)
 
 
 class _State:
     """Inputs (R, P, M C) and residuals (R, O), group by group."""
 
-    def __init__(self, responses: Responses, codebook: Tensor, indices: Tensor, damping: float, lam: float) -> None:
+    def __init__(self, responses: LayerSamples, codebook: Tensor, indices: Tensor, damping: float, lam: float) -> None:
         self.codebook, self.indices, self.lam = codebook, indices, lam
         subspaces, _, self.width = codebook.shape
         self.groups = responses.groups

@@ -223,7 +223,7 @@ class LowRank:
         self, layers: Mapping[str, Any], costs: Costs, energies: Mapping[str, np.ndarray], speedup: float
     ) -> dict[str, int]:
         candidates = {
-            path: ranks.Candidate(
+            path: ranks.RankCandidate(
                 energies[path], chain_cost(layer, "lowrank", (1,), costs[path].input).macs, costs[path].macs
             )
             for path, layer in layers.items()

@@ -43,7 +43,7 @@ PRESSURE = (0.03, 30.0)  # of the regulariser's gradient, as multiples of the lo
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class QuantizationGrid:
     """How one layer is rounded: its input's scale, zero and largest value, one scale per row, the largest weight."""
 
     scale: float
@@ -53,7 +53,7 @@ class Grid:
     top: int
 
 
-def nearest(weight: Tensor, grid: Grid) -> Tensor:
+def nearest(weight: Tensor, grid: QuantizationGrid) -> Tensor:
     """Return whole numbers (as float32) nearest to the weights."""
     return (weight / _rows(grid.steps, weight)).round_().clamp_(-grid.top, grid.top)
 
@@ -91,7 +91,7 @@ def mixed(index: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
 
 def learned(
     model: HashModel,
-    grids: Mapping[str, Grid],
+    grids: Mapping[str, QuantizationGrid],
     start: Mapping[str, Rounded],
     pixels: Pixels,
     labels: np.ndarray,
@@ -169,7 +169,7 @@ def _settle(soft: Mapping[str, Soft], *, settled: bool) -> None:
 
 
 def _softened(
-    model: HashModel, grids: Mapping[str, Grid], start: Mapping[str, Rounded]
+    model: HashModel, grids: Mapping[str, QuantizationGrid], start: Mapping[str, Rounded]
 ) -> tuple[dict[str, Soft], nn.Module]:
     net = model.viewed_net().requires_grad_(requires_grad=False)
     soft: dict[str, Soft] = {}
@@ -182,7 +182,7 @@ def _softened(
 class Soft(nn.Module):
     """A layer whose inputs are rounded and whose weights lie between two whole numbers until they are settled."""
 
-    def __init__(self, layer: Any, grid: Grid, whole: Tensor, bias: Tensor) -> None:
+    def __init__(self, layer: Any, grid: QuantizationGrid, whole: Tensor, bias: Tensor) -> None:
         super().__init__()
         self.layer, self.grid, self.start, self.settled = layer, grid, whole.to(torch.int8), False
         self.bias = nn.Parameter(bias.clone())

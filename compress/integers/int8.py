@@ -34,7 +34,7 @@ from ..observe import moments as calibrate
 from ..observe.external_reads import lent
 from ..select import check_keys, skipped, spread
 from . import ranges
-from .adaround import Grid, Rounded, learned, mixed, nearest
+from .adaround import QuantizationGrid, Rounded, learned, mixed, nearest
 
 ROUNDINGS = ("nearest", "obs", "learned")
 POOL = 4096  # images that rounding is learned on
@@ -128,7 +128,7 @@ class Int8:
         self,
         model: HashModel,
         edits: Mapping[str, Quantized],
-        grids: Mapping[str, Grid],
+        grids: Mapping[str, QuantizationGrid],
         chosen: Callable[[str], Rounded],
         pixels: Pixels | None,
     ) -> nn.Module:
@@ -150,7 +150,9 @@ class Int8:
         return calibrate.choose(split, self.images, seed)
 
     @once
-    def _grids(self, model: HashModel, split: Split | None, seed: int) -> tuple[dict[str, Quantized], dict[str, Grid]]:
+    def _grids(
+        self, model: HashModel, split: Split | None, seed: int
+    ) -> tuple[dict[str, Quantized], dict[str, QuantizationGrid]]:
         known = ranges.layers_of(model.net)
         asked, needed = spread(self.bits, model.net, self.skip), lent(model)  # whole numbers stand for both
         bits = {path: value for path, value in asked.items() if path in known and path not in needed}
@@ -173,10 +175,10 @@ class Int8:
             edits[path] = Quantized(path, scale, zero, step, width)
             steps = ranges.weight_scales(layer.weight, self.range, width)
             steps = ranges.roomy(steps, layer.weight, layer.bias, scale, width)
-            grids[path] = Grid(scale, zero, 255, steps, (1 << (width - 1)) - 1)
+            grids[path] = QuantizationGrid(scale, zero, 255, steps, (1 << (width - 1)) - 1)
         return edits, grids
 
-    def _chosen(self, model: HashModel, path: str, grid: Grid, pixels: Pixels, seed: int) -> Rounded:
+    def _chosen(self, model: HashModel, path: str, grid: QuantizationGrid, pixels: Pixels, seed: int) -> Rounded:
         """Return whole numbers and biases of one layer, nearest or compensated."""
         layer: Any = get_layer(model.net, path)
         bias = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach()
@@ -198,7 +200,7 @@ class Int8:
         return reasons
 
 
-def compensated(model: HashModel, path: str, grid: Grid, pixels: Pixels, seed: int) -> Tensor:
+def compensated(model: HashModel, path: str, grid: QuantizationGrid, pixels: Pixels, seed: int) -> Tensor:
     """Return whole numbers rounded one column after the other, the rest making up for each (GPTQ)."""
     layer: Any = get_layer(model.net, path)
     moments = calibrate.patch_moments(model, pixels, path, seed=seed)[0]
@@ -213,7 +215,7 @@ def compensated(model: HashModel, path: str, grid: Grid, pixels: Pixels, seed: i
 
 
 @torch.no_grad()
-def fill(layer: Any, integers: Tensor, bias: Tensor, grid: Grid, edit: Quantized) -> None:
+def fill(layer: Any, integers: Tensor, bias: Tensor, grid: QuantizationGrid, edit: Quantized) -> None:
     """Put whole numbers into an integer layer."""
     unit = edit.scale * grid.steps.double()  # what 1 in an accumulator is worth
     layer.form.integers.copy_(integers)
@@ -221,7 +223,7 @@ def fill(layer: Any, integers: Tensor, bias: Tensor, grid: Grid, edit: Quantized
     layer.multiplier.copy_(unit / (edit.step or 1.0))
 
 
-def rounded_of(layer: Any, grid: Grid, edit: Quantized) -> Rounded:
+def rounded_of(layer: Any, grid: QuantizationGrid, edit: Quantized) -> Rounded:
     """Return the whole numbers of an integer layer and its bias as real numbers."""
     return layer.form.integers, (layer.bias.double() * edit.scale * grid.steps.double()).float()
 
@@ -256,7 +258,7 @@ def _summed(output: Tensor) -> Tensor:
 
 @torch.no_grad()
 def correct(
-    net: nn.Module, model: HashModel, path: str, pixels: Pixels, grid: Grid, edit: Quantized, wanted: Tensor
+    net: nn.Module, model: HashModel, path: str, pixels: Pixels, grid: QuantizationGrid, edit: Quantized, wanted: Tensor
 ) -> None:
     """Move the error of every output channel's mean (O,) into the bias (Nagel et al. 2019, arXiv:1906.04721)."""
     total, batch = torch.zeros(len(grid.steps), dtype=torch.float64), together(pixels, BATCH, ranges.VALUES)

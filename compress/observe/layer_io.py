@@ -46,7 +46,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Responses:
+class LayerSamples:
     """The groups of a layer, with the means (G, P, I) and (G, O) that were taken away from inputs and targets."""
 
     groups: tuple[Group, ...]
@@ -69,7 +69,7 @@ def collect(
     order: Tensor | None = None,
     seed: int = 0,
     answers: Answers | None = None,
-) -> Responses:
+) -> LayerSamples:
     """Return the responses of layer ``path`` of ``reference`` with the inputs that it gets in ``net``.
 
     ``order`` rearranges the channels (I,) of every group. ``answers`` of ``reference``, with this layer's ``seed``, spare
@@ -101,7 +101,7 @@ def collect(
         own = weight[group * outputs : (group + 1) * outputs].flatten(2).transpose(1, 2)
         made.append(Group(rows.view(-1, kernel, inputs), targets, own.contiguous(), order))
         means.append(mean)
-    return Responses(
+    return LayerSamples(
         tuple(made),
         torch.stack([mean[0].view(kernel, inputs) for mean in means]),
         torch.stack([mean[1] for mean in means]),

@@ -20,7 +20,7 @@ from ...core.errors import InputError
 from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...core.progress import track
-from .responses import HeardAllError, Hearing, Responses, Watcher, drawn
+from .responses import Activations, HeardAllError, Hearing, Watcher, drawn
 
 ROWS = 256  # of a matrix worked on together
 UNFOLDED = 8  # images whose patches are laid out together
@@ -58,7 +58,7 @@ def responses(
     sums: Sequence[str] = (),
     places: int = 10,
     seed: int = 0,
-) -> Responses:
+) -> Activations:
     """Return what the layers at ``paths`` give, at ``places`` random places per image (of dense layers: the one there is).
 
     The places depend on ``seed`` and the size of a layer's output alone: layers and networks of equal sizes are sampled

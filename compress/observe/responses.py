@@ -25,7 +25,7 @@ POOLS = {"max_pool2d", "boolean_dispatch", "max_pool2d_with_indices"}  # they co
 
 
 @dataclass
-class Responses:
+class Activations:
     """Rows (N, d) of float32 that layers gave at sampled places; of ``sums`` the result of the addition behind it."""
 
     outputs: dict[str, np.ndarray]
@@ -144,7 +144,7 @@ class Hearing(Watcher):
         if not self.missing:
             raise HeardAllError
 
-    def result(self) -> Responses:
+    def result(self) -> Activations:
         """Return everything heard.
 
         Raises:
@@ -154,7 +154,7 @@ class Hearing(Watcher):
             for path in wanted:
                 if (what, path) not in self.rows:
                     raise InputError(f"layer {path!r}: no {what} was seen while the network ran")
-        return Responses(
+        return Activations(
             {path: np.concatenate(self.rows["output", path]) for path in self.paths},
             {path: np.concatenate(self.rows["sum", path]) for path in self.sums},
         )

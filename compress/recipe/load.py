@@ -17,7 +17,7 @@ MAX_BYTES = 1 << 20
 
 def named_recipes() -> list[str]:
     """Return the names of the recipes that come with hashpress."""
-    folder = resources.files(__package__) / "recipes"
+    folder = resources.files(__package__.rpartition(".")[0]) / "recipes"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
@@ -37,7 +37,7 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
             raise RecipeError(f"cannot read recipe {path}: {fault.strerror}") from fault
         return parse(content, str(path))
     lookup(dict.fromkeys(named_recipes()), name, "recipe (a name, or a file ending in .toml)", RecipeError)
-    return parse((resources.files(__package__) / "recipes" / f"{name}.toml").read_bytes(), name)
+    return parse((resources.files(__package__.rpartition(".")[0]) / "recipes" / f"{name}.toml").read_bytes(), name)
 
 
 def parse(content: bytes, name: str) -> Recipe:

@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ...core.data.images import Split
 from ...core.errors import InputError, RecipeError
@@ -21,13 +21,27 @@ from .ledger import Ledger, Line, measured, warnings_of
 from .preview import named
 from .workdir import Kept, opened
 
-if TYPE_CHECKING:
-    from .recipe import Recipe  # whose method this is
+
+class RecipeToRun(Protocol):
+    """What a run needs of a recipe."""
+
+    @property
+    def measure(self) -> tuple[str, ...]:
+        """Figures to be measured after each step."""
+
+    def passes(self) -> list[tuple[str, Pass]]:
+        """Return the passes with their names."""
+
+    def steps(self) -> list[str]:
+        """Return each pass as TOML."""
+
+    def to_toml(self) -> str:
+        """Return the whole recipe as TOML."""
 
 
 def compress(
     model: HashModel,
-    recipe: Recipe,
+    recipe: RecipeToRun,
     split: Split | None,
     *,
     out: str | os.PathLike[str] | None = None,
@@ -69,7 +83,7 @@ def compress(
 @dataclass
 class _Run:
     start: HashModel
-    recipe: Recipe
+    recipe: RecipeToRun
     split: Split | None
     seed: int
     kept: Kept | None
@@ -103,7 +117,7 @@ class _Run:
         return result, Line(number, name, settings_of(item), decision, figures, warnings_of(figures, step))
 
 
-def _made_of(model: HashModel, recipe: Recipe, split: Split | None, seed: int) -> dict[str, Json]:
+def _made_of(model: HashModel, recipe: RecipeToRun, split: Split | None, seed: int) -> dict[str, Json]:
     """Return what, beside its steps, must be the same for a run to go on."""
     digest = hashlib.sha256()
     for part in content(model):
@@ -112,7 +126,7 @@ def _made_of(model: HashModel, recipe: Recipe, split: Split | None, seed: int) -
     return {"measure": list(recipe.measure), "model": digest.hexdigest(), "data": data, "seed": seed}
 
 
-def _finish(out: Path, model: HashModel, recipe: Recipe, ledger: Ledger) -> None:
+def _finish(out: Path, model: HashModel, recipe: RecipeToRun, ledger: Ledger) -> None:
     """Write the three files, or none."""
     beside = (out.with_name(f"{out.name}.recipe.toml"), out.with_name(f"{out.name}.ledger.json"))
     ready = [path.with_name(f"{path.name}.new") for path in beside]  # an earlier run's files stay until all is written

@@ -46,7 +46,7 @@ def encode(values: np.ndarray) -> tuple[bytes, int] | None:
     head = b"".join(
         [varint(density), signed(weights.bias), *(signed(w) for w in (weights.column, weights.beside, weights.row))]
     ) + varint(width)
-    encoder = ans.Encoder()
+    encoder = ans.AnsEncoder()
     encoder.push(table.ranks, table.model)
     flat_flags = flags.reshape(-1)
     for begin in reversed(range(0, flat_flags.size, ans.CHUNK)):

@@ -43,7 +43,7 @@ def _pairs(chances: np.ndarray, precision: int) -> np.ndarray:
     return np.stack([(1 << MODEL_BITS) - ones - 1, ones - 1], axis=1).astype(np.float32)
 
 
-class Encoder:
+class AnsEncoder:
     """A stack of symbols: what is pushed last is popped first."""
 
     def __init__(self) -> None:

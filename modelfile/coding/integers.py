@@ -34,7 +34,7 @@ def encode(values: np.ndarray) -> Coded:
     candidates = []
     table = alphabet.encode(flat)
     if table is not None:
-        encoder = ans.Encoder()
+        encoder = ans.AnsEncoder()
         encoder.push(table.ranks, table.model)
         candidates.append(Coded(bytes([ORDER0]) + table.head + encoder.to_bytes(), 1 + len(table.head)))
     table = None  # its ranks are as large as the tensor

@@ -255,7 +255,7 @@ class ProductQuantized:
         if self.inputs != shape[1] or not 1 <= self.width <= shape[1] or not 1 <= self.entries <= MAX_ENTRIES:
             raise ModelFileError(f"{self}: the layer's weight is of shape {shape}")
         form = ProductQuantizedWeight(shape, self.width, self.entries, permuted=self.permuted, half=self.half)
-        new = ProductLinear(form, layer) if isinstance(layer, nn.Linear) else pq.ProductConv2d(form, layer)
+        new = ProductLinear(form, layer) if isinstance(layer, nn.Linear) else ProductConv2d(form, layer)
         set_layer(net, self.layer, new.train(layer.training))
 
 

@@ -41,7 +41,7 @@ class Kernel(Protocol):
 
 
 @dataclass(frozen=True)
-class Step:
+class KernelCall:
     """One call: values are places in the workspace, or the caller's image and outputs."""
 
     name: str
@@ -57,7 +57,7 @@ class Step:
 class Plan:
     """Everything the program generator needs."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[KernelCall, ...]
     places: dict[str, int]  # value -> offset in the workspace, in floats
     workspace: int  # floats
     packed: int  # floats
@@ -73,22 +73,22 @@ def plan(graph: Graph, lanes: Lanes) -> Plan:
     """
     grids = _grids(graph, lanes)
     image = Grid(*graph.input_shape)
-    steps: list[Step] = []
+    steps: list[KernelCall] = []
     offset = 0
     caller = {graph.input: IMAGE}  # kernels that need no border and no blocks read the caller's image itself
     if grids[graph.input] != image:
-        steps.append(Step("load", "window", Window(image, grids[graph.input]), (IMAGE,), graph.input, (), 0))
+        steps.append(KernelCall("load", "window", Window(image, grids[graph.input]), (IMAGE,), graph.input, (), 0))
         caller = {}
     for node, label in zip(graph.nodes, _labels(graph), strict=True):
         kernel = _kernel(node, grids, lanes)
         parameters = tuple((role, name, node.shapes[role]) for role, name in node.parameters.items())
         inputs = tuple(caller.get(name, name) for name in node.inputs)
-        steps.append(Step(label, node.kind, kernel, inputs, node.output, parameters, offset))
+        steps.append(KernelCall(label, node.kind, kernel, inputs, node.output, parameters, offset))
         offset += -(-kernel.packing.size // ALIGN) * ALIGN if kernel.packing else 0
     result = grids[graph.output]
     source = Grid(result.channels, 1, 1) if result.size == result.blocks * result.block else result
     store = Window(source, Grid(*result.shape))
-    steps.append(Step("store", "window", store, (caller.get(graph.output, graph.output),), OUTPUTS, (), 0))
+    steps.append(KernelCall("store", "window", store, (caller.get(graph.output, graph.output),), OUTPUTS, (), 0))
     places, workspace = _place(steps, grids)
     return Plan(tuple(steps), places, workspace, offset, image, Grid(*result.shape))
 
@@ -158,7 +158,7 @@ def _conv(source: Grid, target: Grid, settings: dict[str, Any], common: dict[str
     return Conv(source, target, tile=tile, **common, **settings)
 
 
-def _place(steps: list[Step], grids: dict[str, Grid]) -> tuple[dict[str, int], int]:
+def _place(steps: list[KernelCall], grids: dict[str, Grid]) -> tuple[dict[str, int], int]:
     """Give every activation an offset; those alive at the same time do not overlap. Large ones choose first."""
     spans: dict[str, tuple[int, int]] = {}
     for number, step in enumerate(steps):

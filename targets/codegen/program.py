@@ -18,7 +18,7 @@ from tvm.tirx.script.builder import ir as tir
 
 from ..kernels.packing import affine_function, interleave_function
 from ..kernels.vector import FLOAT, Lanes
-from .plan import IMAGE, OUTPUTS, Plan, Step
+from .plan import IMAGE, OUTPUTS, KernelCall, Plan
 
 ROLES = ("weight", "bias", "gamma", "beta", "mean", "variance", "multiplier")
 
@@ -38,7 +38,7 @@ def generate(plan: Plan, lanes: Lanes) -> IRModule:
     return module
 
 
-def _distinct(plan: Plan) -> list[Step]:
+def _distinct(plan: Plan) -> list[KernelCall]:
     return list({step.kernel: step for step in reversed(plan.steps)}.values())[::-1]
 
 
@@ -52,7 +52,7 @@ def _private(build: Callable[[list[Any]], None], sizes: list[int]) -> Any:
     return builder.get()
 
 
-def _kernel(step: Step, lanes: Lanes) -> Any:
+def _kernel(step: KernelCall, lanes: Lanes) -> Any:
     kernel = step.kernel
     sizes = [*(grid.size for grid in kernel.inputs), kernel.packing.size if kernel.packing else 1, kernel.target.size]
     return _private(lambda buffers: kernel.body(lanes, buffers[:-2], buffers[-2], buffers[-1]), sizes)
@@ -67,7 +67,7 @@ def _flat(name: str, size: int, align: int = 64) -> Any:
     return tir.arg(name, tir.buffer((size,), FLOAT, align=align))
 
 
-def _run(plan: Plan, function: Callable[[Step], GlobalVar]) -> Any:
+def _run(plan: Plan, function: Callable[[KernelCall], GlobalVar]) -> Any:
     with IRBuilder() as builder, tir.prim_func(s_tir=True):
         _public("run")
         caller = {IMAGE: _flat(IMAGE, plan.input.size), OUTPUTS: _flat(OUTPUTS, plan.output.size)}

@@ -38,7 +38,7 @@ BOUND = 10.0  # largest term over the tensor from which a fit counts as degenera
 
 
 @dataclass(frozen=True)
-class Fit:
+class CpFit:
     """A fit with its relative error and the norm of its largest term over the tensor's."""
 
     factors: Factors
@@ -49,7 +49,7 @@ class Fit:
 
 def fit(
     tensor: np.ndarray, rank: int, method: str = "nls", *, seed: int = 0, starts: int = STARTS, sweeps: int = 200
-) -> Fit:
+) -> CpFit:
     """Return the best of several seeded fits that is not degenerate, the least degenerate when all are.
 
     ``sweeps`` are fewer when so many would take more than ``WORK`` multiplications.
@@ -63,10 +63,10 @@ def fit(
         raise InputError(f"CP needs a rank of at least 1 and a finite tensor, got rank {rank} and {tensor.shape}")
     laid, back = turned(tensor)
     if not laid.any():
-        return Fit(tuple(np.zeros((size, rank)) for size in tensor.shape), 0.0, 0.0, 0)
+        return CpFit(tuple(np.zeros((size, rank)) for size in tensor.shape), 0.0, 0.0, 0)
     found, used = solver(laid, rank, seed, starts, affordable(laid.shape, rank, sweeps, method))
     factors = balanced([found[place] for place in back])
-    return Fit(factors, error(tensor, factors), degeneracy(tensor, factors), used)
+    return CpFit(factors, error(tensor, factors), degeneracy(tensor, factors), used)
 
 
 def turned(tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

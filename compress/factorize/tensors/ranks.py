@@ -64,7 +64,7 @@ def bisect(holds: Callable[[int], bool], end: int) -> int:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RankCandidate:
     """A layer that may be cut: its energies, largest first, the cost of one rank, and its cost when left whole."""
 
     energies: np.ndarray
@@ -76,7 +76,7 @@ class Candidate:
         return min(self.unit * rank, self.whole)
 
 
-def by_product(candidates: Mapping[str, Candidate], budget: float) -> dict[str, int]:
+def by_product(candidates: Mapping[str, RankCandidate], budget: float) -> dict[str, int]:
     """Return the ranks that keep most of the product of the layers' energies within ``budget`` for all of them.
 
     Zhang et al. 2016, section 3.4: start full, again and again drop the last energy of the layer where the loss of its
@@ -110,7 +110,7 @@ def by_product(candidates: Mapping[str, Candidate], budget: float) -> dict[str, 
     return ranks
 
 
-def product(candidates: Mapping[str, Candidate], ranks: Mapping[str, int]) -> float:
+def product(candidates: Mapping[str, RankCandidate], ranks: Mapping[str, int]) -> float:
     """Return the product over layers of the share of energy that is kept."""
     logs = (
         math.log(max(float(candidate.energies[: ranks[path]].sum() / max(candidate.energies.sum(), 1e-300)), 1e-300))

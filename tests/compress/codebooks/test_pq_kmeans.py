@@ -11,8 +11,8 @@ from hashpress.compress.observe.layer_io import collect
 from hashpress.compress.observe.responses import calls
 from hashpress.core.model import InputSpec
 from hashpress.modelfile.layers import pq
+from random_codewords import filled
 from sklearn.cluster import KMeans
-from test_pq import filled
 from torch import nn
 from torch.nn import functional
 

@@ -271,12 +271,16 @@ def test_no_choice_by_outputs_that_many_inputs_read(monkeypatch):
 def test_weights_of_merged_neurons_add_up_along_chains():
     """2 goes into 1, 3 into 1, and 1 into 0: what a matrix of all outgoing weights gives."""
     outgoing = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
-    done = [similarity.Merge(2, 1, 0.5, 0.0), similarity.Merge(3, 1, 2.0, 0.0), similarity.Merge(1, 0, 3.0, 0.0)]
+    done = [
+        similarity.MergedPair(2, 1, 0.5, 0.0),
+        similarity.MergedPair(3, 1, 2.0, 0.0),
+        similarity.MergedPair(1, 0, 3.0, 0.0),
+    ]
     found = similarity.outgoing_after(outgoing, done)
     whole = outgoing.astype(np.float64)
     assert list(found) == [0]
     assert found[0] == pytest.approx(whole[0] + 3 * (whole[1] + 0.5 * whole[2] + 2 * whole[3]), abs=1e-12)
-    silent = similarity.outgoing_after(outgoing, [similarity.Merge(4, 4, 0.0, 0.0), done[0]])
+    silent = similarity.outgoing_after(outgoing, [similarity.MergedPair(4, 4, 0.0, 0.0), done[0]])
     assert list(silent) == [1]
 
 

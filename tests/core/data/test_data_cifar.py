@@ -37,21 +37,21 @@ def python2(pixels: np.ndarray, labels: list[int]) -> bytes:
     def text(value: bytes) -> bytes:
         return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + struct.pack("<i", len(value)) + value
 
-    shape = b"J" + struct.pack("<i", image_files.shape[0]) + b"M" + struct.pack("<H", image_files.shape[1]) + b"\x86"
+    shape = b"J" + struct.pack("<i", pixels.shape[0]) + b"M" + struct.pack("<H", pixels.shape[1]) + b"\x86"
     dtype = b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R(K\x03" + text(b"|") + b"NNN" + b"J\xff\xff\xff\xff" * 2
     dtype += b"K\x00tb"
     array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R"
-    array += b"(K\x01" + shape + dtype + b"\x89" + text(image_files.tobytes()) + b"tb"
+    array += b"(K\x01" + shape + dtype + b"\x89" + text(pixels.tobytes()) + b"tb"
     numbers = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
     return b"\x80\x02}(" + text(b"data") + array + text(b"labels") + numbers + text(b"batch_label") + text(b"x") + b"u."
 
 
 def python3(pixels: np.ndarray, labels: list[int], protocol: int = 2) -> bytes:
-    return pickle.dumps({b"data": image_files, b"labels": labels, b"filenames": [b"a.png"] * COUNT}, protocol=protocol)
+    return pickle.dumps({b"data": pixels, b"labels": labels, b"filenames": [b"a.png"] * COUNT}, protocol=protocol)
 
 
 def binary(pixels: np.ndarray, labels: list[int]) -> bytes:
-    return np.concatenate([np.array(labels, np.uint8)[:, None], image_files], axis=1).tobytes()
+    return np.concatenate([np.array(labels, np.uint8)[:, None], pixels], axis=1).tobytes()
 
 
 def files(encode, suffix: str = "") -> dict[str, bytes]:
@@ -76,7 +76,7 @@ def expected(indices) -> set[tuple[bytes, int]]:
 FORMS = {
     "python 2": (python2, ""),
     "python 3, protocol 2": (python3, ""),
-    "python 3, protocol 4": (lambda pixels, labels: python3(image_files, labels, 4), ""),
+    "python 3, protocol 4": (lambda pixels, labels: python3(pixels, labels, 4), ""),
     "binary": (binary, ".bin"),
 }
 

@@ -238,13 +238,13 @@ def test_measured_damage_holds_where_it_does_not_fall_evenly():
 def test_dear_ranks_are_dropped_before_cheap_ones():
     """Of layers with the same energies the one whose ranks cost ten times more gives ranks first."""
     energies = np.array([8.0, 4.0, 2.0, 1.0])
-    layers = {"cheap": ranks.Candidate(energies, 1.0, 1e9), "dear": ranks.Candidate(energies, 10.0, 1e9)}
+    layers = {"cheap": ranks.RankCandidate(energies, 1.0, 1e9), "dear": ranks.RankCandidate(energies, 10.0, 1e9)}
     assert ranks.by_product(layers, 34.0) == {"cheap": 4, "dear": 3}
     assert ranks.by_product(layers, 24.0) == {"cheap": 4, "dear": 2}
     random, kept = np.random.default_rng(10), []
     for _ in range(20):
         candidates = {
-            name: ranks.Candidate(np.sort(random.exponential(1, 5))[::-1], unit, 1e9)
+            name: ranks.RankCandidate(np.sort(random.exponential(1, 5))[::-1], unit, 1e9)
             for name, unit in (("a", 1.0), ("b", 4.0), ("c", 16.0))
         }
         budget = random.integers(30, 90)
@@ -261,7 +261,7 @@ def test_product_greedy_finds_the_best_ranks_of_all():
     random = np.random.default_rng(10)
     for _ in range(20):
         candidates = {
-            name: ranks.Candidate(np.sort(random.exponential(1, 5))[::-1], 10.0, 45.0) for name in ("a", "b", "c")
+            name: ranks.RankCandidate(np.sort(random.exponential(1, 5))[::-1], 10.0, 45.0) for name in ("a", "b", "c")
         }
         budget = random.integers(40, 120)
         found = ranks.by_product(candidates, budget)

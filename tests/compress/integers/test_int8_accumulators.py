@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress.integers import ranges
-from hashpress.compress.integers.adaround import Grid, Soft, nearest
+from hashpress.compress.integers.adaround import QuantizationGrid, Soft, nearest
 from hashpress.compress.passes import Int8, Prune
 from hashpress.compress.thresholds import shift
 from hashpress.core.data import load_data
@@ -111,7 +111,7 @@ def test_sums_of_very_wide_rows_fit():
     steps = ranges.weight_scales(weight, "minmax", 8)
     found = ranges.roomy(steps, weight, torch.zeros(2), 0.02, 8)
     for row, kept in ((0, False), (1, True)):
-        whole = nearest(weight, Grid(0.02, 0, 255, found, 127))[row].abs() + 1  # one more, as learning may
+        whole = nearest(weight, QuantizationGrid(0.02, 0, 255, found, 127))[row].abs() + 1  # one more, as learning may
         assert float(whole.double().sum()) * 255 <= 2**30
         assert torch.equal(found[row], steps[row]) == kept
 
@@ -130,7 +130,7 @@ def test_a_bias_goes_as_far_as_there_is_room():
 
 def test_a_learned_bias_is_held():
     layer = nn.Linear(3, 2)
-    grid = Grid(0.1, 0, 255, torch.tensor([0.5, 1e-14]), 127)
+    grid = QuantizationGrid(0.1, 0, 255, torch.tensor([0.5, 1e-14]), 127)
     soft = Soft(layer, grid, nearest(layer.weight.detach(), grid), torch.tensor([0.3, 0.3]))
     first, second = soft.held().tolist()
     assert first == float(np.float32(0.3))

@@ -251,7 +251,7 @@ def test_ranks_answer_the_papers_problem(small, digits):
     costs = count(small)
     moments = calibrate.response_moments(small, calibrate.choose(digits, 100), [*plan])
     candidates = {
-        path: ranks.Candidate(
+        path: ranks.RankCandidate(
             np.linalg.eigvalsh(moments[path].covariance)[::-1],
             decision["macs"][1] / decision["ranks"][0],
             costs[path].macs,

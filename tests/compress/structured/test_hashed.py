@@ -17,9 +17,9 @@ from hashpress.modelfile.edits import EDITS, edit_from_json, edit_to_json, rebui
 from hashpress.modelfile.layers import hashed
 from hashpress.modelfile.layers.densify import densified
 from hashpress.modelfile.layers.hashed import Hashed as HashedEdit
-from test_xxhash32 import plain
 from torch import nn
 from torch.nn import functional
+from xxhash32_in_plain_python import plain
 
 SEED = 12345
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SCRIPTS = sorted({*BENCHMARKS.glob("*.py"), *BENCHMARKS.glob("papers/*.py")})
 LOAD = """
 import importlib, sys

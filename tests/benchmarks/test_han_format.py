@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks" / "papers"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "papers"))
 
 import hanformat
 

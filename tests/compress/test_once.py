@@ -74,7 +74,7 @@ def test_a_block_in_a_block_and_one_that_failed_leave_what_was_there():
         (Cp(share=0.5), cp_pass, "count"),
         (Merge(share=0.3, by="outputs", refit=40), merge_pass, "by_outputs"),
         (Narrow(ratio=0.3, score="taylor"), narrow, "channels"),
-        (Share(bits=3), share_pass.clusters, "kmeans"),
+        (Share(bits=3), share_pass.kmeans, "kmeans"),
         (Thresholds(), thresholds, "outputs"),
     ],
     ids=lambda value: type(value).__name__ if hasattr(value, "phase") else "",

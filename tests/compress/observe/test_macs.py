@@ -6,7 +6,6 @@ from pathlib import Path
 import nets_foreign
 import pytest
 import torch
-from hashpress.compress.observe import macs
 from hashpress.compress.observe.macs import OWN, count, count_net
 from hashpress.compress.passes import Fastfood, Fold, HashWeights, Int8, ProductQuantize
 from hashpress.core.data import load_data
@@ -14,7 +13,7 @@ from hashpress.core.errors import InputError
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import build, default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
-from hashpress.modelfile.layers import shared
+from hashpress.modelfile.layers import int8, shared
 from hashpress.modelfile.layers.base import compress_layer
 from hashpress.modelfile.layers.int8 import Quantized
 from hashpress.modelfile.layers.pq import ProductQuantized
@@ -162,7 +161,7 @@ def test_fastfood_multiplies_by_its_diagonals(split):
 def test_no_forward_operator_of_ours_is_forgotten():
     weights = {"hashpress::hashed_weight"}  # decodes, the convolution behind it is counted
     layers = ("int8", "hashed", "fastfood", "pq")
-    text = "".join((Path(macs.__file__).parent / "layers" / f"{name}.py").read_text("utf-8") for name in layers)
+    text = "".join((Path(int8.__file__).parent / f"{name}.py").read_text("utf-8") for name in layers)
     found = {name for name in re.findall(r'custom_op\("([^"]+)"', text) if not name.endswith("_backward")}
     assert found - weights == set(OWN)
 

@@ -15,17 +15,9 @@ from hashpress.modelfile.edits import EDITS, edit_from_json, edit_to_json, rebui
 from hashpress.modelfile.layers import pq
 from hashpress.modelfile.layers.densify import densified
 from hashpress.modelfile.layers.pq import ProductQuantized
+from random_codewords import filled
 from torch import nn
 from torch.nn import functional
-
-
-def filled(form: pq.ProductQuantizedWeight, seed: int = 0) -> pq.ProductQuantizedWeight:
-    generator = torch.Generator().manual_seed(seed)
-    form.codebook.data = torch.randn(form.codebook.shape, generator=generator)
-    form.indices.copy_(torch.randint(form.codebook.shape[1], form.indices.shape, generator=generator))
-    if form.permuted:
-        form.order.copy_(torch.randperm(form.shape[1], generator=generator))
-    return form
 
 
 def loops(form: pq.ProductQuantizedWeight) -> np.ndarray:

@@ -10,12 +10,12 @@ import numpy as np
 import program
 import pytest
 import torch
+from damaged_files import CHANGES, TINY, refused, remade, signed
 from hashpress.compress.passes import Fastfood, HashWeights, ProductQuantize, Share
 from hashpress.core.errors import ModelFileError
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.modelfile import container, file, reader
 from hashpress.modelfile.coding import floats, integers
-from test_hostile_files import CHANGES, TINY, refused, remade, signed
 
 
 @pytest.fixture(scope="module")

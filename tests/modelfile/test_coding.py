@@ -167,7 +167,7 @@ def test_constriction_reproduces_integer_frequencies() -> None:
         counts = rng.integers(1, 1000, size)
         frequencies = tables.normalise(counts)
         symbols = rng.choice(size, 500, p=frequencies / frequencies.sum())
-        encoder = ans.Encoder()
+        encoder = ans.AnsEncoder()
         encoder.push(symbols, ans.model(frequencies, tables.PRECISION))
         scaled = frequencies << (24 - tables.PRECISION)
         assert plain_decoder(encoder.to_bytes(), [scaled] * 500) == symbols.tolist()
@@ -177,7 +177,7 @@ def test_flags_decode_with_a_plain_loop() -> None:
     rng = np.random.default_rng(0)
     chances = context.SQUASH[rng.integers(0, 64, 700)]
     flags = (rng.random(700) < chances / 2**14).astype(np.int64)
-    encoder = ans.Encoder()
+    encoder = ans.AnsEncoder()
     encoder.push_flags(flags, chances, 14)
     ones = chances << 10
     pairs = list(np.stack([(1 << 24) - ones, ones], axis=1))

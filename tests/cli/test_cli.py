@@ -151,7 +151,7 @@ def test_unexpected_faults_are_one_line_and_a_hint(monkeypatch, capsys):
     def broken(*arguments, **settings):
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr("hashpress.cli.listing.listing", broken)
+    monkeypatch.setattr("hashpress.cli.ls.listing", broken)
     monkeypatch.delenv("HASHPRESS_DEBUG", raising=False)
     line = refused(capsys, "ls", code=1)
     assert "ZeroDivisionError: division by zero" in line
@@ -175,7 +175,7 @@ def test_other_endings(monkeypatch, capsys, fault, code, message):
     def broken(*arguments, **settings):
         raise fault
 
-    monkeypatch.setattr("hashpress.cli.listing.listing", broken)
+    monkeypatch.setattr("hashpress.cli.ls.listing", broken)
     assert message in refused(capsys, "ls", code=code)
 
 

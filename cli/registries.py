@@ -1,0 +1,73 @@
+"""Literal registries read from their source, so that listing them imports neither torch nor TVM."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+API = "api"  # the folder of ``hashpress`` itself; all others have the names of their packages
+
+
+def entries(module: str, name: str) -> dict[str, str]:
+    """Return what the literal dict ``name`` of ``module`` (as ``compress.passes``) holds: key -> one line about it.
+
+    The line is the value's own text (``about=...``, or the last text among its arguments), or else the first line of the
+    module that the value comes from, which names the paper.
+    """
+    path = _file(module)
+    tree = _tree(path)
+    table = next(node.value for node in tree.body if _target(node) == name and isinstance(node.value, ast.Dict))
+    homes = _imports(tree, module, path)
+    return {
+        key.value: _about(value, homes)
+        for key, value in zip(table.keys, table.values, strict=True)
+        if isinstance(key, ast.Constant)
+    }
+
+
+def _file(module: str) -> Path:
+    """Return the file of a module of hashpress."""
+    path = PACKAGE.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _target(node: ast.stmt) -> str:
+    target = (
+        node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
+    )
+    return target.id if isinstance(target, ast.Name) else ""
+
+
+def _imports(tree: ast.Module, module: str, path: Path) -> dict[str, str]:
+    """Return the module that each relatively imported name comes from."""
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    homes = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+            homes |= {alias.asname or alias.name: ".".join(filter(None, base)) for alias in node.names}
+    return homes
+
+
+def _about(value: ast.expr, homes: dict[str, str]) -> str:
+    if isinstance(value, ast.Call):
+        texts = [argument.value for argument in value.args if isinstance(argument, ast.Constant)]
+        texts += [
+            word.value.value for word in value.keywords if word.arg == "about" and isinstance(word.value, ast.Constant)
+        ]
+        return str(texts[-1]) if texts else ""
+    if isinstance(value, ast.Name) and value.id in homes:
+        return first_line(ast.get_docstring(_tree(_file(homes[value.id]))) or "")
+    return ""
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a docstring, without its marks of code."""
+    return next(iter(text.strip().splitlines()), "").replace("``", "")

@@ -1,6 +1,6 @@
 """Memory and time of every pass on AlexNet (57 million parameters), each in a process of its own, without fine-tuning.
 
-    HASHPRESS_DATA=DIR python benchmarks/alexnet_passes.py [PASS ... | publish]
+    HASHPRESS_DATA=DIR python -m benchmarks.alexnet_passes [PASS ... | publish]
 
 A pass may take three times the bytes of the model's float32 parameters, the model it is given and its result included,
 beside what the process held before the model was loaded (libraries and 4,096 images, the most that a pass looks at unless
@@ -25,17 +25,16 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
-sys.path.insert(0, str(Path(__file__).parent))  # the other scripts of this folder
-
 import torch
 from hashpress.compress.passes import PASSES
 from hashpress.core.data import Split, load_data
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.modelfile.file import load, save
 from hashpress.profiling import machine
-from results_io import FOLDER, Target, write_result
 
-WORK = Path(__file__).parent.parent / "runs" / "alexnet"
+from .lib.results_io import FOLDER, ROOT, Target, write_result
+
+WORK = ROOT / "runs" / "alexnet"
 RESULT = FOLDER / "alexnet_passes.json"
 SEED = 0
 MEMORY, SECONDS = 3.0, 600.0
@@ -149,7 +148,9 @@ def main(chosen: list[str]) -> None:
     for name in [name for name in chosen if name != "publish"] if chosen else SETTINGS:
         path = WORK / f"{name}.json"
         if chosen or not path.exists():
-            done = subprocess.run([sys.executable, __file__, "--one", name], check=True, stdout=subprocess.PIPE)
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.alexnet_passes", "--one", name], check=True, stdout=subprocess.PIPE
+            )
             path.write_bytes(done.stdout.splitlines()[-1])
             print(name, path.read_text(), flush=True)
     earlier = json.loads(RESULT.read_text(encoding="utf-8"))["values"] if RESULT.exists() else {}

@@ -1,4 +1,4 @@
-"""Run a bundle where torch is never imported: ``python fresh_process.py BUNDLE INPUTS.npy OUTPUTS.npy``."""
+"""Run a bundle where torch is never imported: ``python -m benchmarks.fresh_process BUNDLE INPUTS.npy OUTPUTS.npy``."""
 
 import sys
 

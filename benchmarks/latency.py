@@ -1,6 +1,6 @@
 """Latency of bundles against ONNX Runtime, side by side: one process, one thread each, batch 1, runs in turn.
 
-``python benchmarks/latency.py [NAME...]`` measures the networks that were asked for and writes ``results/latency.json``;
+``python -m benchmarks.latency [NAME...]`` measures the networks that were asked for and writes ``results/latency.json``;
 other benchmarks call :func:`side_by_side`.
 """
 
@@ -21,7 +21,8 @@ from hashpress.hashnets.encoders.alexnet import AlexNet
 from hashpress.targets.compile import compile_model
 from hashpress.targets.onnx import export_onnx, open_session
 from hashpress.targets.runtime import Runtime
-from results_io import Target, write_result
+
+from .lib.results_io import Target, write_result
 
 SEED = 0
 ROUNDS, SECONDS = 5, 4.0  # each round lasts about so long; its runs alternate between the two

@@ -1,8 +1,8 @@
 """Half of ResNet-20's multiplications taken out by channels: mAP after fine-tuning, and what it gains on this machine.
 
-    HASHPRESS_DATA=DIR python benchmarks/narrow.py [STAGE ...]
+    HASHPRESS_DATA=DIR python -m benchmarks.narrow [STAGE ...]
 
-The network is the one of ``spine.py`` (48 bits, CIFAR-10, protocol B). Stages: ``scores`` (one cut by every score, bits
+The network is the one of ``benchmarks.spine`` (48 bits, CIFAR-10, protocol B). Stages: ``scores`` (one cut by every score, bits
 flipped before any training, on training images), ``tune`` (the cut by code-aware scores, widths in multiples of the
 vector length, fine-tuned beside a ResNet-56), ``longer`` (the whole network trained as long as what the cut left, for
 comparison), ``latency`` (both networks side by side through bundles). Cells are kept in ``runs/papers``, networks in
@@ -11,18 +11,14 @@ comparison), ``latency`` (both networks side by side through bundles). Cells are
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent / "papers"))
-
 import numpy as np
 import torch
-from cells import SEED, Book, Target, run
 from hashpress.compress.channels.narrow import Narrow, places
 from hashpress.compress.observe.macs import count
 from hashpress.core.model import HashModel
@@ -31,8 +27,10 @@ from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.hashnets.retrieval.evaluate import evaluate
 from hashpress.targets.compile import compile_model
 from hashpress.targets.runtime import Runtime
-from latency import in_turn
-from spine import LEARN, cifar10, kept, resnet20, taught
+
+from .latency import in_turn
+from .lib.cells import SEED, Book, Target, run
+from .lib.spine_models import LEARN, cifar10, kept, resnet20, taught
 
 BOOK = Book("narrow")
 SCORES = ("l1", "l2", "bn", "taylor", "code")

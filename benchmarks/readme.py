@@ -1,6 +1,6 @@
 """Write README's table of measured results from ``results/spine.json``; ``--check`` only says whether it is up to date.
 
-``python benchmarks/readme.py [--check]``
+``python -m benchmarks.readme [--check]``
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def table(result: dict[str, Any]) -> str:
     machine = result["machine"]
     lines += [
         "",
-        f"Measured on {machine['cpu']}, {machine['cores']} cores; `python benchmarks/spine.py` makes the figures again.",
+        f"Measured on {machine['cpu']}, {machine['cores']} cores; `python -m benchmarks.spine` makes the figures again.",
     ]
     return "\n".join(lines)
 

@@ -1,10 +1,10 @@
 """The spine, measured: a stranger's ResNet-20 becomes a 48-bit hash network, one small file, a bundle; two LeNets beside it.
 
-    HASHPRESS_DATA=DIR python benchmarks/spine.py [STAGE ...]
+    HASHPRESS_DATA=DIR python -m benchmarks.spine [STAGE ...]
 
 DIR holds ``cifar10-jpeg.tar.xz`` and ``mnist/``; the checkpoint is read from ``DIR/../checkpoints``. Models are kept in
 ``runs/spine``, so an interrupted run goes on, and a stage by itself reuses what the others left. The figures go to
-``results/spine.json``; README's table is made from them by ``benchmarks/readme.py``.
+``results/spine.json``; README's table is made from them by ``benchmarks.readme``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,126 +21,35 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))  # the other scripts of this folder
-
-from hashpress.compress.passes import Finetune
 from hashpress.compress.recipe.load import compress, load_recipe
 from hashpress.core.data import load_data
 from hashpress.core.files import atomic_write
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.importers.recognise import import_checkpoint
 from hashpress.hashnets.retrieval.bit_flips import bit_flips
 from hashpress.hashnets.retrieval.codes import outputs, pack
 from hashpress.hashnets.retrieval.evaluate import error_rate, quality
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
-from hashpress.hashnets.training.weight_average import averaged
-from hashpress.modelfile.file import load, save
+from hashpress.modelfile.file import load
 from hashpress.targets.compile import compile_model
-from latency import network, side_by_side
-from results_io import Target, write_result
 
-HERE = Path(__file__).parent
-WORK = HERE.parent / "runs" / "spine"
-SEED = 0
+from .latency import network, side_by_side
+from .lib.results_io import Target, write_result
+from .lib.spine_models import SEED, WORK, cifar10, data_dir, kept, resnet20
+
 MARGIN = 1e-4  # bits whose outputs are nearer to zero may differ between two correct float programs
 
 RECIPE = "resnet-20"
-CHECKPOINTS = {"teacher": "resnet56-4bfd9763.th", "resnet20": "resnet20-12fca82f.th"}
-TEACHER = Schedule(epochs=7, lr=0.02, head_lr=2.0, augment="flip-crop", precision="bfloat16")
-ALONE = Schedule(epochs=40, lr=0.05, head_lr=2.0, augment="flip-crop", precision="bfloat16")
-LEARN = partial(
-    Finetune, optimizer="sgd", weight_decay=5e-4, clip=1.0, head_lr=2.0, precision="bfloat16", system="dlbhc",
-    reference_precision="bfloat16",
-)  # fmt: skip
-TAUGHT = (  # shifted images teach what unseen ones need; then the database, seen as it is, gets pure codes
-    LEARN(epochs=12, lr=0.03, augment="flip-crop", distill=5.0),
-    LEARN(epochs=5, lr=0.01, augment="flip", distill=5.0),
-    LEARN(epochs=5, lr=0.01, augment="none", distill=1.0),
-    LEARN(epochs=4, lr=0.005, augment="none", distill=0.0),
-)
-MIXED = {2: 0.25, 4: 0.75}  # the second phase knows unseen images best, the fourth gives the purest codes
 LENETS = {
     "lenet300": (Schedule(epochs=20, lr=0.05), "lenet-300", 40.0),
     "lenet5": (Schedule(epochs=20, lr=0.03, augment="shift", precision="bfloat16"), "lenet-5", 39.0),
 }
 
 
-def data_dir() -> Path:
-    """Return the folder of the real data sets."""
-    folder = os.environ.get("HASHPRESS_DATA")
-    if not folder:
-        sys.exit("benchmarks/spine.py needs HASHPRESS_DATA: a folder with cifar10-jpeg.tar.xz and mnist/")
-    return Path(folder)
-
-
 def fp32_bytes(model: HashModel) -> int:
     """Return the bytes of the trained parameters alone, four each: the stricter reading, without running statistics."""
     return 4 * sum(value.numel() for value in model.net.parameters())
-
-
-def kept(name: str, make: Any) -> HashModel:
-    """Return the model in ``runs/spine/NAME.safetensors``, made first when it is not there."""
-    path = WORK / f"{name}.safetensors"
-    if not path.exists():
-        save(make(WORK / f"{name}.ckpt"), path)
-    return load(path)
-
-
-def imported(name: str, schedule: Schedule) -> HashModel:
-    """Return a checkpoint with a 48-bit head, fine-tuned on the training images."""
-    start = import_checkpoint(data_dir().parent / "checkpoints" / CHECKPOINTS[name], bits=48)
-    return kept(
-        f"{name}-48",
-        lambda checkpoint: train(start, cifar10(), "dlbhc", schedule, seed=SEED, checkpoint=checkpoint),
-    )
-
-
-def teacher() -> HashModel:
-    """Return the ResNet-56."""
-    return imported("teacher", TEACHER)
-
-
-def ends_of(
-    keep: Callable[[str, Callable[[Path], HashModel]], HashModel],
-    name: str,
-    model: HashModel,
-    phases: Sequence[Finetune],
-    beside: Callable[[], HashModel] | None = None,
-) -> list[HashModel]:
-    """Return ``model`` after each of the phases, one learned after the other and kept by ``keep``.
-
-    It learns beside the ResNet-56 or the network that ``beside`` makes.
-    """
-    ends: list[HashModel] = []
-    for number, learn in enumerate(phases, start=1):
-
-        def next_end(work: Path, model: HashModel = model, learn: Finetune = learn) -> HashModel:
-            work.mkdir(exist_ok=True)
-            return learn(model, cifar10(), seed=SEED, reference=(beside or teacher)(), work=work)
-
-        model = keep(f"{name}-{number}", next_end)
-        ends.append(model)
-    return ends
-
-
-def taught(name: str, model: HashModel, phases: Sequence[Finetune], mixed: Mapping[int, float] = MIXED) -> HashModel:
-    """Return ``model`` after the phases beside the ResNet-56: the mean of some of their ends, in these shares."""
-    ends = ends_of(kept, name, model, phases)
-    parts = [ends[number - 1] for number in mixed]
-    return kept(f"{name}-mixed", lambda _: averaged(parts, list(mixed.values()), cifar10().train, seed=SEED))
-
-
-def resnet20() -> HashModel:
-    """Return the imported checkpoint with a 48-bit head, fine-tuned by itself, then beside a ResNet-56."""
-    return taught("resnet20-48", imported("resnet20", ALONE), TAUGHT)
-
-
-def cifar10() -> Any:
-    """Return CIFAR-10, protocol B."""
-    return load_data(f"cifar10:{data_dir()}/cifar10-jpeg.tar.xz", protocol="B")
 
 
 def small(name: str, model: HashModel, recipe: str, split: Any) -> tuple[HashModel, Path]:
@@ -190,7 +97,8 @@ def fresh_process() -> dict[str, Any]:
         np.save(handle, model.arch.input.normalise(split.queries.pixels).numpy())
     command = [
         sys.executable,
-        str(HERE / "fresh_process.py"),
+        "-m",
+        "benchmarks.fresh_process",
         str(WORK / "resnet20-48.bundle"),
         str(inputs),
         str(given),

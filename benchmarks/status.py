@@ -2,7 +2,7 @@
 
 Lines that go beyond what was asked for stand in front, reached or missed as well; they decide nothing.
 
-python benchmarks/status.py [FOLDER]
+python -m benchmarks.status [FOLDER]
 """
 
 from __future__ import annotations

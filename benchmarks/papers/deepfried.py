@@ -1,6 +1,6 @@
 """Deep Fried Convnets (Yang et al. 2015, arXiv:1412.7149): LeNet on MNIST, and the dense layers of an AlexNet hash network.
 
-    HASHPRESS_DATA=DIR python benchmarks/papers/deepfried.py [STAGE ...]
+    HASHPRESS_DATA=DIR python -m benchmarks.papers.deepfried [STAGE ...]
 
 Stages ``lenet`` (dense, 500 outputs), ``1024`` and ``2048`` (outputs of the Fastfood layer in its place), each also
 with ``-dropout`` (half of the layer's outputs dropped in training, twice the rate), ``-dropouts`` (a quarter of its
@@ -23,8 +23,6 @@ from statistics import mean
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from caffe_lenet import as_caffe, caffe_lenet
-from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, run, test_error
 from hashpress.compress.finetune.finetune import Finetune
 from hashpress.compress.fold import Fold
 from hashpress.compress.structured.fastfood import Fastfood
@@ -34,6 +32,9 @@ from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.evaluate import evaluate
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
+
+from ..lib.caffe_lenet import as_caffe, caffe_lenet
+from ..lib.cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, run, test_error
 
 BOOK = Book("deepfried")
 SCHEDULE = Schedule(epochs=20, batch=128, lr=0.001, optimizer="adam", weight_decay=0.0)

@@ -1,33 +1,33 @@
 """Deep Compression (Han, Mao & Dally 2016, arXiv:1510.00149): its own format beside our file, layer by layer; bits and error.
 
-    HASHPRESS_DATA=DIR python benchmarks/papers/han.py [STAGE ...]
+    HASHPRESS_DATA=DIR python -m benchmarks.papers.han [STAGE ...]
 
 Stages ``format`` (the paper's format, encoded and decoded again, on the very same pruned and shared weights as our file:
 tables 4 and 5) and ``curve`` (error at 8 bits for convolutions and dense layers down to 4 and 2, k-means alone and with
-the centroids fine-tuned: table 6, on the LeNets). The networks are those of ``benchmarks/spine.py`` in ``runs/spine``, or
-in the folder that SPINE names; what is missing there is trained. The pruned networks of the curve are made with the
+the centroids fine-tuned: table 6, on the LeNets). The networks are those of ``benchmarks.spine`` in ``runs/spine``, or
+in the folder that the variable SPINE names; what is missing there is trained. The pruned networks of the curve are made with the
 recipe's own ``prune`` and kept.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hanformat
 import numpy as np
-from cells import HERE, SEED, Book, Target, mnist, run, test_error
 from hashpress.compress.passes import Finetune, Share
 from hashpress.compress.recipe.load import load_recipe
 from hashpress.core.model import HashModel
 from hashpress.modelfile.file import load
 from hashpress.modelfile.reader import read_dense, sections
 
+from ..lib import hanformat
+from ..lib.cells import SEED, Book, Target, mnist, run, test_error
+from ..lib.spine_models import WORK
+
 BOOK = Book("han")
-SPINE = Path(os.environ.get("SPINE") or HERE.parent.parent / "runs" / "spine")
 RECIPES = {"lenet300": "lenet-300", "lenet5": "lenet-5"}
 GAPS = {"paper": {"conv": 8, "dense": 5}, "dense": {"conv": 4, "dense": 4}}  # bits: of its text, of its AlexNet table
 BEST = range(3, 9)
@@ -59,12 +59,11 @@ PAPER = {
 
 def made(name: str) -> None:
     """Train and compress what is not there, as the spine does."""
-    missing = [end for end in ("", "-small") if not (SPINE / f"{name}-10{end}.safetensors").exists()]
+    missing = [end for end in ("", "-small") if not (WORK / f"{name}-10{end}.safetensors").exists()]
     if missing:
-        import spine  # noqa: PLC0415  it loads the compiler
+        from .. import spine  # noqa: PLC0415  it loads the compiler
 
-        spine.WORK = SPINE
-        SPINE.mkdir(parents=True, exist_ok=True)
+        WORK.mkdir(parents=True, exist_ok=True)
         spine.lenet(name)
 
 
@@ -101,7 +100,7 @@ def size(layer: tuple[np.ndarray, np.ndarray, np.ndarray], gap_bits: int, *, huf
 def table(name: str) -> dict[str, Any]:
     """Return the rows of the paper's table, with ours beside them."""
     made(name)
-    path = SPINE / f"{name}-10-small.safetensors"
+    path = WORK / f"{name}-10-small.safetensors"
     parts = sections(path)
     rows, paper = {}, PAPER[name]
     for layer, data in compressed_layers(path).items():
@@ -187,7 +186,7 @@ def pruned(name: str) -> HashModel:
 
     def cut(work: Path) -> HashModel:
         work.mkdir(parents=True, exist_ok=True)
-        return item(load(SPINE / f"{name}-10.safetensors"), mnist(), seed=SEED, work=work)
+        return item(load(WORK / f"{name}-10.safetensors"), mnist(), seed=SEED, work=work)
 
     return BOOK.model(f"{name}-pruned", cut)
 
@@ -197,16 +196,14 @@ def point(name: str, conv: int, dense: int, *, tuned: bool) -> dict[str, Any]:
     model = Share(bits={"conv": conv, "dense": dense}, codebook="float32")(pruned(name), seed=SEED)
     if tuned:
         tuning = Finetune(system="onehot", match="classes", **TUNING[name])
-        model = tuning(model, mnist(), seed=SEED, reference=load(SPINE / f"{name}-10.safetensors"))
+        model = tuning(model, mnist(), seed=SEED, reference=load(WORK / f"{name}-10.safetensors"))
     return {"error": test_error(model)}
 
 
 def curve() -> None:
     """Measure error against bits, all points of k-means alone first."""
     for name in RECIPES:
-        BOOK.cell(
-            f"curve-{name}-dense", lambda name=name: {"error": test_error(load(SPINE / f"{name}-10.safetensors"))}
-        )
+        BOOK.cell(f"curve-{name}-dense", lambda name=name: {"error": test_error(load(WORK / f"{name}-10.safetensors"))})
         BOOK.cell(f"curve-{name}-pruned", lambda name=name: {"error": test_error(pruned(name))})
         for tuned in (False, True):
             for conv, dense in CURVE:

@@ -1,6 +1,6 @@
 """HashedNets (Chen et al. 2015, arXiv:1504.04788): MNIST, 1,000 hidden units, three and five layers, at 1/8 and 1/64.
 
-    HASHPRESS_DATA=DIR python benchmarks/papers/hashednets.py [STAGE ...]
+    HASHPRESS_DATA=DIR python -m benchmarks.papers.hashednets [STAGE ...]
 
 A stage is a cell, LAYERS-SHARE-METHOD, such as ``3-8-hash``; cells are kept in ``runs/papers/hashednets``, interrupted training goes on.
 Storage counts biases: a layer of a share 1/8 keeps an eighth of (inputs + 1) x outputs values. All cells train alike:
@@ -16,12 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nets
-from cells import RECALLED, Book, Row, Target, classifier, empty, mnist, run, test_error
 from hashpress.compress.finetune.finetune import Finetune
 from hashpress.compress.structured.hashed import HashWeights
 from hashpress.core.model import HashModel
 from hashpress.hashnets.training.schedule import Schedule
+
+from ..lib import nets
+from ..lib.cells import RECALLED, Book, Row, Target, classifier, empty, mnist, run, test_error
 
 BOOK = Book("hashednets")
 SCHEDULE = Schedule(epochs=25, batch=200, lr=0.0015, optimizer="adam", weight_decay=0.0)

@@ -1,9 +1,9 @@
 """Integer networks beside ONNX Runtime's static quantization: bit flips and mAP of a 48-bit ResNet-20, same images.
 
-    HASHPRESS_DATA=DIR python benchmarks/papers/int8_ort.py [STAGE ...]
+    HASHPRESS_DATA=DIR python -m benchmarks.papers.int8_ort [STAGE ...]
 
 Stages ``ours``, ``ort``, ``low`` (weights of 4 and 3 bits, which ONNX Runtime's convolutions do not have), ``alexnet``
-(both on the AlexNet hash network of ``deepfried.py``, at 64x64) and ``moved`` (both on that network after ``thresholds``). All queries; ResNet-20 searches the whole database of
+(both on the AlexNet hash network of ``deepfried``, at 64x64) and ``moved`` (both on that network after ``thresholds``). All queries; ResNet-20 searches the whole database of
 protocol B, AlexNet 10,000 of its images. Our networks run as compiled bundles. ONNX Runtime gets the same folded network
 and the same calibration images, QDQ, per-channel symmetric int8 weights and uint8 activations, with each of its
 calibration methods. By default it rounds the network's outputs to 8 bits too: outputs within half a step of zero become
@@ -28,12 +28,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import deepfried
 import numpy as np
 import onnx
 import onnxruntime
-from cells import SEED, Book, Target, run
-from hashing import Hasher, cifar10, hasher, judged, resnet20
 from hashpress.compress.observe.moments import choose
 from hashpress.compress.passes import Int8, Pass, Thresholds
 from hashpress.compress.recipe.recipe import Recipe
@@ -45,6 +42,10 @@ from hashpress.targets.onnx import export_onnx
 from hashpress.targets.runtime import Runtime
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from ..lib.cells import SEED, Book, Target, run
+from ..lib.hashing import Hasher, cifar10, hasher, judged, resnet20
+from . import deepfried
 
 BOOK = Book("int8_ort")
 IMAGES = 512
@@ -210,7 +211,7 @@ def low() -> None:
 
 
 def alexnet() -> None:
-    """Quantize the AlexNet of ``deepfried.py`` with both."""
+    """Quantize the AlexNet of ``deepfried`` with both."""
     ALEXNET.theirs()
     for how in PEERS:
         for rounding in ROUNDINGS:

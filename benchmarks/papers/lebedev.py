@@ -1,10 +1,10 @@
 """CP of convolution kernels (Lebedev et al. 2015, arXiv:1412.6553; Phan et al. 2020; Kim et al. 2016).
 
-    HASHPRESS_DATA=DIR python benchmarks/papers/lebedev.py [STAGE ...]
+    HASHPRESS_DATA=DIR python -m benchmarks.papers.lebedev [STAGE ...]
 
 Stages: ``kernel`` (memory and time on 512x512x3x3, a process per cell), ``norms`` (error-preserving correction and the
 three fits on the trained kernels of a ResNet-20), ``lenet5``, ``smallconv``, ``resnet20`` (MACs against mAP of cp, tucker
-and lowrank, before and after fine-tuning; these train and take hours; ResNet-20 is the network of ``spine.py``). Every cell
+and lowrank, before and after fine-tuning; these train and take hours; ResNet-20 is the network of ``benchmarks.spine``). Every cell
 is kept, so a run goes on where it stopped; the curves are drawn in ``results/lebedev.svg``.
 """
 
@@ -22,8 +22,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from cells import RECALLED, SEED, Book, Row, Target, mnist, run
-from hashing import hasher, judged
 from hashpress.compress.factorize.cp import Cp
 from hashpress.compress.factorize.lowrank import LowRank
 from hashpress.compress.factorize.tensors import cpd, epc, kruskal
@@ -39,10 +37,14 @@ from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
 from hashpress.modelfile.layers.factored import group_kernels
 from matplotlib.figure import Figure
-from spine import LEARN, cifar10, ends_of, resnet20
+
+from ..lib.cells import RECALLED, SEED, Book, Row, Target, mnist, run
+from ..lib.hashing import hasher, judged
+from ..lib.results_io import FOLDER
+from ..lib.spine_models import LEARN, cifar10, ends_of, resnet20
 
 BOOK = Book("lebedev")
-PICTURE = Path(__file__).parent.parent / "results" / "lebedev.svg"
+PICTURE = FOLDER / "lebedev.svg"
 RANK = 384  # 395,000 of 2,359,296 parameters: six times fewer
 PAPER = {
     "character net, layers 2 and 3 at rank 64": {"speedup": 8.5, "accuracy": [91, 90], "source": "abstract"},
@@ -55,7 +57,7 @@ NETS = {
     "smallconv": Schedule(epochs=12, lr=0.02, augment="flip-crop", precision="bfloat16"),
     "resnet20": None,
 }
-TAUGHT = (  # beside the ResNet-56, as the network of ``zhang.py``
+TAUGHT = (  # beside the ResNet-56, as the network of ``zhang``
     LEARN(epochs=6, lr=0.02, augment="flip-crop", distill=5.0),
     LEARN(epochs=2, lr=0.01, augment="none", distill=1.0),
 )
@@ -129,7 +131,7 @@ def kernel() -> None:
     for order, fit in ((4, "als"), (3, "als"), (4, "nls"), (3, "nls"), (3, "greedy")):
 
         def compute(order: int = order, fit: str = fit) -> dict[str, Any]:
-            line = [sys.executable, __file__, "--measure", str(order), fit]
+            line = [sys.executable, "-m", "benchmarks.papers.lebedev", "--measure", str(order), fit]
             return json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
         BOOK.cell(f"kernel-{order}-{fit}", compute)

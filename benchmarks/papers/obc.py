@@ -1,9 +1,9 @@
 """Compensated pruning and rounding after training (OBC, arXiv:2208.11580; SparseGPT; GPTQ) on a 48-bit ResNet-20.
 
-    HASHPRESS_DATA=DIR python benchmarks/papers/obc.py [STAGE ...]
+    HASHPRESS_DATA=DIR python -m benchmarks.papers.obc [STAGE ...]
 
 Stages ``prune`` (densities, by magnitude and compensated) and ``round`` (4, 3 and 2 bits, by the nearest and compensated);
-``exact`` adds the row-by-row forms, which take longer. The network is the one of ``hashing.py``, or the 48-bit
+``exact`` adds the row-by-row forms, which take longer. The network is the one of ``benchmarks.spine``, or the 48-bit
 ResNet-20 in the model file that RESNET20 names. First layer and head stay as they are, biases are not
 corrected, H comes from 1,024 training images; no labels, no fine-tuning. Judged by 2,000 queries against 10,000 images.
 The paper has ImageNet cells only: they stand beside ours for the ordering, not for the values.
@@ -20,8 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import SEED, Book, Row, Target, run
-from hashing import cifar10, hasher, judged, resnet20
 from hashpress.compress import obs
 from hashpress.compress.fold import Fold
 from hashpress.compress.integers import ranges
@@ -29,6 +27,9 @@ from hashpress.compress.observe.moments import choose, patch_moments
 from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel, Step
 from hashpress.modelfile.file import load
+
+from ..lib.cells import SEED, Book, Row, Target, run
+from ..lib.hashing import cifar10, hasher, judged, resnet20
 
 BOOK = Book("obc")
 IMAGES = 1024

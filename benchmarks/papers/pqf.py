@@ -1,29 +1,30 @@
 """Product quantization beside scalar sharing on a 48-bit ResNet-20 (Wu et al. 2016; PQF, Martinez et al. 2021): bytes and mAP.
 
-    HASHPRESS_DATA=DIR python benchmarks/papers/pqf.py [STAGE ...]
+    HASHPRESS_DATA=DIR python -m benchmarks.papers.pqf [STAGE ...]
 
 Stages ``share`` (codebooks of 3 to 5 bits; then a rising price on bits) and ``pq`` (sub-vectors of 2 and 4 channels with
 error correction, and with a better order of the channels first); nothing is trained. The network is the one of
-``spine.py``, sizes are those of whole files, first layer and head are treated like the others. The curves are drawn in
+``benchmarks.spine``, sizes are those of whole files, first layer and head are treated like the others. The curves are drawn in
 ``results/pqf.svg``.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from cells import SEED, Book, Row, run
-from hashing import cifar10, hasher, judged, resnet20
 from hashpress.compress.passes import ProductQuantize, Share
 from hashpress.core.model import HashModel
 from hashpress.modelfile.file import file_size
 from hashpress.modelfile.layers.densify import densified
 from matplotlib.figure import Figure
 
+from ..lib.cells import SEED, Book, Row, run
+from ..lib.hashing import cifar10, hasher, judged, resnet20
+from ..lib.results_io import FOLDER
+
 BOOK = Book("pqf")
-PICTURE = Path(__file__).parent.parent / "results" / "pqf.svg"
+PICTURE = FOLDER / "pqf.svg"
 SHARED: dict[str, Any] = {
     **{f"share-{bits}bit": Share(bits=bits) for bits in (3, 4, 5)},
     **{f"share-scaled-{bits}bit": Share(bits=bits, scaled=True) for bits in (3, 4, 5)},

@@ -1,6 +1,6 @@
 """Q-CNN (Wu et al. 2016, arXiv:1512.06473): the MNIST cells, and the bytes of the AlexNet that its authors released.
 
-    HASHPRESS_DATA=DIR python benchmarks/papers/qcnn.py [STAGE ...]
+    HASHPRESS_DATA=DIR python -m benchmarks.papers.qcnn [STAGE ...]
 
 Stages ``3`` and ``5`` (layers on MNIST), ``decay`` (why k-means alone loses more here than in the paper: other seeds, and
 a network trained with weight decay), ``alexnet`` (the released layout, and files that code its indices, then halve its
@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, run, test_error
-from distances import layer_bytes, weight_errors
 from hashpress.compress.codebooks.pq import ProductQuantize, layout
 from hashpress.core.data import load_data
 from hashpress.core.layers import get_layer
@@ -30,6 +28,10 @@ from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.modelfile.file import load, save
 from hashpress.modelfile.layers.densify import densified
+
+from ..lib.cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, run, test_error
+from ..lib.distances import layer_bytes, weight_errors
+from ..lib.spine_models import WORK
 
 BOOK = Book("qcnn")
 SCHEDULE = Schedule(epochs=25, batch=200, lr=0.0015, optimizer="adam", weight_decay=0.0)
@@ -43,7 +45,6 @@ WHY = {
     "k-means alone": "weights trained without decay look like independent normal values, of which no code of 5 bits for 4 does "
     "better; stage `decay` has other seeds and a network whose weights decayed",
 }
-SPINE = Path(__file__).parent.parent.parent / "runs" / "spine" / "lenet5-10.safetensors"
 MAX_POINTS = 0.07
 SEEDS = 5
 RELEASED_MIB = 12.60
@@ -207,11 +208,11 @@ def response_errors(model: HashModel, path: Path) -> dict[str, float]:
 def dense() -> None:
     """Put a price on the bits of a trained dense layer: the most that is saved at no larger distance from its weights.
 
-    The layers are the first of stage 3, and that of the LeNet-5 which benchmarks/spine.py trained, where it is there.
+    The layers are the first of stage 3, and that of the LeNet-5 which ``benchmarks.spine`` trained, where it is there.
     """
     models = {"full-3": lambda: trained("full-3", 3, SCHEDULE)}
-    if SPINE.exists():
-        models["lenet5"] = lambda: load(SPINE)
+    if (lenet5 := WORK / "lenet5-10.safetensors").exists():
+        models["lenet5"] = lambda: load(lenet5)
 
     def compute(name: str) -> dict[str, Any]:
         model, path, layer = models[name](), BOOK.folder / "trial.safetensors", "encoder.fc1"

@@ -1,6 +1,6 @@
 """Data-free merging (Srinivas & Babu 2015, arXiv:1507.06149): the 500 neurons of LeNet-5's dense layer.
 
-    HASHPRESS_DATA=DIR python benchmarks/papers/srinivas.py [STAGE ...]
+    HASHPRESS_DATA=DIR python -m benchmarks.papers.srinivas [STAGE ...]
 
 Stages ``bases`` (networks: trained as usual, as in Caffe, and with weight decay 5e-3 and lr 0.05, by which initial values
 shrink to a thousandth, set for that reason and not tuned), ``sizes``, ``caffe`` and ``decayed`` (error of each at every
@@ -17,8 +17,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from caffe_lenet import train_as_caffe
-from cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, run
 from hashpress.compress.channels.graph import channels
 from hashpress.compress.channels.merge import Merge
 from hashpress.compress.channels.narrow import Narrow
@@ -28,7 +26,10 @@ from hashpress.compress.channels.similarity import SMALLEST
 from hashpress.core.model import HashModel, Step
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.hashnets.training.schedule import Schedule
-from merged_shares import FREE, POINTS, PREFIX, REFITTED, TRAINED, WEIGHTS, at_the_papers_loss, most
+
+from ..lib.caffe_lenet import train_as_caffe
+from ..lib.cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, run
+from ..lib.merged_shares import FREE, POINTS, PREFIX, REFITTED, TRAINED, WEIGHTS, at_the_papers_loss, most
 
 BOOK = Book("srinivas")
 SCHEDULE = Schedule(epochs=12, batch=128, lr=0.02, clip=1.0)

@@ -1,6 +1,6 @@
 """Response reconstruction (Zhang, Zou, He & Sun 2016, arXiv:1505.06798) on a VGG-style hash network.
 
-    HASHPRESS_DATA=DIR python benchmarks/papers/zhang.py [STAGE ...]
+    HASHPRESS_DATA=DIR python -m benchmarks.papers.zhang [STAGE ...]
 
 Stages: ``checkpoint`` (fast: solvers side by side on somebody's ResNet-20, bit flips of a random 48-bit head, nothing is
 trained), ``vgg11`` (trains VGG-11 of half width on CIFAR-10, an hour; then all solvers at 4x fewer MACs without training),
@@ -8,7 +8,7 @@ trained), ``vgg11`` (trains VGG-11 of half width on CIFAR-10, an hour; then all 
 (cut later, both learn 59 epochs behind it, two hours), ``vgg11-full`` and ``tune11-full`` (the same network at full
 width, both learn 22 epochs behind the cut, five hours), ``vgg6`` and ``tune6`` (six convolutions of 0.65 million
 parameters); ``speeds`` (2x, 3x and 5x), ``tune-more`` (other kinds and 5x). The networks and how they learn stand in
-``vggs.py``. Every cell is kept, so a run goes on where it stopped.
+``benchmarks/lib/vggs.py``. Every cell is kept, so a run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import SEED, Book, Row, Target, run
-from hashing import hasher, judged
 from hashpress.compress.factorize.lowrank import LowRank
 from hashpress.compress.fold import Fold
 from hashpress.compress.observe.macs import count
@@ -37,8 +35,11 @@ from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.hashnets.retrieval.evaluate import evaluate
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
-from spine import ends_of
-from vggs import NETS
+
+from ..lib.cells import SEED, Book, Row, Target, run
+from ..lib.hashing import hasher, judged
+from ..lib.spine_models import ends_of
+from ..lib.vggs import NETS
 
 BOOK = Book("zhang")
 IMAGES = 3000  # as many as the paper needs

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "papers"))
-
-import hanformat
+from benchmarks.lib import hanformat
 
 
 @pytest.mark.parametrize("huffman", [False, True])

@@ -1,92 +1,123 @@
 """docs/papers.md says what the result files of the papers say, and nothing that was not run looks as if it had been."""
 
-import importlib.util
 import json
-import sys
+import re
 from pathlib import Path
 
 import pytest
 
+from benchmarks.lib import cells, document
+from benchmarks.lib.document import Line, Paper
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "benchmarks" / "papers"
+LINES = [(name, line) for name, paper in document.claims().items() for line in paper.lines]
+ROW = {
+    "what": "net",
+    "unit": "%",
+    "published": 1.45,
+    "ours": 1.61,
+    "why": "not tuned",
+    "source": "recalled, not checked",
+}
 
 
-@pytest.fixture(scope="module")
-def document():
-    place = importlib.util.spec_from_file_location("document", SCRIPTS / "document.py")
-    script = importlib.util.module_from_spec(place)
-    place.loader.exec_module(script)
-    return script
-
-
-def page(document, folder, **values):
-    """Return the section of a paper whose result file holds ``values``."""
-    result = {"machine": {"cpu": "a machine"}, "targets": values.pop("targets", []), "values": values}
+def page(folder, *lines, targets=(), **values):
+    """Return the section of a paper with these lines, whose result file holds ``values``."""
+    result = {"machine": {"cpu": "a machine"}, "targets": list(targets), "values": {"ours": {}, "paper": {}} | values}
     (folder / "qcnn.json").write_text(json.dumps(result))
-    return document.document(folder, {"qcnn": SCRIPTS / "qcnn.py"})
+    return document.document(folder, {"qcnn": SCRIPTS / "qcnn.py"}, {"qcnn": Paper("It works.", lines)})
 
 
-def test_the_page_is_the_one_of_the_results(document):
-    made = document.document(ROOT / "benchmarks" / "results", document.papers())
-    assert (ROOT / "docs" / "papers.md").read_text(encoding="utf-8") == made, "run benchmarks/papers/document.py"
+def test_the_page_is_the_one_of_the_results():
+    made = document.document(document.RESULTS, document.papers(), document.claims())
+    assert (ROOT / "docs" / "papers.md").read_text(encoding="utf-8") == made, "run python -m benchmarks.lib.document"
 
 
-def test_every_script_with_cells_has_a_section(document):
+def test_every_script_with_cells_has_a_short_section():
     keeping = {path for path in SCRIPTS.glob("*.py") if "\nBOOK = " in path.read_text(encoding="utf-8")}
     assert set(document.papers().values()) == keeping
     assert len(keeping) > 6
+    assert document.claims().keys() == document.papers().keys()
+    assert {name: len(paper.lines) for name, paper in document.claims().items() if len(paper.lines) > 13} == {}
 
 
-def test_a_row_has_both_figures_their_difference_and_the_mark(document, tmp_path):
-    row = {
-        "what": "net",
-        "unit": "%",
-        "published": 1.45,
-        "ours": 1.61,
-        "why": "not tuned",
-        "source": "recalled, not checked",
-    }
-    found = page(document, tmp_path, ours={"net": {"error": 1.61}}, paper={}, rows=[row])
-    assert "| net | % | 1.45 (*recalled*) | 1.61 | +0.16 | not tuned |" in found
-    seen = page(document, tmp_path, ours={}, paper={}, rows=[row | {"source": "abstract"}])
-    assert "| 1.45 (abstract) |" in seen
+@pytest.mark.parametrize(("name", "line"), LINES, ids=lambda value: getattr(value, "what", value))
+def test_every_line_names_figures_that_are_there(name, line):
+    """A wrong name would look like a cell that was not run."""
+    result = json.loads((document.RESULTS / f"{line.file or name}.json").read_text(encoding="utf-8"))
+    assert sum(map(bool, (line.row, line.ours, line.target))) == 1
+    assert line.better in ("less", "more")
+    if line.row:
+        assert line.row in [row["what"] for row in result["values"]["rows"]]
+    if line.target:
+        assert line.target in [target["name"] for target in result["targets"]]
+    for place in [*(re.findall(r"\{(.+?)\}", line.ours) or [line.ours] * bool(line.ours)), line.published]:
+        assert not place or document._at(result["values"], place) is not None
 
 
-def test_what_was_not_run_or_is_not_known_has_no_figure(document, tmp_path):
-    row = {"what": "net", "unit": "%", "published": 1.45, "ours": None, "why": "", "source": "abstract"}
-    rows = [row, row | {"published": None, "ours": 2.5}]
-    found = page(document, tmp_path, ours={}, paper={}, rows=rows)
-    assert "| net | % | 1.45 (abstract) | not run |  |  |" in found
-    assert "| net | % | unknown | 2.5 |  |  |" in found
-    assert "not run, there is no result file" in document.document(tmp_path / "empty", document.papers())
+def test_whatever_is_behind_says_why():
+    text = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
+    assert "| **behind**: " in text
+    assert "| **behind** |" not in text
 
 
-def test_results_without_rows_show_cells_and_targets(document, tmp_path):
-    targets = [{"name": "gap", "value": 0.5, "op": "<=", "limit": 0.1, "reached": False}]
-    ours = {"a": {"error": 1.5, "file_bytes": 397671}, "b": {"points": [0.1, 0.2]}}
-    found = page(document, tmp_path, ours=ours, paper={"note": "no paper"}, targets=targets)
-    assert "beyond" not in found
-    stricter = [one | {"name": "gap again", "beyond": True} for one in targets]
-    assert "| beyond what was asked for | found" in page(document, tmp_path, ours=ours, paper={}, targets=stricter)
-    for line in (
-        "- note: no paper",
-        "| gap | 0.5 | <= 0.1 | **missed** |",
-        "| a | 1.5 | 397,671 |",
-        "| b | 0.1, 0.2 |",
+def test_a_row_has_both_figures_and_a_verdict(tmp_path):
+    for line, verdict in (
+        (Line("net", row="net"), "**behind**: not tuned"),
+        (Line("net", row="net", why="one start"), "**behind**: one start"),
+        (Line("net", row="net", near=0.16), "*within* 0.16"),
+        (Line("net", row="net", near=0.15), "**behind**: not tuned"),
+        (Line("net", row="net", better="more"), "reached"),
     ):
-        assert line in found
+        assert f"| net | 1.45 (*recalled*) | 1.61 | {verdict} |" in page(tmp_path, line, rows=[ROW])
+    seen = page(tmp_path, Line("net", row="net"), rows=[ROW | {"source": "abstract", "ours": 1.45}])
+    assert "| 1.45 (abstract) | 1.45 | reached |" in seen
+
+
+def test_what_was_not_run_or_is_not_known_has_no_figure(tmp_path):
+    missing = ROW | {"ours": None, "why": "no data"}
+    found = page(tmp_path, Line("net", row="net", why="one start"), rows=[missing])
+    assert "| net | 1.45 (*recalled*) | not run | no data |" in found
+    found = page(tmp_path, Line("net", row="net"), rows=[ROW | {"published": None, "ours": 2.5}])
+    assert "| net |  | 2.5 |  |" in found
+    known = {"a": {"map": 0.5}}
+    for ours in ("ours / b / map", "{ours / a / map} and {ours / b / map}"):
+        assert "| net |  | not run |  |" in page(tmp_path, Line("net", ours=ours), ours=known)
+    assert "| gap |  | not run |  |" in page(tmp_path, Line("gap", target="gap"))
+    empty = document.document(tmp_path / "empty", document.papers(), document.claims())
+    assert empty.count("not run, there is no result file") == len(document.papers())
+    assert "reached |" not in empty
+
+
+def test_places_in_the_result_file_give_figures(tmp_path):
+    known, paper = {"a": {"error": 1.5, "file_bytes": 397671}}, {"net": {"error": 2}}
+    text = page(tmp_path, Line("net", ours="{ours / a / file_bytes} bytes, error {ours / a / error}"), ours=known)
+    assert "| net |  | 397,671 bytes, error 1.5 |  |" in text
+    line = Line("net", ours="ours / a / error", published="paper / net / error")
+    assert "| net | 2 | 1.5 | reached |" in page(tmp_path, line, ours=known, paper=paper)
+
+
+def test_targets_show_their_limit_and_all_of_them_are_counted(tmp_path):
+    target = {"name": "gap", "value": 0.5, "op": "<=", "limit": 0.1, "reached": False}
+    found = page(tmp_path, Line("net", target="gap", why="one start"), targets=[target])
+    assert "| net | *asked* <= 0.1 | 0.5 | **behind**: one start |" in found
+    assert "0 of 1 targets reached" in found
+    assert "stricter ones" not in found
+    stricter = [target | {"beyond": True, "reached": True}, target]
+    found = page(tmp_path, Line("net", target="gap"), targets=stricter)
+    assert "| net | *stricter* <= 0.1 | 0.5 | reached |" in found
+    assert "0 of 1 targets reached; 1 of 1 stricter ones reached" in " ".join(found.split())
+
+
+def test_a_paper_without_a_claim_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"claims\.toml has no \[qcnn\]"):
+        document.document(tmp_path, {"qcnn": SCRIPTS / "qcnn.py"}, {})
 
 
 def test_a_new_clone_adds_to_the_table(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    place = importlib.util.spec_from_file_location("cells", SCRIPTS / "cells.py")
-    cells = importlib.util.module_from_spec(place)
-    monkeypatch.setitem(sys.modules, "cells", cells)  # its dataclasses look for it
-    sys.path[:0] = [str(SCRIPTS), str(SCRIPTS.parent)]
-    place.loader.exec_module(cells)
     monkeypatch.setattr(cells, "FOLDER", tmp_path)
-    monkeypatch.setattr(cells, "HERE", tmp_path / "benchmarks" / "papers")
+    monkeypatch.setattr(cells, "ROOT", tmp_path)
     book = cells.Book("net")
     assert book.found() == {}
     before = {"a-b": {"error": 1}, "a": {"error": 2}}

@@ -1,27 +1,14 @@
 """Result files and the status of everything that was asked for."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+from benchmarks import status
+from benchmarks.lib import results_io
 
 
-@pytest.fixture
-def benchmarks(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import results_io  # noqa: PLC0415  benchmarks are scripts, not a package
-    import status  # noqa: PLC0415
-
-    yield results_io, status
-    for name in ("results_io", "status"):
-        sys.modules.pop(name, None)
-
-
-def test_a_result_says_where_it_comes_from(benchmarks, tmp_path):
-    results_io, _ = benchmarks
+def test_a_result_says_where_it_comes_from(tmp_path):
     targets = [results_io.Target("mAP", 0.92, ">=", 0.91), results_io.Target("ratio", 15.0, ">=", 16.0)]
     path = results_io.write_result("spine", {"mAP": 0.92}, targets, kind="measured", seed=3, folder=tmp_path)
     found = json.loads(path.read_text())
@@ -34,8 +21,7 @@ def test_a_result_says_where_it_comes_from(benchmarks, tmp_path):
     assert found["versions"]["numpy"]
 
 
-def test_kinds_and_numbers_are_checked(benchmarks, tmp_path):
-    results_io, _ = benchmarks
+def test_kinds_and_numbers_are_checked(tmp_path):
     with pytest.raises(ValueError, match="unknown kind 'guessed'"):
         results_io.write_result("x", {}, [], kind="guessed", folder=tmp_path)
     with pytest.raises(ValueError, match="JSON compliant"):
@@ -45,8 +31,7 @@ def test_kinds_and_numbers_are_checked(benchmarks, tmp_path):
 
 
 @pytest.mark.parametrize(("value", "code", "word"), [(0.5, 0, "reached"), (1.5, 1, "MISSED")])
-def test_status_exits_with_1_when_one_is_missed(benchmarks, tmp_path, capsys, value, code, word):
-    results_io, status = benchmarks
+def test_status_exits_with_1_when_one_is_missed(tmp_path, capsys, value, code, word):
     results_io.write_result("a", {}, [results_io.Target("fine", 1.0, "<=", 1.0)], kind="measured", folder=tmp_path)
     results_io.write_result("b", {}, [results_io.Target("loss", value, "<=", 1.0)], kind="measured", folder=tmp_path)
     assert status.main(tmp_path) == code
@@ -55,8 +40,7 @@ def test_status_exits_with_1_when_one_is_missed(benchmarks, tmp_path, capsys, va
     assert lines[-1] == f"{2 - code} of 2 targets reached"
 
 
-def test_what_goes_beyond_is_shown_and_decides_nothing(benchmarks, tmp_path, capsys):
-    results_io, status = benchmarks
+def test_what_goes_beyond_is_shown_and_decides_nothing(tmp_path, capsys):
     targets = [results_io.Target("asked", 1.0, "<=", 1.0), results_io.Target("stricter", 1.5, "<=", 1.0, beyond=True)]
     path = results_io.write_result("a", {}, targets, kind="measured", folder=tmp_path)
     assert [target.get("beyond") for target in json.loads(path.read_text())["targets"]] == [None, True]
@@ -68,12 +52,12 @@ def test_what_goes_beyond_is_shown_and_decides_nothing(benchmarks, tmp_path, cap
     assert status.main(tmp_path) == 1
 
 
-def test_no_target_at_all_is_a_miss(benchmarks, tmp_path):
-    assert benchmarks[1].main(tmp_path) == 1
+def test_no_target_at_all_is_a_miss(tmp_path):
+    assert status.main(tmp_path) == 1
 
 
-def test_a_result_that_contradicts_itself_is_not_believed(benchmarks, tmp_path):
+def test_a_result_that_contradicts_itself_is_not_believed(tmp_path):
     target = {"name": "x", "value": 2.0, "op": "<=", "limit": 1.0, "reached": True}
     (tmp_path / "a.json").write_text(json.dumps({"targets": [target]}))
     with pytest.raises(SystemExit, match=r"a\.json: x says reached True"):
-        benchmarks[1].main(tmp_path)
+        status.main(tmp_path)

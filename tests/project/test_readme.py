@@ -1,7 +1,6 @@
 """README says what the result files say, and names only commands and files that exist."""
 
 import ast
-import importlib.util
 import json
 import re
 import runpy
@@ -13,16 +12,15 @@ import pytest
 import typer
 from hashpress.cli.main import app
 
+from benchmarks import readme
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_table_is_the_one_of_the_results():
     results = ROOT / "benchmarks" / "results" / "spine.json"
-    place = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks" / "readme.py")
-    script = importlib.util.module_from_spec(place)
-    place.loader.exec_module(script)
-    assert script.rewritten(README, json.loads(results.read_text(encoding="utf-8"))) == README
+    assert readme.rewritten(README, json.loads(results.read_text(encoding="utf-8"))) == README
 
 
 COMMANDS = typer.main.get_command(app).commands

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cells import SEED, mnist
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from torch import nn
+
+from .cells import SEED, mnist
 
 STEPS = 10_000
 

@@ -12,10 +12,6 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # results_io.py
-sys.path.insert(0, str(Path(__file__).parent))  # nets.py, by the name that architectures keep
-
-import document
 import torch
 from hashpress.core.data import Split, load_data
 from hashpress.core.files import atomic_write
@@ -26,10 +22,13 @@ from hashpress.hashnets.retrieval.evaluate import error_rate
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
 from hashpress.modelfile.file import load, save
-from results_io import FOLDER, Target, write_result
 
-HERE = Path(__file__).parent
+from . import document, nets
+from .results_io import FOLDER, ROOT, Target, write_result
+
 SEED = 0
+# Model files name their encoder ``nets:FUNCTION``, and loading one imports that name; another name would be other bytes.
+sys.modules["nets"] = nets
 RECALLED = "recalled, not checked against the paper"
 
 
@@ -58,7 +57,7 @@ class Book:
     @property
     def folder(self) -> Path:
         """Where cells, models and checkpoints are kept; it is there once it was asked for."""
-        path = HERE.parent.parent / "runs" / "papers" / self.name
+        path = ROOT / "runs" / "papers" / self.name
         path.mkdir(parents=True, exist_ok=True)
         return path
 

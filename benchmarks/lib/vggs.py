@@ -1,4 +1,4 @@
-"""Networks of VGG's kind for ``zhang.py``: what each is, how it learns before it is cut, and how both learn behind it."""
+"""Networks of VGG's kind for ``benchmarks.papers.zhang``: what each is, how it learns before it is cut, and how both learn behind it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 from hashpress.compress.passes import Finetune
 from hashpress.hashnets.training.schedule import Schedule
-from spine import LEARN
+
+from .spine_models import LEARN
 
 STILL = Schedule(epochs=3, lr=0.01, precision="bfloat16")
-SHIFTS = LEARN(epochs=26, lr=0.05, augment="flip-crop", distill=5.0)  # all beside the ResNet-56 of ``spine.py``
+SHIFTS = LEARN(epochs=26, lr=0.05, augment="flip-crop", distill=5.0)  # all beside the ResNet-56 of ``spine_models``
 LAST = (
     LEARN(epochs=3, lr=0.01, augment="flip", distill=5.0),
     LEARN(epochs=4, lr=0.01, augment="none", distill=1.0),

@@ -11,7 +11,8 @@ from hashpress.core.files import atomic_write
 from hashpress.profiling import machine
 from hashpress.profiling.metrics import KINDS
 
-FOLDER = Path(__file__).parent / "results"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "benchmarks" / "results"
 _OPERATORS = {"<=": lambda value, limit: value <= limit, ">=": lambda value, limit: value >= limit}
 
 

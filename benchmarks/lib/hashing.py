@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import spine
-from cells import SEED
 from hashpress.compress.fold import Fold
 from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel
 from hashpress.hashnets.retrieval.bit_flips import bit_flips
 from hashpress.hashnets.retrieval.codes import outputs, pack
 from hashpress.hashnets.retrieval.metrics import average_precision, count, same_label
+
+from . import spine_models
+from .cells import SEED
 
 QUERIES, DATABASE = 2000, 10_000
 
@@ -32,8 +33,8 @@ def cifar10() -> Split:
 
 
 def resnet20() -> HashModel:
-    """Return the 48-bit ResNet-20 of ``spine.py``, trained there when it is not yet, batch norms folded."""
-    return Fold()(spine.resnet20())
+    """Return the 48-bit ResNet-20 of ``benchmarks.spine``, trained there when it is not yet, batch norms folded."""
+    return Fold()(spine_models.resnet20())
 
 
 Hasher = Callable[[np.ndarray], np.ndarray]  # pixels (N, C, H, W) -> outputs (N, bits)

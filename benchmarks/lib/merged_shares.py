@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from results_io import Target
+from .results_io import Target
 
 Cells = dict[str, dict[str, Any]]
 

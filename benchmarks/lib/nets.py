@@ -1,4 +1,8 @@
-"""Networks of the papers that hashpress has no name for; ``Arch.encoder`` calls them ``nets:FUNCTION``."""
+"""Networks of the papers that hashpress has no name for; ``Arch.encoder`` calls them ``nets:FUNCTION``.
+
+Model files keep that name. The benchmarks answer it (``cells.py``); elsewhere this folder must be on the path:
+``PYTHONPATH=benchmarks/lib hashpress evaluate FILE ... --trust-code``.
+"""
 
 from __future__ import annotations
 

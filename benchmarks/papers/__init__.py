@@ -1,0 +1,1 @@
+"""One script a paper: its published cells, made again with hashpress."""

@@ -1,7 +1,7 @@
 """What is frozen: the trained networks that everything starts from, and the runs of ``hashpress compress`` on them.
 
 Shipped recipes run with their own passes and settings but for the training, which :func:`shortened` cuts; the generator
-and the tests run what it returns. All runs take one thread and seed 0.
+and the tests run what it returns. All runs take one thread.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Start:
     data: str = "digits"
     lr: float = 0.003
     share: float = 0.01  # as of a run
+    seed: int = 0
     slow: bool = False
 
     def trained(self) -> hp.HashModel:
@@ -36,7 +37,7 @@ class Start:
         split = hp.load_data(self.data)
         arch = hp.default_arch(self.encoder, self.bits, hp.InputSpec.of(split), widths=list(self.widths))
         schedule = hp.Schedule(epochs=self.epochs, lr=self.lr, optimizer="adam")
-        return hp.train(hp.untrained(arch, seed=0), split, self.system, schedule)
+        return hp.train(hp.untrained(arch, seed=self.seed), split, self.system, schedule, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Run:
     passes: tuple[Mapping[str, Any], ...] = ()
     data: str = "digits?limit=200"
     share: float = 0.01
+    seed: int = 0
     slow: bool = False
 
     def plan(self) -> hp.Recipe:
@@ -76,7 +78,7 @@ def _cut(training: Mapping[str, Any]) -> dict[str, Any]:
 
 STARTS = {
     "lenet300-dpsh": Start("lenet300", 16, "dpsh", (128, 64), 12, share=0.03),
-    "lenet300-dlbhc": Start("lenet300", 16, "dlbhc", (128, 64), 12),
+    "lenet300-dlbhc": Start("lenet300", 16, "dlbhc", (128, 64), 12, seed=1),
     "lenet300-classes": Start("lenet300", 10, "onehot", (128, 64), 12),
     "lenet5-classes": Start("lenet5", 10, "onehot", (8, 16, 64), 12, "digits?size=16"),
     "smallconv-dlbhc": Start("smallconv", 24, "dlbhc", (16, 16, 24, 64), 16, share=0.02, slow=True),
@@ -86,10 +88,10 @@ STARTS = {
 RECIPES = {
     "cp-fast": Run("smallconv-dlbhc", "cp-fast", slow=True),
     "data-free": Run("smallconv-dlbhc", "data-free"),
-    "deep-compression": Run("smallconv-dlbhc", "deep-compression"),
-    "deep-fried": Run("lenet300-dlbhc", "deep-fried", share=0.02),
+    "deep-compression": Run("smallconv-dlbhc", "deep-compression", seed=4),
+    "deep-fried": Run("lenet300-dlbhc", "deep-fried", share=0.02, seed=2),
     "fastest": Run("smallconv-dlbhc", "fastest"),
-    "hashednet": Run("lenet300-dpsh", "hashednet"),
+    "hashednet": Run("lenet300-dpsh", "hashednet", seed=3),
     "lenet-300": Run("lenet300-classes", "lenet-300"),
     "lenet-5": Run("lenet5-classes", "lenet-5", data="digits?size=16&limit=200", share=0.03),
     "one-shot": Run("lenet300-dpsh", "one-shot"),
@@ -115,7 +117,7 @@ PASSES = {  # every kind of edit, and every form in which it stands in a file
     "pruned-global": one(_RESNET, "prune", fold=True, density=0.5, scope="global"),
     "shared": one(_DENSE, "share", bits=4, start="linear"),
     "shared-scaled": one(_CONV, "share", bits=4, scaled=True, lam=0.05, importance="outputs"),
-    "shared-float32": one(_DENSE, "share", bits=3, codebook="float32"),
+    "shared-float32": one(_DENSE, "share", bits=3, start="forgy", codebook="float32"),
     "narrowed-repadded": one(_RESNET, "narrow", fold=True, ratio=0.3),
     "narrowed-norms": one(_RESNET, "narrow", ratio=0.2, images=100),
     "merged": one(_DENSE, "merge", share=0.2, refit=200),

@@ -45,8 +45,8 @@ def compressed(case: Run, out: Path) -> list[Record]:
     """Run ``hashpress compress`` as people do, write ``out`` and return the ledger."""
     recipe = out.with_suffix(".toml")
     recipe.write_text(case.plan().to_toml(), encoding="utf-8")
-    words = ["compress", committed(case.start), "--recipe", recipe, "--data", case.data, "-o", out, "--threads", 1]
-    status = run([str(word) for word in words])
+    words = ["compress", committed(case.start), "--recipe", recipe, "--data", case.data, "-o", out]
+    status = run([*map(str, words), "--seed", str(case.seed), "--threads", "1"])
     if status != 0:
         raise RuntimeError(f"hashpress {' '.join(map(str, words))} ended with {status}")
     return json.loads(out.with_name(f"{out.name}.ledger.json").read_text(encoding="utf-8"))

@@ -1,0 +1,303 @@
+"""docs/model-file.md against hashpress: a decoder written from the document alone reads what hashpress writes, bit for bit."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import specified_decoder as specified
+import specified_streams
+import torch
+from filled_models import every_kind
+from hashpress.compress import container, decoders, modelfile, reader
+from hashpress.compress.coding import context, floats, integers
+from hashpress.compress.edits import EDITS
+from hashpress.compress.layers.dense import densified
+from hashpress.compress.layers.int8 import Int8Conv2d, Int8Linear, Quantized
+from hashpress.core.errors import ModelFileError
+from specified_streams import RefusedError
+
+DOCUMENT = (Path(__file__).resolve().parent.parent / "docs" / "model-file.md").read_text(encoding="utf-8")
+MODELS = every_kind()
+
+
+def outcome(decode: Callable[[], np.ndarray]) -> tuple[Any, ...] | None:
+    """The shape, type and bits of what is decoded; None where it is refused."""
+    try:
+        array = decode()
+    except (ModelFileError, RefusedError):
+        return None
+    return array.shape, array.dtype.str, array.tobytes()
+
+
+def bits_of(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {name: (array.shape, array.dtype.str, array.tobytes()) for name, array in tensors.items()}
+
+
+def drawn_integers(rng: np.random.Generator, kind: int) -> np.ndarray:
+    shape = tuple(int(side) for side in rng.integers(1, (30, 40, 4, 4)[: rng.integers(1, 5)]) + (kind % 3))
+    if kind == 0:
+        return rng.integers(-(1 << int(rng.integers(1, 64))), 1 << int(rng.integers(1, 63)), shape)
+    if kind == 1:
+        return rng.integers(-2, 3, shape) * int(rng.choice([1, 1, 7, 1 << 50]))
+    if kind == 2:
+        return np.minimum(rng.geometric(rng.uniform(0.2, 0.8), shape) - 1, 300)
+    chance = rng.random((1, *shape[1:2], *[1] * (len(shape) - 2)))[: len(shape)] ** 3
+    rows = np.minimum(1, rng.random((shape[0], *[1] * (len(shape) - 1))) * 2)
+    return (rng.random(shape) < np.reshape(chance, chance.shape[-len(shape) :]) * rows) * rng.integers(-3, 4, shape)
+
+
+def streams_of_integers() -> list[tuple[bytes, np.ndarray]]:
+    rng = np.random.default_rng(11)
+    arrays = [drawn_integers(rng, kind) for kind in [0, 1, 2, 3, 3, 3] * 25]
+    arrays += [(rng.random(shape) < 0.1) * rng.integers(1, 4, shape) for shape in ((300, 64), (64, 20, 5, 5))]
+    arrays += [np.zeros((3, 0, 2), np.int64), np.array(5), np.arange(4097) * 3]
+    return [(integers.encode(array).payload, array) for array in arrays]
+
+
+def streams_of_floats() -> list[tuple[bytes, np.ndarray]]:
+    rng = np.random.default_rng(12)
+    found = []
+    for number in range(60):
+        shape = tuple(int(side) for side in rng.integers(1, (12, 9, 3, 3)[: rng.integers(1, 5)], endpoint=True))
+        bits = rng.integers(0, 1 << 32, shape, dtype=np.uint32).view(np.float32)
+        normal = rng.normal(size=shape).astype(np.float32)
+        sparse = np.where(rng.random(shape) < rng.random(), normal, np.float32(0))
+        array = (bits, normal, sparse, sparse.astype(np.float16).astype(np.float32))[number % 4]
+        found.append((floats.encode(array).payload, array))
+    for shift in (-24, -9, 3):
+        array = np.ldexp(np.rint(rng.normal(size=(20, 30)) * 5), shift).astype(np.float32) + np.float32(0)
+        found.append((floats.encode(array).payload, array))
+    halves = np.arange(1 << 16, dtype="<u2")
+    payload = bytes([floats.HALF]) + halves.tobytes()
+    return [*found, (payload, floats.decode(payload, halves.shape))]
+
+
+def test_streams_of_integers() -> None:
+    modes = Counter()
+    for payload, array in streams_of_integers():
+        found = specified_streams.integers(payload, array.shape)
+        assert (found.dtype, found.shape, found.tobytes()) == (np.int64, array.shape, array.astype(np.int64).tobytes())
+        modes[payload[0]] += 1
+    assert min(modes[mode] for mode in range(4)) >= 4
+
+
+def test_streams_of_floats() -> None:
+    forms = Counter()
+    for payload, array in streams_of_floats():
+        found = specified_streams.floats(payload, array.shape)
+        assert (found.dtype, found.shape, found.tobytes()) == (np.float32, array.shape, array.tobytes())
+        forms[payload[0]] += 1
+    assert min(forms[form] for form in range(5)) >= 3
+
+
+@pytest.mark.parametrize("kind", ["integers", "floats"])
+def test_damaged_streams_are_refused_or_read_alike(kind: str) -> None:
+    module, streams = (integers, streams_of_integers()) if kind == "integers" else (floats, streams_of_floats())
+    decode, rng, refusals = getattr(specified_streams, kind), np.random.default_rng(13), Counter()
+    for payload, array in streams:
+        if array.size > 1500:
+            continue
+        for _ in range(12):
+            changed = bytearray(payload)
+            for place in rng.integers(0, min(len(changed), int(rng.choice([2, 12, 1000]))), rng.integers(1, 3)):
+                changed[place] = rng.choice([0, 1, 2, 3, 128, 255, changed[place] ^ 1, changed[place] + 1 & 255])
+            content = bytes(changed[: len(changed) - int(rng.choice([0, 0, 0, 1, 4]))])
+            ours = outcome(lambda content=content, array=array: module.decode(content, array.shape))
+            assert ours == outcome(lambda content=content, array=array: decode(content, array.shape)), content.hex()
+            refusals[ours is None] += 1
+    assert min(refusals.values()) > 100
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_files(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "model"
+    modelfile.save(MODELS[name], path)
+    content = path.read_bytes()
+    file, rows = reader.checked(path)
+    stored, dense = reader.decode(file, rows, path), reader.read_dense(path)
+    for ours, theirs in ((stored, specified.read(content).tensors), (dense, specified.dense(content))):
+        assert bits_of(ours) == bits_of(theirs)
+    torch_state = densified(modelfile.load(path)).net.state_dict()
+    assert {key for key, value in torch_state.items() if not np.array_equal(value.numpy(), dense[key])} == set()
+
+
+def test_model_files_of_every_kind() -> None:
+    assert {edit.kind for model in MODELS.values() for edit in model.edits} == set(EDITS)
+    plain = [specified.opened(b"".join(modelfile.content(model)))[0] for model in MODELS.values()]
+    assert any(len(header) > 3 for header in plain)
+
+
+def test_every_type_and_odd_names(tmp_path: Path) -> None:
+    rng, plain, rows, streams = np.random.default_rng(18), {}, [], b""
+    for code, dtype in specified.TYPES.items():
+        array = (rng.normal(size=(3, 5)) * 40).astype(dtype)
+        plain[f'plain "{code}"\\\n\x01\x7fé😀'] = array
+        if code not in ("F16", "F64"):
+            payload = modelfile.coded(array).payload
+            rows.append([code, code, [3, 5], len(payload), 1])
+            streams += payload
+    manifest = {"arch": {}, "edits": [], "coded": rows, "history": []}
+    content = b"".join(container.content(manifest, plain, streams))
+    (tmp_path / "types").write_bytes(content)
+    file, found = reader.checked(tmp_path / "types")
+    assert bits_of(specified.read(content).tensors) == bits_of(reader.decode(file, found, tmp_path))
+    assert len(found) + len(plain) == 16
+
+
+def test_hashed_weights() -> None:
+    rng = np.random.default_rng(14)
+    for shape in ((7, 5), (1, 1), (3, 2, 1, 1), (2, 3, 3, 3), (2, 2, 1, 4), (3, 1, 4, 2), (2, 1, 7, 5)):
+        for bands in {1, max(sum(shape[2:]) - 1, 1)}:
+            sizes = [int(size) for size in rng.integers(1, 9, bands)]
+            seed = int(rng.integers(0, 1 << 32))
+            values = rng.normal(size=sum(sizes)).astype(np.float32)
+            edit = {"kind": "hashed", "layer": "l", "shape": list(shape), "sizes": sizes, "seed": seed}
+            ours = decoders.hashed_weight(values, shape, sizes, seed)
+            assert specified.weight({"values": values}, edit, 1 << 20).tobytes() == ours.tobytes()
+
+
+def test_fastfood_weights() -> None:
+    rng = np.random.default_rng(15)
+    for outputs, inputs in ((1, 1), (5, 2), (4, 3), (9, 4), (40, 17), (33, 32)):
+        d = 1 << (inputs - 1).bit_length()
+        blocks = -(-outputs // d)
+        form = {"signs": (blocks, inputs), "gauss": (blocks, d), "norms": (outputs,)}
+        form = {name: rng.normal(size=shape).astype(np.float32) for name, shape in form.items()}
+        seed = int(rng.integers(0, 1 << 32))
+        ours = decoders.fastfood_weight(**form, seed=seed)
+        assert specified.weight(form, {"kind": "fastfood", "seed": seed}, 1 << 20).tobytes() == ours.tobytes()
+
+
+def test_integer_arithmetic() -> None:
+    rng = np.random.default_rng(16)
+    for activations, step in ((8, 0.0), (8, 2.0**-6), (3, 2.0**-3)):
+        edit = Quantized("l", 0.037, 5 % (1 << activations), step, 8, activations)
+        for layer in (Int8Linear(torch.nn.Linear(30, 7), edit), Int8Conv2d(torch.nn.Conv2d(2, 7, (3, 5), 2, 1), edit)):
+            whole = layer.form.integers.copy_(torch.from_numpy(rng.integers(-128, 128, layer.form.integers.shape)))
+            layer.bias.copy_(torch.from_numpy(np.rint(rng.normal(size=7) * 1000)))
+            layer.multiplier.copy_(torch.from_numpy(rng.uniform(1e-4, 1e-3, 7)))
+            x = torch.from_numpy(rng.normal(size=(3, 30) if whole.ndim == 2 else (3, 2, 8, 9)).astype(np.float32) * 3)
+            unfolded = x if whole.ndim == 2 else torch.nn.functional.unfold(x, (3, 5), 1, 1, 2).transpose(1, 2)
+            given = layer.bias.numpy(), layer.multiplier.numpy(), dataclasses.asdict(edit)
+            found = specified.int8_outputs(unfolded.numpy(), whole.flatten(1).numpy(), *given)
+            ours = layer(x) if whole.ndim == 2 else layer(x).flatten(2).transpose(1, 2)
+            assert np.array_equal(found, ours.numpy())
+
+
+def remade(
+    change: Callable[[dict[str, Any]], Any], name: str = "mixed", pack: Callable[[bytes], bytes] = bytes
+) -> bytes:
+    """A file with another manifest and a right checksum."""
+    file = container._parse(bytearray(b"".join(modelfile.content(MODELS[name]))))
+    manifest = json.loads(json.dumps(file.manifest))
+    change(manifest)
+    packed = pack(zlib.compress(json.dumps(manifest).encode()))
+    head = container._header({}, len(packed), len(file.streams))
+    content = head + packed + file.streams
+    return content + hashlib.sha256(content).digest()[:8]
+
+
+BAD: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "key": lambda m: m.update(more=1),
+    "row": lambda m: m["coded"][0].append(1),
+    "row type": lambda m: m["coded"][0].__setitem__(1, "F64"),
+    "row size": lambda m: m["coded"][0].__setitem__(3, 1.0),
+    "row tables": lambda m: m["coded"][0].__setitem__(4, 1 << 30),
+    "row shape": lambda m: m["coded"][0].__setitem__(2, [1] * 9),
+    "rows swapped": lambda m: m["coded"].reverse(),
+    "too many numbers": lambda m: m["coded"][0].__setitem__(2, [1 << 13, 1 << 13]),
+    "unknown edit": lambda m: m["edits"][0].update(kind="other"),
+    "field too many": lambda m: m["edits"][0].update(more=1),
+    "field missing": lambda m: m["edits"][0].pop("seed"),
+    "field of another type": lambda m: m["edits"][0].update(half=1),
+    "whole number for a real": lambda m: m["edits"][3].update(step=0),
+    "seed": lambda m: m["edits"][0].update(seed=1 << 32),
+    "bands": lambda m: m["edits"][0].update(sizes=[20, 3]),
+    "width": lambda m: m["edits"][1].update(inputs=9),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_hostile_manifests_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "bad").write_bytes(remade(BAD[name]))
+    with pytest.raises(ModelFileError):
+        modelfile.load(tmp_path / "bad")
+    with pytest.raises(RefusedError):
+        specified.dense(remade(BAD[name]))
+
+
+def test_the_same_manifest_is_not_refused(tmp_path: Path) -> None:
+    content = remade(lambda _: None)
+    (tmp_path / "same").write_bytes(content)
+    assert set(specified.dense(content)) == set(reader.read_dense(tmp_path / "same"))
+    for pack in (lambda packed: packed + b"x", lambda packed: packed[:-1]):
+        with pytest.raises(RefusedError):
+            specified.dense(remade(lambda _: None, pack=pack))
+
+
+def test_changed_files_are_refused_or_read_alike(tmp_path: Path) -> None:
+    rng, whole, counts = np.random.default_rng(17), b"".join(modelfile.content(MODELS["pq"])), Counter()
+    begin = 8 + int.from_bytes(whole[:8], "little")
+    for number in range(400):
+        content = bytearray(whole[:-8])
+        place = int(rng.integers(0, begin) if number % 4 == 0 else rng.integers(begin, len(content)))
+        content[place] ^= 1 << int(rng.integers(0, 8))
+        path, content = tmp_path / "changed", bytes(content) + hashlib.sha256(content).digest()[:8]
+        path.write_bytes(content)
+        try:
+            ours = bits_of(reader.read_dense(path))
+        except ModelFileError:
+            ours = None
+        try:
+            theirs = bits_of(specified.dense(content))
+        except RefusedError:
+            theirs = None
+        assert ours == theirs, place
+        counts[ours is None] += 1
+    assert min(counts.values()) > 20
+
+
+def test_tables_of_the_document() -> None:
+    text = DOCUMENT[DOCUMENT.index("SQUASH = ") + 9 :].split("```")[0]
+    squash = tuple(int(number) for number in text.split())
+    mantissa = tuple(int(number) for number in re.search(r"MANTISSA = ([\d ]+)", DOCUMENT).group(1).split())
+    assert squash == specified_streams.SQUASH == tuple(context.SQUASH.tolist())
+    assert mantissa == specified_streams.MANTISSA == tuple(context.MANTISSA.tolist())
+
+
+def test_fields_of_edits_in_the_document() -> None:
+    words = {"str": "string", "int": "integer", "float": "real", "bool": "boolean"}
+    words |= {"tuple[str, ...]": "list of strings", "tuple[int, ...]": "list of integers"}
+    text = DOCUMENT[DOCUMENT.index("### 3.3") : DOCUMENT.index("### 3.4")]
+    found = {}
+    for kind, fields in re.findall(r"^\| `(\w+)` \| (.*?) \| section", text, re.MULTILINE):
+        found[kind] = {}
+        for part in fields.split("; "):
+            names, _, what = part.partition(": ")
+            found[kind] |= dict.fromkeys(re.findall(r"`(\w+)`", names), what)
+    expected = {}
+    for kind, edit in EDITS.items():
+        defaults = {f.name: f.default for f in dataclasses.fields(edit) if f.default is not dataclasses.MISSING}
+        named = {name: f" = {json.dumps(value)}" for name, value in defaults.items()}
+        expected[kind] = {f.name: words[f.type] + named.get(f.name, "") for f in dataclasses.fields(edit)}
+    assert found == expected
+
+
+def test_the_decoder_knows_nothing_of_hashpress() -> None:
+    for module in (specified, specified_streams):
+        names = set()
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names |= {getattr(node, "module", None) or alias.name for alias in node.names}
+        assert not {name.split(".")[0] for name in names} & {"hashpress", "constriction", "torch"}

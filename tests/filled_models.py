@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,3 +113,8 @@ def drawn(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     if how == 3:
         return np.asarray(np.where(generator.random(shape) < 0.3, values, np.float32(0)))
     return np.asarray(values)
+
+
+def bits_of(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Shape, type and bytes of every tensor, to be compared bit for bit."""
+    return {name: (array.shape, array.dtype.str, array.tobytes()) for name, array in tensors.items()}

@@ -166,8 +166,10 @@ def log16(value: int) -> int:
 
 
 def odds(numerator: int, denominator: int) -> int:
-    share = min(max(numerator // denominator, 16), 65520)
-    return log16(share) - log16(65536 - share)
+    return LOGIT[min(max(numerator // denominator, 16), 65520)]
+
+
+LOGIT = [0] * 16 + [log16(share) - log16(65536 - share) for share in range(16, 65521)]  # as in the text, once for all
 
 
 def flags(source: Bytes, shape: tuple[int, ...]) -> tuple[list[int], Alphabet, Coder]:

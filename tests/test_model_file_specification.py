@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import hashlib
 import json
 import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import pytest
 import specified_decoder as specified
 import specified_streams
 import torch
-from filled_models import every_kind
+from filled_models import bits_of, every_kind
 from hashpress.compress import container, decoders, modelfile, reader
 from hashpress.compress.coding import context, floats, integers
 from hashpress.compress.edits import EDITS
@@ -29,19 +27,6 @@ from specified_streams import RefusedError
 
 DOCUMENT = (Path(__file__).resolve().parent.parent / "docs" / "model-file.md").read_text(encoding="utf-8")
 MODELS = every_kind()
-
-
-def outcome(decode: Callable[[], np.ndarray]) -> tuple[Any, ...] | None:
-    """The shape, type and bits of what is decoded; None where it is refused."""
-    try:
-        array = decode()
-    except (ModelFileError, RefusedError):
-        return None
-    return array.shape, array.dtype.str, array.tobytes()
-
-
-def bits_of(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {name: (array.shape, array.dtype.str, array.tobytes()) for name, array in tensors.items()}
 
 
 def drawn_integers(rng: np.random.Generator, kind: int) -> np.ndarray:
@@ -59,8 +44,10 @@ def drawn_integers(rng: np.random.Generator, kind: int) -> np.ndarray:
 
 def streams_of_integers() -> list[tuple[bytes, np.ndarray]]:
     rng = np.random.default_rng(11)
-    arrays = [drawn_integers(rng, kind) for kind in [0, 1, 2, 3, 3, 3] * 25]
-    arrays += [(rng.random(shape) < 0.1) * rng.integers(1, 4, shape) for shape in ((300, 64), (64, 20, 5, 5))]
+    arrays = [drawn_integers(rng, kind) for kind in [0, 1, 2, 3, 3, 3] * 20]
+    for shape, density in (((400, 64), 0.02), ((520, 64), 0.97), ((24, 12, 5, 5), 0.1)):
+        chance = density + (rng.random((1, *shape[1:])) < 0.04) * (0.5 - density)  # some columns are unlike the others
+        arrays.append((rng.random(shape) < chance) * rng.integers(1, 4, shape))
     arrays += [np.zeros((3, 0, 2), np.int64), np.array(5), np.arange(4097) * 3]
     return [(integers.encode(array).payload, array) for array in arrays]
 
@@ -101,6 +88,14 @@ def test_streams_of_floats() -> None:
     assert min(forms[form] for form in range(5)) >= 3
 
 
+def outcome(decode: Callable[[bytes, tuple[int, ...]], np.ndarray], content: bytes, shape: tuple[int, ...]) -> Any:
+    """The shape, type and bits of what is decoded; None where it is refused."""
+    try:
+        return bits_of({"": decode(content, shape)})
+    except (ModelFileError, RefusedError):
+        return None
+
+
 @pytest.mark.parametrize("kind", ["integers", "floats"])
 def test_damaged_streams_are_refused_or_read_alike(kind: str) -> None:
     module, streams = (integers, streams_of_integers()) if kind == "integers" else (floats, streams_of_floats())
@@ -108,13 +103,13 @@ def test_damaged_streams_are_refused_or_read_alike(kind: str) -> None:
     for payload, array in streams:
         if array.size > 1500:
             continue
-        for _ in range(12):
+        for _ in range(6):
             changed = bytearray(payload)
             for place in rng.integers(0, min(len(changed), int(rng.choice([2, 12, 1000]))), rng.integers(1, 3)):
                 changed[place] = rng.choice([0, 1, 2, 3, 128, 255, changed[place] ^ 1, changed[place] + 1 & 255])
             content = bytes(changed[: len(changed) - int(rng.choice([0, 0, 0, 1, 4]))])
-            ours = outcome(lambda content=content, array=array: module.decode(content, array.shape))
-            assert ours == outcome(lambda content=content, array=array: decode(content, array.shape)), content.hex()
+            ours = outcome(module.decode, content, array.shape)
+            assert ours == outcome(decode, content, array.shape), content.hex()
             refusals[ours is None] += 1
     assert min(refusals.values()) > 100
 
@@ -187,85 +182,14 @@ def test_integer_arithmetic() -> None:
             whole = layer.form.integers.copy_(torch.from_numpy(rng.integers(-128, 128, layer.form.integers.shape)))
             layer.bias.copy_(torch.from_numpy(np.rint(rng.normal(size=7) * 1000)))
             layer.multiplier.copy_(torch.from_numpy(rng.uniform(1e-4, 1e-3, 7)))
-            x = torch.from_numpy(rng.normal(size=(3, 30) if whole.ndim == 2 else (3, 2, 8, 9)).astype(np.float32) * 3)
+            halves = (rng.integers(-40, 300, (3, 144)) + 0.5) * 0.037  # where a rounding decides
+            x = torch.from_numpy(halves.astype(np.float32))[:, : 30 if whole.ndim == 2 else 144]
+            x = x if whole.ndim == 2 else x.view(3, 2, 8, 9)
             unfolded = x if whole.ndim == 2 else torch.nn.functional.unfold(x, (3, 5), 1, 1, 2).transpose(1, 2)
             given = layer.bias.numpy(), layer.multiplier.numpy(), dataclasses.asdict(edit)
             found = specified.int8_outputs(unfolded.numpy(), whole.flatten(1).numpy(), *given)
             ours = layer(x) if whole.ndim == 2 else layer(x).flatten(2).transpose(1, 2)
             assert np.array_equal(found, ours.numpy())
-
-
-def remade(
-    change: Callable[[dict[str, Any]], Any], name: str = "mixed", pack: Callable[[bytes], bytes] = bytes
-) -> bytes:
-    """A file with another manifest and a right checksum."""
-    file = container._parse(bytearray(b"".join(modelfile.content(MODELS[name]))))
-    manifest = json.loads(json.dumps(file.manifest))
-    change(manifest)
-    packed = pack(zlib.compress(json.dumps(manifest).encode()))
-    head = container._header({}, len(packed), len(file.streams))
-    content = head + packed + file.streams
-    return content + hashlib.sha256(content).digest()[:8]
-
-
-BAD: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "key": lambda m: m.update(more=1),
-    "row": lambda m: m["coded"][0].append(1),
-    "row type": lambda m: m["coded"][0].__setitem__(1, "F64"),
-    "row size": lambda m: m["coded"][0].__setitem__(3, 1.0),
-    "row tables": lambda m: m["coded"][0].__setitem__(4, 1 << 30),
-    "row shape": lambda m: m["coded"][0].__setitem__(2, [1] * 9),
-    "rows swapped": lambda m: m["coded"].reverse(),
-    "too many numbers": lambda m: m["coded"][0].__setitem__(2, [1 << 13, 1 << 13]),
-    "unknown edit": lambda m: m["edits"][0].update(kind="other"),
-    "field too many": lambda m: m["edits"][0].update(more=1),
-    "field missing": lambda m: m["edits"][0].pop("seed"),
-    "field of another type": lambda m: m["edits"][0].update(half=1),
-    "whole number for a real": lambda m: m["edits"][3].update(step=0),
-    "seed": lambda m: m["edits"][0].update(seed=1 << 32),
-    "bands": lambda m: m["edits"][0].update(sizes=[20, 3]),
-    "width": lambda m: m["edits"][1].update(inputs=9),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_hostile_manifests_are_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / "bad").write_bytes(remade(BAD[name]))
-    with pytest.raises(ModelFileError):
-        modelfile.load(tmp_path / "bad")
-    with pytest.raises(RefusedError):
-        specified.dense(remade(BAD[name]))
-
-
-def test_the_same_manifest_is_not_refused(tmp_path: Path) -> None:
-    content = remade(lambda _: None)
-    (tmp_path / "same").write_bytes(content)
-    assert set(specified.dense(content)) == set(reader.read_dense(tmp_path / "same"))
-    for pack in (lambda packed: packed + b"x", lambda packed: packed[:-1]):
-        with pytest.raises(RefusedError):
-            specified.dense(remade(lambda _: None, pack=pack))
-
-
-def test_changed_files_are_refused_or_read_alike(tmp_path: Path) -> None:
-    rng, whole, counts = np.random.default_rng(17), b"".join(modelfile.content(MODELS["pq"])), Counter()
-    begin = 8 + int.from_bytes(whole[:8], "little")
-    for number in range(400):
-        content = bytearray(whole[:-8])
-        place = int(rng.integers(0, begin) if number % 4 == 0 else rng.integers(begin, len(content)))
-        content[place] ^= 1 << int(rng.integers(0, 8))
-        path, content = tmp_path / "changed", bytes(content) + hashlib.sha256(content).digest()[:8]
-        path.write_bytes(content)
-        try:
-            ours = bits_of(reader.read_dense(path))
-        except ModelFileError:
-            ours = None
-        try:
-            theirs = bits_of(specified.dense(content))
-        except RefusedError:
-            theirs = None
-        assert ours == theirs, place
-        counts[ours is None] += 1
-    assert min(counts.values()) > 20
 
 
 def test_tables_of_the_document() -> None:

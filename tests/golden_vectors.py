@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from filled_models import every_kind
 from hashpress.compress import container, decoders, hadamard, reader, xxhash32
-from hashpress.compress.coding import floats, integers, tables
+from hashpress.compress.coding import context, floats, integers, tables
 from hashpress.compress.coding.bits import signed, varint
 from hashpress.compress.edits import edit_to_json
 from hashpress.compress.layers.decoded import DecodedConv2d, DecodedLinear
@@ -135,6 +135,9 @@ def primitives() -> dict[str, Any]:
         "xxh32": hashes,
         "permutations": orders,
         "frequencies": [[row, tables.normalise(np.array(row)).tolist()] for row in weights],
+        "odds": [
+            [s << 8, 256, int(context.odds(np.array([s << 8]), 256)[0])] for s in (0, 16, 17, 999, 40000, 65519, 65536)
+        ],
         "hadamard": [[listed(v)["values"], listed(hadamard.walsh(v, np.concatenate))["values"]] for v in vectors],
         "cosines": [
             [f"{bits:08x}" for bits in decoders.cosines(n).astype(np.float32).view(np.uint32).reshape(-1).tolist()]

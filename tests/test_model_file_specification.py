@@ -23,6 +23,7 @@ from hashpress.compress.edits import EDITS
 from hashpress.compress.layers.dense import densified
 from hashpress.compress.layers.int8 import Int8Conv2d, Int8Linear, Quantized
 from hashpress.core.errors import ModelFileError
+from hashpress.core.model import InputSpec
 from specified_streams import RefusedError
 
 DOCUMENT = (Path(__file__).resolve().parent.parent / "docs" / "model-file.md").read_text(encoding="utf-8")
@@ -198,6 +199,20 @@ def test_tables_of_the_document() -> None:
     mantissa = tuple(int(number) for number in re.search(r"MANTISSA = ([\d ]+)", DOCUMENT).group(1).split())
     assert squash == specified_streams.SQUASH == tuple(context.SQUASH.tolist())
     assert mantissa == specified_streams.MANTISSA == tuple(context.MANTISSA.tolist())
+
+
+def test_logarithmic_odds() -> None:
+    shares = np.arange((1 << 16) + 1)
+    assert [specified_streams.odds(share, 1) for share in shares.tolist()] == context.odds(shares, 1).tolist()
+
+
+def test_pixels_become_inputs_as_in_the_document() -> None:
+    spec = InputSpec((2, 16, 16), (0.4914, 0.1), (0.2023, 1.7))
+    pixels = np.arange(512, dtype=np.uint16).astype(np.uint8).reshape(1, 2, 16, 16)
+    scale = [np.float32(1.0 / (255.0 * std)) for std in spec.std]
+    shift = [np.float32(-mean / std) for mean, std in zip(spec.mean, spec.std, strict=True)]
+    expected = np.stack([pixels[:, c].astype(np.float32) * scale[c] + shift[c] for c in range(2)], 1)
+    assert spec.normalise(pixels).numpy().tobytes() == expected.tobytes()
 
 
 def test_fields_of_edits_in_the_document() -> None:

@@ -13,7 +13,7 @@ import pytest
 import specified_decoder as specified
 import specified_streams
 from hashpress.compress import decoders, hadamard, reader, xxhash32
-from hashpress.compress.coding import floats, integers, tables
+from hashpress.compress.coding import context, floats, integers, tables
 from hashpress.core.errors import ModelFileError
 
 VECTORS = Path(__file__).resolve().parent.parent / "docs" / "vectors"
@@ -70,6 +70,12 @@ def test_hashes_and_permutations() -> None:
 def test_frequencies() -> None:
     for weights, expected in PRIMITIVES["frequencies"]:
         assert specified_streams.normalised(weights) == expected == tables.normalise(np.array(weights)).tolist()
+
+
+def test_logarithmic_odds() -> None:
+    for numerator, denominator, expected in PRIMITIVES["odds"]:
+        assert specified_streams.odds(numerator, denominator) == expected
+        assert context.odds(np.array([numerator]), denominator).tolist() == [expected]
 
 
 def test_walsh_hadamard_transforms() -> None:

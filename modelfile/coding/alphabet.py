@@ -12,6 +12,7 @@ from .bits import ByteReader, signed, varint
 
 NARROW = 1 << 16  # range of values up to which counting beats sorting
 CHUNK = 1 << 20  # values counted at once
+LARGEST = 1 << 62  # symbols of more bits are packed: their distances may not fit 64
 
 
 class Alphabet(NamedTuple):
@@ -23,9 +24,9 @@ class Alphabet(NamedTuple):
 
 
 def encode(values: np.ndarray) -> Alphabet | None:
-    """Return the alphabet of ``values``, at least one; None when there are too many different ones."""
+    """Return the alphabet of ``values``, at least one; None when there are too many different ones, or too large ones."""
     symbols, ranks, counts = _counted(values.reshape(-1))
-    if len(symbols) > tables.MAX_SYMBOLS:
+    if len(symbols) > tables.MAX_SYMBOLS or not -LARGEST <= int(symbols[0]) <= int(symbols[-1]) < LARGEST:
         return None
     gaps = np.diff(symbols) - 1
     gappy = bool(gaps.any())
@@ -69,7 +70,7 @@ def decode(reader: ByteReader) -> tuple[np.ndarray, ans.Model]:
     symbols = [first]
     for gap in gaps:
         symbols.append(symbols[-1] + gap + 1)
-    if symbols[-1] >= 1 << 62 or symbols[0] < -(1 << 62):
+    if symbols[-1] >= LARGEST or symbols[0] < -LARGEST:
         raise ModelFileError("a coded stream has symbols of more than 62 bits")
     model = ans.model(tables.decode(reader, size), tables.PRECISION) if size > 1 else None
     return np.array(symbols, dtype=np.int64), model

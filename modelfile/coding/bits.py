@@ -71,10 +71,10 @@ class ByteReader:
             byte = self.byte()
             value |= (byte & 0x7F) << shift
             shift += 7
+            if shift > 70 or value >= 1 << 64:  # ten bytes hold any number of 64 bits
+                raise ModelFileError("a coded stream holds a number of more than 64 bits")
             if byte < 0x80:
                 return value
-            if shift > MAX_VARINT:
-                raise ModelFileError("a coded stream holds a number of more than 63 bits")
 
     def signed(self) -> int:
         """Return a number written by :func:`signed`."""

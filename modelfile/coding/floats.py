@@ -151,6 +151,6 @@ def _dense(reader: ByteReader, count: int) -> np.ndarray:
 def _steps(reader: ByteReader, count: int) -> np.ndarray:
     shift = reader.byte()
     steps = integers.decode(reader.rest(), (count,))
-    if shift > MOST_SHIFT or (np.abs(steps) >= GRID_STEPS).any():
+    if shift > MOST_SHIFT or ((steps <= -GRID_STEPS) | (steps >= GRID_STEPS)).any():
         raise ModelFileError("a float stream holds steps that no half has")
     return np.ldexp(steps.astype(np.float32), shift + SMALLEST)

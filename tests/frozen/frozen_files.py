@@ -16,7 +16,7 @@ import torch
 from frozen_arithmetic import arithmetic
 from frozen_cases import RUNS, STARTS, Run
 from hashpress.cli.main import run
-from hashpress.compress.reader import read_dense
+from hashpress.modelfile.reader import read_dense
 
 FOLDER = Path(__file__).resolve().parent / "models"
 EXPECTED = FOLDER.parent / "expected.json"

@@ -21,7 +21,7 @@ from frozen_files import (
     pixels,
     same_arithmetic,
 )
-from hashpress.compress.reader import read_dense
+from hashpress.modelfile.reader import read_dense
 from torch.nn import functional
 
 NAMES = [*STARTS, *RUNS]

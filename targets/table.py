@@ -1,7 +1,7 @@
 """The machines hashpress compiles for: one literal table, our own and not TVM's tags, of which several are wrong.
 
 ``lanes`` and ``registers`` describe the vector register file; together with a layer's shape they decide every schedule
-(see ``legalize``), so a new target is a new line here.
+(see ``kernels``), so a new target is a new line here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +81,31 @@ TARGETS: dict[str, Target | HostTarget] = {
 }
 
 
-def resolve(name: str) -> Target:
-    """Return the concrete target called ``name``.
+def resolve(target: str | Target | HostTarget, *, trust_code: bool = False) -> Target:
+    """Return the concrete target: a line of ``TARGETS`` by name, ``module:NAME`` of somebody else, or a value.
 
     Raises:
-        TargetError: no such target.
+        TargetError: no such target, or code that is not trusted.
     """
-    entry = lookup(TARGETS, name, "target", TargetError)
-    return entry.resolve() if isinstance(entry, HostTarget) else entry
+    if isinstance(target, str):
+        target = _foreign(target, trust_code) if ":" in target else lookup(TARGETS, target, "target", TargetError)
+    return target.resolve() if isinstance(target, HostTarget) else target
+
+
+def _foreign(name: str, trust_code: bool) -> Target | HostTarget:
+    module, _, attribute = name.partition(":")
+    if not trust_code:
+        raise TargetError(
+            f"target {name!r} would import and run code from module {module!r}; allow it with trust_code "
+            "(--trust-code) if you know where it comes from"
+        )
+    try:
+        found = getattr(import_module(module), attribute)
+    except Exception as fault:  # whatever a module raises while it is imported
+        raise TargetError(f"target {name!r} cannot be imported: {fault}") from fault
+    if not isinstance(found, Target | HostTarget):
+        raise TargetError(f"target {name!r} is a {type(found).__name__}; it must be a hashpress.Target")
+    return found
 
 
 def _host_cpu(machine: str) -> tuple[str, Level]:

@@ -54,7 +54,7 @@ def _buffer(name: str, about: str, align: int = ALIGNMENT) -> Argument:
 
 IMAGE = _buffer("image", "one normalised image, C x H x W")
 OUTPUTS = _buffer("outputs", "the network's outputs; bit k of the code is outputs[k] >= 0")
-WORKSPACE = _buffer("workspace", "activations; contents need not be kept between calls")
+WORKSPACE = _buffer("workspace", "activations; a range of steps reads what the ranges before it left")
 PARAMETERS = _buffer("parameters", "packed parameters, written by pack")
 
 RUN = (
@@ -94,7 +94,6 @@ def header() -> str:
     """Return the calling convention as a C11 header, which needs no header of TVM's."""
     lines = [*_PREAMBLE.splitlines(), ""]
     lines += [f"#define HASHNET_ALIGNMENT {ALIGNMENT} /* bytes, of every buffer of run */", ""]
-    lines += _enum("role", [(role, f"bytes {ITEMSIZE['float32']} an element, float32") for role in ROLES], "roles")
     for name, arguments in FUNCTIONS.items():
         rows = [(argument.name, f"{_kind(argument)}: {argument.about}") for argument in arguments]
         lines += _enum(f"{name}_argument", rows, f"{name}_arguments")

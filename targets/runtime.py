@@ -50,8 +50,8 @@ class Runtime:
         self.bundle = open_bundle(path)
         check_machine(self.bundle)
         manifest = self.bundle.manifest
-        self.bits = int(manifest["bits"])
-        self.input_shape: tuple[int, ...] = tuple(manifest["input"]["shape"])
+        self.bits = self.bundle.bits
+        self.input_shape = self.bundle.input_shape
         self.steps: tuple[str, ...] = tuple(step["name"] for step in manifest["steps"])
         start = time.perf_counter()
         self._library = _load_library(self.bundle.path / LIBRARY)

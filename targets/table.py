@@ -14,11 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import TargetError, lookup
+from .abi import ALIGNMENT
+
+MAX_LANES = ALIGNMENT // 4  # a vector of float32 is at most as wide as buffers are aligned
+MIN_REGISTERS = 6  # two sums, two vectors of weights, a pixel and a spare one: the smallest tile of a convolution
 
 
 @dataclass(frozen=True)
 class Target:
-    """What the compiler, the linker and the schedules need to know about one kind of machine."""
+    """What the compiler, the linker and the schedules need to know about one kind of machine.
+
+    Raises:
+        TargetError: a vector register file for which there is no schedule.
+    """
 
     name: str
     tvm: Mapping[str, Any]  # TVM's target dict
@@ -26,10 +34,25 @@ class Target:
     registers: int  # vector registers
     machine: str  # ELF machine of the library: x86_64, aarch64
     vectors: bool = True  # write vector expressions; False leaves vectorising to the C compiler
-    linker: tuple[str, ...] = ("gcc", "cc", "clang")  # the first that exists links (and, for C, compiles)
+    linker: tuple[str, ...] = ("gcc", "cc", "clang")  # the first that is installed links (and, for C, compiles)
     flags: tuple[str, ...] = ("-O2", "-ftree-vectorize", "-march=native", "-ffp-contract=fast")
     needs: tuple[str, ...] = ()  # instruction sets, as /proc/cpuinfo calls them
     about: str = ""
+
+    def __post_init__(self) -> None:
+        kind = self.tvm.get("kind")
+        if kind not in ("llvm", "c"):
+            raise TargetError(f"target {self.name!r}: the kind of TVM's target is llvm or c, found {kind!r}")
+        if kind == "c" and self.vectors:
+            raise TargetError(f"target {self.name!r}: C has no vector expressions; write it with vectors=False")
+        if not 1 <= self.lanes <= MAX_LANES:
+            raise TargetError(
+                f"target {self.name!r}: schedules are for from 1 to {MAX_LANES} lanes, found {self.lanes}"
+            )
+        if self.registers < MIN_REGISTERS:
+            raise TargetError(
+                f"target {self.name!r}: schedules need at least {MIN_REGISTERS} registers, found {self.registers}"
+            )
 
 
 @dataclass(frozen=True)

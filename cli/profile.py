@@ -39,8 +39,9 @@ def verb(
     where = parse_device(device)
     with progress():
         known = load_evaluation(quality) if quality else None
-        settings = {"repeats": repeats, "warmup": warmup, "seconds": seconds, "threads": threads}
-        report = profile(bundle, **settings, quality=known, device=where)
+        report = profile(
+            bundle, repeats=repeats, warmup=warmup, seconds=seconds, threads=threads, quality=known, device=where
+        )
     if output:
         report.save(output)
     if json:

@@ -64,7 +64,7 @@ def measure(
 
 
 def measure_samples(
-    sample: Callable[[int], Sequence[float]],
+    sample: Callable[[int], Sequence[float] | np.ndarray],
     *,
     min_runs: int = 30,
     max_runs: int = 5000,

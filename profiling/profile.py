@@ -38,7 +38,7 @@ def profile(
         DeviceError: it failed while running.
     """
     path, device = Path(bundle), device or LocalDevice()
-    about = device.describe()  # before our own work raises the load
+    about = dict(device.describe())  # before our own work raises the load
     deployment = device.push(path, threads=threads)
     deployment.verify()
     manifest, model = deployment.bundle.manifest, read_manifest(path / MODEL_FILE)

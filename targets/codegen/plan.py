@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..abi import ALIGNMENT, IMAGE, OUTPUTS
+from ..abi import ALIGNMENT, IMAGE, OUTPUTS, PARAMETERS, itemsize
 from ..graph.graph import Graph, Node, Tensor
 from ..kernels.base import Kernel, Workload
 from ..kernels.choose import choose
@@ -16,8 +16,6 @@ from ..kernels.copy import StridedCopy
 from ..kernels.layout import BlockedLayout
 from ..table import Target
 from .memory import Buffer, plan_memory
-
-FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def plan(graph: Graph, target: Target) -> Plan:
         TargetError: an operator without a kernel.
     """
     layouts = assign_layouts(graph, target.lanes)
-    image = BlockedLayout(*graph.input.shape, dtype=graph.input.dtype)
+    image = BlockedLayout.of(graph.input.shape, graph.input.dtype)
     load = Tensor(IMAGE.name, graph.input.dtype, graph.input.shape)
     steps: list[KernelCall] = []
     offset = 0
@@ -67,8 +65,8 @@ def plan(graph: Graph, target: Target) -> Plan:
         offset += _aligned(kernel.packing.size) if kernel.packing else 0
     result = layouts[graph.output]
     flat = result.size == result.blocks * result.block  # a vector lies in memory as its channels do
-    source = BlockedLayout(result.channels, 1, 1, dtype=result.dtype) if flat else result
-    store = StridedCopy(source, BlockedLayout(*result.shape, dtype=result.dtype))
+    source = BlockedLayout.of((result.channels, 1, 1), result.dtype) if flat else result
+    store = StridedCopy(source, BlockedLayout.of(result.shape, result.dtype))
     outputs = Tensor(OUTPUTS.name, graph.output.dtype, graph.output.shape)
     steps.append(KernelCall("store", store, (caller.get(graph.output, graph.output),), outputs))
     memory = plan_memory(_buffers(steps, layouts), ALIGNMENT)
@@ -76,7 +74,7 @@ def plan(graph: Graph, target: Target) -> Plan:
 
 
 def _aligned(floats: int) -> int:
-    size = ALIGNMENT // FLOAT_BYTES
+    size = ALIGNMENT // itemsize(PARAMETERS.dtype)
     return -(-floats // size) * size
 
 
@@ -104,7 +102,7 @@ def assign_layouts(graph: Graph, lanes: int) -> dict[Tensor, BlockedLayout]:
         paddings = [n.attrs["padding"] for n in graph.nodes if n.kind == "conv" and n.inputs[0] == tensor]
         border = (max((p[0] for p in paddings), default=0), max((p[1] for p in paddings), default=0))
         block = 1 if tensor in planar else lanes
-        layouts[tensor] = BlockedLayout(*tensor.shape, block=block, border=border, dtype=tensor.dtype)
+        layouts[tensor] = BlockedLayout.of(tensor.shape, tensor.dtype, block, border)
     return layouts
 
 

@@ -44,7 +44,7 @@ class Importer:
     counts: dict[str, int] = field(default_factory=dict)
     stored: dict[str, Tensor] = field(default_factory=dict)  # activations as they lie in memory, whatever reshapes say
 
-    def emit(self, kind: str, operand: Tensor, shape: Shape, **fields: Any) -> Tensor:
+    def emit(self, kind: str, operand: Tensor, shape: tuple[int, ...], **fields: Any) -> Tensor:
         """Append a node named after its parameters' module or, without parameters, after its kind and a number."""
         parameters: dict[str, Parameter] = fields.pop("parameters", {})
         dtype: str = fields.pop("dtype", operand.dtype)

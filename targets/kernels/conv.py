@@ -17,12 +17,12 @@ from tvm.tirx.script.builder import ir as tir
 from ..table import Target
 from .base import Kernel, Workload
 from .epilogue import Epilogue
-from .layout import BlockedLayout, runs
+from .layout import BlockedLayout, chunks
 from .packing import Interleave, Norm, Packing
 from .vector import CACHE_LINE, Lanes, copy, multiply_add
 
 Expr = Any
-FAR = 1 << 15  # bytes of weights that do not stay in the first-level cache
+PREFETCH_FROM = 1 << 15  # bytes of weights that do not stay in the first-level cache
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,12 @@ class Conv(Kernel):
         """Yield (first block, bands, blocks per band, first input block), for each group of channels."""
         blocks = self.output.blocks // self.groups
         for group in range(self.groups):
-            for start, count, vectors in runs(blocks, self.tile.vectors):
+            for start, count, vectors in chunks(blocks, self.tile.vectors):
                 yield group * blocks + start, count, vectors, group * self.depth
 
     def _depths(self) -> Iterator[tuple[int, int, int]]:
         """Yield (first input block, blocks, lanes in use)."""
-        for start, count, used in runs(self.input.channels // self.groups, self.input.block):
+        for start, count, used in chunks(self.input.channels // self.groups, self.input.block):
             yield start // self.input.block, count, used
 
     def emit(self, lanes: Lanes, sources: Sequence[Any], weights: Any, out: Any) -> None:
@@ -137,8 +137,8 @@ class Conv(Kernel):
         for first, count, vectors, base in self._bands():
             with tir.serial(0, count) as band:
                 block = first + band * vectors
-                for row, tall, rows in runs(self.output.height, self.tile.rows):
-                    for column, wide, columns in runs(self.output.width, self.tile.columns):
+                for row, tall, rows in chunks(self.output.height, self.tile.rows):
+                    for column, wide, columns in chunks(self.output.width, self.tile.columns):
                         with tir.serial(0, tall) as i, tir.serial(0, wide) as j:
                             corner = (row + i * rows, column + j * columns)
                             tile = Tile(rows, columns, vectors)
@@ -161,7 +161,7 @@ class Conv(Kernel):
                 kh = loops.enter_context(tir.serial(0, self.kernel[0]))
                 kw = loops.enter_context(tir.serial(0, self.kernel[1]))
                 tap = ((d * self.kernel[0] + kh) * self.kernel[1] + kw) * self.input.block
-                self._fetch_ahead(lanes, w, (block + tile.vectors) * count * taps, tap * tile.vectors * count, turn)
+                self._prefetch(lanes, w, (block + tile.vectors) * count * taps, tap * tile.vectors * count, turn)
                 lane = loops.enter_context(tir.serial(0, used)) if used > 1 else 0
                 tap = tap + lane
                 stream = block * count * taps + tap * tile.vectors * count
@@ -172,13 +172,13 @@ class Conv(Kernel):
                     for v in range(tile.vectors):
                         multiply_add(lanes, sums, (p * tile.vectors + v) * count, pixel, w, stream + v * count)
 
-    def _fetch_ahead(self, lanes: Lanes, weights: Any, band: Expr, tap: Expr, turn: Expr) -> None:
+    def _prefetch(self, lanes: Lanes, weights: Any, band: Expr, tap: Expr, turn: Expr) -> None:
         """Emit prefetches of this tile's share of the next band's weights, where all weights exceed the caches.
 
         Otherwise the first tile of a band waits for memory and the others compute; behind the last band lie the next
         layer's weights.
         """
-        if 4 * self.packing.size < FAR:
+        if 4 * self.packing.size < PREFETCH_FROM:
             return
         turns = -(-self.output.height // self.tile.rows) * -(-self.output.width // self.tile.columns)
         lines = -(-self.input.block * self.tile.vectors * lanes.count // CACHE_LINE)
@@ -195,7 +195,7 @@ class Conv(Kernel):
                 spot = (p * tile.vectors + v) * lanes.count
 
                 def store(at: Any, splat: Any, pixel: Any = pixel, spot: int = spot) -> None:
-                    value = self.packing.complete(sums[at(spot)], weights, pixel[0] * lanes.count, at)
+                    value = self.packing.rescale(sums[at(spot)], weights, pixel[0] * lanes.count, at)
                     value = self.epilogue.apply(value, pixel, others, at, splat)
                     tir.buffer_store(y, value, [at(self.output.at(*pixel))])
 

@@ -1,4 +1,4 @@
-"""Moves: slices with steps, zero padding, and changes of layout (planar image to blocks and back)."""
+"""Copies: strided slices, zero padding, and changes of layout (plain CHW to channel blocks and back)."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class StridedCopy(Kernel):
             self._planar(sources[0], out)
             return
         with tir.serial(0, self.output.height) as h, tir.serial(0, self.output.width) as w:
-            for place, source, count in self._pieces():
-                self._piece(lanes, (h, w), (place, source, count), sources[0], out)
+            for place, source, count in self._channel_runs():
+                self._copy_run(lanes, (h, w), (place, source, count), sources[0], out)
 
     def _row_column(self, h: Any, w: Any) -> tuple[Any, Any, Any]:
-        """Return the source's row and column, and whether they exist (None: always)."""
+        """Return the input's row and column, and whether they exist (None: always)."""
         row, column = h * self.step[0] + self.offset[1], w * self.step[1] + self.offset[2]
         height, width = self.input.height, self.input.width
         last = [(self.output.shape[1 + i] - 1) * self.step[i] + self.offset[1 + i] for i in (0, 1)]
@@ -49,8 +49,8 @@ class StridedCopy(Kernel):
             return row, column, None
         return row, column, (row >= 0) & (row < height) & (column >= 0) & (column < width)
 
-    def _pieces(self) -> Iterator[tuple[int, int | None, int]]:
-        """Yield (first target channel, first source channel or none, count), none of them crossing a block."""
+    def _channel_runs(self) -> Iterator[tuple[int, int | None, int]]:
+        """Yield (first output channel, first input channel or None, count), none of them crossing a block."""
         channel, end = 0, self.output.blocks * self.output.block
         while channel < end:
             source = channel + self.offset[0]
@@ -60,12 +60,14 @@ class StridedCopy(Kernel):
                 count = min(count, self.output.channels - channel)
                 yield channel, source, count
             else:
-                edge = -self.offset[0]  # the target channel of the source's first one
+                edge = -self.offset[0]  # the output channel of the input's first one
                 count = min(count, edge - channel) if channel < edge else count
                 yield channel, None, count
             channel += count
 
-    def _piece(self, lanes: Lanes, place: tuple[Any, Any], piece: tuple[int, int | None, int], x: Any, y: Any) -> None:
+    def _copy_run(
+        self, lanes: Lanes, place: tuple[Any, Any], piece: tuple[int, int | None, int], x: Any, y: Any
+    ) -> None:
         (h, w), (channel, source, count) = place, piece
         spot = self.output.at(channel // self.output.block, h, w, channel % self.output.block)
         row, column, exists = self._row_column(h, w)

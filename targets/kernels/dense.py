@@ -14,12 +14,14 @@ from tvm.tirx.script.builder import ir as tir
 from ..table import Target
 from .base import Kernel, Workload
 from .epilogue import Epilogue
-from .layout import BlockedLayout, runs
+from .layout import BlockedLayout, chunks
 from .packing import Interleave, Norm, Packing
 from .vector import Lanes, copy, multiply_add
 
-AHEAD = 512  # floats: how far in front of the multiplications weights are fetched
-STREAM = 1 << 24  # bytes of weights from which memory is the limit, and the processor's own prefetching does better
+PREFETCH_DISTANCE = 512  # floats: how far in front of the multiplications weights are fetched
+STREAM_FROM = (
+    1 << 24
+)  # bytes of weights from which memory is the limit, and the processor's own prefetching does better
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Dense(Kernel):
         return self.input.channels * self.input.height * self.input.width * self.output.channels
 
     def _bands(self) -> Iterator[tuple[int, int, int]]:
-        yield from runs(self.output.blocks, self.vectors)
+        yield from chunks(self.output.blocks, self.vectors)
 
     def emit(self, lanes: Lanes, sources: Sequence[Any], weights: Any, out: Any) -> None:
         """Emit the loops."""
@@ -88,14 +90,14 @@ class Dense(Kernel):
                     tir.serial(0, source.width) as w,
                 ):
                     start = ((b * source.height + h) * source.width + w) * source.block
-                    for lane, steps, part in runs(source.block, min(split, source.block)):
+                    for lane, steps, part in chunks(source.block, min(split, source.block)):
                         with tir.serial(0, steps) as step:
                             for s in range(part):
                                 offset = lane + step * part + s
                                 pixel = sources[0][source.at(b, h, w, offset)]
                                 place = block * count * self.taps + (start + offset) * vectors * count
-                                if 4 * self.packing.size < STREAM:
-                                    lanes.prefetch(weights, place + AHEAD, vectors * count)
+                                if 4 * self.packing.size < STREAM_FROM:
+                                    lanes.prefetch(weights, place + PREFETCH_DISTANCE, vectors * count)
                                 for v in range(vectors):
                                     multiply_add(
                                         lanes, sums, (s * vectors + v) * count, pixel, weights, place + v * count
@@ -119,7 +121,7 @@ class Dense(Kernel):
             for s in range(1, split):
                 value = value + sums[at((s * vectors + v) * lanes.count)]
             pixel = (block + v, 0, 0)
-            value = self.packing.complete(value, weights, (block + v) * lanes.count, at)
+            value = self.packing.rescale(value, weights, (block + v) * lanes.count, at)
             value = self.epilogue.apply(value, pixel, others, at, splat)
             tir.buffer_store(y, value, [at(self.output.at(*pixel))])
 

@@ -1,4 +1,4 @@
-"""Convolutions whose groups cut through channel blocks: depthwise by whole vectors, anything else one number at a time."""
+"""Convolutions whose groups cut through channel blocks: depthwise by whole vectors, anything else one element at a time."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ class GroupedConv(Kernel):
         with tir.serial(0, shape[0]) as b, tir.serial(0, shape[1]) as h, tir.serial(0, shape[2]) as w:
             biases = self.packing.shifts + b * lanes.count
             lanes.each(lambda at, _: tir.buffer_store(sums, weights[at(biases)], [at(0)]))
-            reduce = self._by_vector if self.depthwise else self._by_number
+            reduce = self._by_vector if self.depthwise else self._by_scalar
             reduce(lanes, (b, h, w), sources[0], weights, sums)
 
             def store(at: Any, splat: Any) -> None:
-                value = self.packing.complete(sums[at(0)], weights, b * lanes.count, at)
+                value = self.packing.rescale(sums[at(0)], weights, b * lanes.count, at)
                 value = self.epilogue.apply(value, (b, h, w), sources[1:], at, splat)
                 tir.buffer_store(out, value, [at(self.output.at(b, h, w))])
 
@@ -95,7 +95,7 @@ class GroupedConv(Kernel):
             pixel = self._pixel(b, h, w, 0, (kh, kw))
             lanes.each(lambda at, _: tir.buffer_store(sums, sums[at(0)] + x[at(pixel)] * weights[at(spot)], [at(0)]))
 
-    def _by_number(self, lanes: Lanes, place: tuple[Any, Any, Any], x: Any, weights: Any, sums: Any) -> None:
+    def _by_scalar(self, lanes: Lanes, place: tuple[Any, Any, Any], x: Any, weights: Any, sums: Any) -> None:
         b, h, w = place
         depth, size = self.input.channels // self.groups, self.input.block
         for lane in range(lanes.count):

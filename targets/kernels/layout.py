@@ -29,6 +29,14 @@ class BlockedLayout:
     border: tuple[int, int] = (0, 0)  # rows above and below, columns left and right
     dtype: str = "float32"
 
+    @classmethod
+    def of(
+        cls, shape: tuple[int, ...], dtype: str = "float32", block: int = 1, border: tuple[int, int] = (0, 0)
+    ) -> BlockedLayout:
+        """Return the layout of an activation of ``shape`` (C, H, W)."""
+        channels, height, width = shape
+        return cls(channels, height, width, block, border, dtype)
+
     @property
     def blocks(self) -> int:
         """Channel blocks, the last one possibly not full."""
@@ -80,10 +88,10 @@ class BlockedLayout:
                     lanes.fill(buffer, place, 0.0, self.block)
 
 
-def runs(total: int, size: int) -> Iterator[tuple[int, int, int]]:
+def chunks(total: int, size: int) -> Iterator[tuple[int, int, int]]:
     """Yield (start, count, extent): ``count`` pieces of ``extent`` that cover ``total``, then the piece that is left.
 
-    >>> list(runs(27, 14))
+    >>> list(chunks(27, 14))
     [(0, 1, 14), (14, 1, 13)]
     """
     if total >= size:

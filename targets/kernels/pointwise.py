@@ -58,7 +58,7 @@ class Pointwise(Kernel):
                 if packing is not None:
                     channel = b * self.output.block
                     value = value * weights[at(packing.scales + channel)] + weights[at(packing.shifts + channel)]
-                    value = packing.complete(value, weights, channel, at)
+                    value = packing.rescale(value, weights, channel, at)
                 value = self.epilogue.apply(value, (b, h, w), sources[1:], at, splat)
                 tir.buffer_store(out, value, [at(self.output.at(b, h, w))])
 

@@ -78,29 +78,29 @@ class Pool(Kernel):
         with tir.serial(0, self.kernel[0]) as kh, tir.serial(0, self.kernel[1]) as kw:
             h, w = top + kh * self.dilation[0], left + kw * self.dilation[1]
             if inside:
-                self._take(lanes, sources[0], self.input.at(b, h, w), sums)
+                self._accumulate(lanes, sources[0], self.input.at(b, h, w), sums)
             else:
                 within = (h >= 0) & (h < self.input.height) & (w >= 0) & (w < self.input.width)
                 with tir.If(within), tir.Then():
-                    self._take(lanes, sources[0], self.input.at(b, h, w), sums)
+                    self._accumulate(lanes, sources[0], self.input.at(b, h, w), sums)
 
         def store(at: Any, splat: Any) -> None:
             value = sums[at(0)]
             if self.kind == "avg":
-                value = value / splat(self.kernel[0] * self.kernel[1] if inside else self._counted(top, left))
+                value = value / splat(self.kernel[0] * self.kernel[1] if inside else self._divisor(top, left))
             value = self.epilogue.apply(value, place, sources[1:], at, splat)
             tir.buffer_store(y, value, [at(self.output.at(*place))])
 
         lanes.each(store)
 
-    def _take(self, lanes: Lanes, x: Any, place: Any, sums: Any) -> None:
+    def _accumulate(self, lanes: Lanes, x: Any, place: Any, sums: Any) -> None:
         def step(at: Any, _: Any) -> None:
             value = tir.max(sums[at(0)], x[at(place)]) if self.kind == "max" else sums[at(0)] + x[at(place)]
             tir.buffer_store(sums, value, [at(0)])
 
         lanes.each(step)
 
-    def _counted(self, top: Any, left: Any) -> Any:
+    def _divisor(self, top: Any, left: Any) -> Any:
         """Return the number of pixels that a window at an edge counts."""
         sides = []
         for axis, start in enumerate((top, left)):

@@ -49,7 +49,12 @@ if TYPE_CHECKING:
     from .modelfile.file import save as save
     from .profiling.profile import profile as profile
     from .targets.compile import compile_model as compile_model
+    from .targets.devices.base import Device as Device
+    from .targets.devices.table import DEVICES as DEVICES
+    from .targets.devices.table import parse_device as parse_device
     from .targets.runtime import Runtime as Runtime
+    from .targets.table import TARGETS as TARGETS
+    from .targets.table import Target as Target
 
 __version__ = "0.1.0"
 
@@ -97,6 +102,11 @@ _HOMES = {
     "profile": "profiling.profile",
     "compile_model": "targets.compile",
     "Runtime": "targets.runtime",
+    "TARGETS": "targets.table",
+    "Target": "targets.table",
+    "DEVICES": "targets.devices.table",
+    "Device": "targets.devices.base",
+    "parse_device": "targets.devices.table",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604

@@ -19,8 +19,16 @@ def verb(
     *,
     model: options.Model,
     output: options.Output,
-    target: Annotated[str, typer.Option("--target", metavar="NAME", help="See: hashpress ls targets.")] = "host",
-    trust_code: options.TrustCode = False,
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", metavar="NAME", help="See: hashpress ls targets; or module:NAME of a target of yours."
+        ),
+    ] = "host",
+    trust_code: Annotated[
+        bool,
+        typer.Option("--trust-code", help="Import the encoder module:function or target module:NAME that is named."),
+    ] = False,
     threads: options.Threads = 1,
     json: options.Json = False,
 ) -> None:
@@ -30,7 +38,7 @@ def verb(
     from ..targets.compile import compile_model
 
     with progress():
-        bundle = compile_model(load(model, trust_code=trust_code), target, output)
+        bundle = compile_model(load(model, trust_code=trust_code), target, output, trust_code=trust_code)
     if json:
         print_json(bundle.manifest)
     else:

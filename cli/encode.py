@@ -27,6 +27,9 @@ def verb(
     ],
     output: options.Output,
     trust_code: options.TrustCode = False,
+    device: Annotated[
+        str, typer.Option("--device", metavar="KIND[:ADDRESS]", help="Where a bundle runs; a model file runs here.")
+    ] = "local",
     threads: options.Threads = 1,
 ) -> None:
     """Write the packed codes (N, ceil(bits / 8)) uint8 of inputs in the order given; bit k of a code is output k >= 0.
@@ -36,15 +39,20 @@ def verb(
     set_threads(threads)
     import numpy as np
 
+    from ..core.errors import InputError
     from ..core.files import atomic_write
     from .inputs import read_inputs
 
     with progress():
         if model.is_dir():
-            from ..targets.runtime import Runtime
+            from ..targets.devices.table import parse_device
 
-            runtime = Runtime(model, threads=threads)
-            codes = runtime.encode(read_inputs(inputs, runtime.input_shape))
+            deployment = parse_device(device).push(model, threads=threads)
+            codes = deployment.encode(read_inputs(inputs, deployment.bundle.input_shape))
+        elif device != "local":
+            raise InputError(
+                f"{model} is a model file, which runs on this machine only; compile it for {device!r} first"
+            )
         else:
             from ..hashnets.retrieval.codes import outputs, pack
             from ..modelfile.file import load

@@ -26,6 +26,7 @@ def verb(
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="At least so many runs; more until stable.")] = 50,
     warmup: Annotated[int, typer.Option("--warmup", min=0, help="Runs before the clock starts.")] = 10,
     seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="At most so long, beyond --repeats.")] = 5.0,
+    device: Annotated[str, typer.Option("--device", metavar="KIND[:ADDRESS]", help="Where to measure.")] = "local",
     threads: options.Threads = 1,
     json: options.Json = False,
 ) -> None:
@@ -33,10 +34,14 @@ def verb(
     set_threads(threads)
     from ..profiling.profile import profile
     from ..profiling.quality import load_evaluation
+    from ..targets.devices.table import parse_device
 
+    where = parse_device(device)
     with progress():
         known = load_evaluation(quality) if quality else None
-        report = profile(bundle, repeats=repeats, warmup=warmup, seconds=seconds, threads=threads, quality=known)
+        report = profile(
+            bundle, repeats=repeats, warmup=warmup, seconds=seconds, threads=threads, quality=known, device=where
+        )
     if output:
         report.save(output)
     if json:

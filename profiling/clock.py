@@ -63,6 +63,41 @@ def measure(
     return Timing.of(_rounds((work,), warmup, min_runs, max_runs, seconds, tolerance, what)[0], tolerance)
 
 
+def measure_samples(
+    sample: Callable[[int], Sequence[float] | np.ndarray],
+    *,
+    min_runs: int = 30,
+    max_runs: int = 5000,
+    seconds: float = 5.0,
+    tolerance: float = 0.02,
+    what: str = "timing",
+) -> Timing:
+    """Return the time of work that its device times: ``sample(n)`` gives the milliseconds of ``n`` more runs.
+
+    More runs are asked for until the median is known or time is up, as :func:`measure` does.
+    """
+    samples: list[float] = []
+    start = time.perf_counter()
+    for step in track(_growth(min_runs, max_runs), what):
+        left = seconds - (time.perf_counter() - start)
+        if samples:
+            affordable = int(left * len(samples) / max(seconds - left, 1e-9))
+            step = min(step, max(affordable, 1))  # noqa: PLW2901 - the last batch ends with the time
+        samples.extend(sample(step))
+        if time.perf_counter() - start >= seconds or median_spread(np.sort(samples)) <= tolerance:
+            break
+    return Timing.of(samples, tolerance)
+
+
+def _growth(first: int, most: int) -> list[int]:
+    """Return sizes of batches that add up to ``most``, each a quarter of those before it: sorting takes time too."""
+    sizes, done = [first], first
+    while done < most:
+        sizes.append(min(max(1, done // 4), most - done))
+        done += sizes[-1]
+    return sizes
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two pieces of work that ran in turn; ``ratio`` is the median over the rounds of first over second."""

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..modelfile.reader import decoded_layers, read_manifest
-from ..targets.runtime import Runtime
+from ..targets.devices.base import Deployment, Device
+from ..targets.devices.local import LocalDevice
 from . import machine
-from .clock import measure
+from .clock import measure_samples
 from .memory import fresh_process, memory_figures
 from .metrics import METRICS
 from .quality import quality_figures
@@ -28,19 +29,20 @@ def profile(
     seconds: float = 5.0,
     threads: int = 1,
     quality: Mapping[str, Any] | None = None,
+    device: Device | None = None,
 ) -> Report:
-    """Return the report of a bundle on this machine; ``quality`` is an assessment's JSON, carried along.
+    """Return the report of a bundle on ``device`` (None: this machine); ``quality`` is an assessment's JSON, carried along.
 
     Raises:
         TargetError: the bundle is broken or compiled for another machine.
         DeviceError: it failed while running.
     """
-    path = Path(bundle)
-    about = machine.describe()  # before our own work raises the load
-    runtime = Runtime(path, threads=threads)
-    runtime.verify()
-    manifest, model = runtime.bundle.manifest, read_manifest(path / MODEL_FILE)
-    figures, layers = _latency(runtime, repeats, warmup, seconds)
+    path, device = Path(bundle), device or LocalDevice()
+    about = dict(device.describe())  # before our own work raises the load
+    deployment = device.push(path, threads=threads)
+    deployment.verify()
+    manifest, model = deployment.bundle.manifest, read_manifest(path / MODEL_FILE)
+    figures, layers = _latency(deployment, repeats, warmup, seconds)
     fresh = fresh_process(path, threads=threads)
     figures["latency.open"] = Figure(fresh["open_ms"], "ms", "measured")
     parts = bundle_parts(path)
@@ -49,7 +51,7 @@ def profile(
     return Report(
         name=path.resolve().name,
         target=str(manifest["target"]["name"]),
-        device="local",
+        device=device.name,
         figures={name: figures[name] for name in METRICS if name in figures},
         layers=layers,
         parts=tuple(parts),
@@ -63,15 +65,15 @@ def profile(
 
 
 def _latency(
-    runtime: Runtime, repeats: int, warmup: int, seconds: float
+    deployment: Deployment, repeats: int, warmup: int, seconds: float
 ) -> tuple[dict[str, Figure], tuple[Layer, ...]]:
     """Return the figures of one image's whole run and the median of each layer's."""
-    pixels = np.random.default_rng(0).integers(0, 256, (1, *runtime.input_shape), dtype=np.uint8)
-    inputs = runtime.normalise(pixels)
-    found = measure(lambda: runtime.outputs(inputs), warmup=warmup, min_runs=repeats, seconds=seconds)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *deployment.bundle.input_shape), dtype=np.uint8)
+    deployment.bench(pixels, 1, warmup)
+    found = measure_samples(lambda runs: deployment.bench(pixels, runs), min_runs=repeats, seconds=seconds)
     times = {"min": found.min_ms, "p50": found.p50_ms, "p90": found.p90_ms, "p99": found.p99_ms}
     figures = {f"latency.{name}": Figure(time, "ms", "measured") for name, time in times.items()}
-    single = runtime.layer_times(inputs, max(repeats, 10))
+    single = deployment.bench_steps(pixels, max(repeats, 10))
     layers = (Layer(name, Figure(float(np.median(samples)), "ms", "measured")) for name, samples in single.items())
     return figures, tuple(layers)
 

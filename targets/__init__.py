@@ -1,1 +1,1 @@
-"""Devices: lowering, kernels, bundles, runners."""
+"""From a network to codes on a device: graph, kernels, code generation, bundles, the runtime, devices."""

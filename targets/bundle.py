@@ -36,6 +36,21 @@ class Bundle:
     path: Path
     manifest: Mapping[str, Any]
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of its files, without the manifest."""
+        return tuple(self.manifest["files"])
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one image."""
+        return tuple(self.manifest["input"]["shape"])
+
+    @property
+    def bits(self) -> int:
+        """Bits of a code."""
+        return int(self.manifest["bits"])
+
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Return the bundle in the directory ``path`` after checking every file's size and hash.

@@ -17,32 +17,40 @@ from ..core.files import sha256_file
 from ..core.model import HashModel
 from ..modelfile.file import save
 from ..modelfile.layers.densify import densified
+from .abi import PARAMETERS, itemsize
 from .bundle import FORMAT, GOLDEN, LIBRARY, MANIFEST, MODEL, PARTS, Bundle, new_bundle, open_bundle
 from .codegen.codegen import generate_library
 from .codegen.link import linker_version
-from .codegen.plan import KernelCall, Plan, plan
+from .codegen.plan import Plan, plan
 from .codegen.program import generate
-from .graph.export import lower
+from .graph.export import export
 from .graph.fuse import fuse
-from .graph.import_relax import read
-from .kernels.vector import Lanes
-from .table import Target, resolve
+from .graph.import_relax import import_relax
+from .table import HostTarget, Target, resolve
 
 GOLDEN_IMAGES = 4
 TOOLS = ("hashpress", "torch", "apache-tvm", "apache-tvm-ffi", "numpy", "constriction", "safetensors")
 
 
-def compile_model(model: HashModel, target: str, out: str | os.PathLike[str]) -> Bundle:
-    """Compile ``model`` for the target called ``target`` and write the bundle ``out``, whole or not at all.
+def compile_model(
+    model: HashModel, target: str | Target | HostTarget, out: str | os.PathLike[str], *, trust_code: bool = False
+) -> Bundle:
+    """Compile ``model`` for a target and write the bundle ``out``, whole or not at all.
+
+    Args:
+        model: a network, compressed or not.
+        target: a name of ``TARGETS``, ``module:NAME`` of a target that somebody else defined, or the target itself.
+        out: the bundle's directory; a bundle that is there is replaced.
+        trust_code: allow ``module:NAME``, whose module is imported and run.
 
     Raises:
         TargetError: an unknown target, a layer without a kernel, no linker, a place that cannot be written.
     """
-    chosen = resolve(target)
+    chosen = resolve(target, trust_code=trust_code)
     plain = densified(model)
     made = plan_model(plain, chosen)
     with new_bundle(out) as folder:
-        module = generate(made, lanes_of(chosen))
+        module = generate(made, chosen)
         generate_library(module, chosen, folder / LIBRARY)
         save(model, folder / MODEL)
         np.savez_compressed(folder / GOLDEN, **golden(plain))  # type: ignore[arg-type]
@@ -60,17 +68,12 @@ def plan_model(model: HashModel, target: Target) -> Plan:
     Raises:
         TargetError: a layer without a kernel, or outputs that are not one number a bit.
     """
-    made = plan(fuse(read(lower(model.net, model.arch.input.shape))), lanes_of(target))
+    made = plan(fuse(import_relax(export(model.net, model.arch.input.shape))), target)
     if made.output.shape != (model.arch.bits, 1, 1):
         raise TargetError(
             f"the network gives outputs of shape {made.output.shape}, a code of {model.arch.bits} bits is asked"
         )
     return made
-
-
-def lanes_of(target: Target) -> Lanes:
-    """Return the vector registers that the schedules may use."""
-    return Lanes(target.lanes, target.registers, target.vectors)
 
 
 def golden(model: HashModel, seed: int = 0) -> dict[str, np.ndarray]:
@@ -84,11 +87,16 @@ def golden(model: HashModel, seed: int = 0) -> dict[str, np.ndarray]:
 
 def _manifest(model: HashModel, target: Target, made: Plan) -> dict[str, Any]:
     steps = [
-        {"name": step.name, "kind": step.kind, "macs": step.kernel.macs, "tensors": _tensors(step)}
+        {
+            "name": step.name,
+            "kind": step.kernel.op,
+            "macs": step.kernel.macs,
+            "tensors": {role: [tensor.name, list(tensor.shape)] for role, tensor in step.parameters.items()},
+        }
         for step in made.steps
     ]
-    shapes = {name: shape for step in made.steps for _, name, shape in step.parameters}
-    weights = 4 * sum(math.prod(shape) for shape in shapes.values())
+    parameters = {tensor.name: tensor for step in made.steps for tensor in step.parameters.values()}
+    weights = sum(math.prod(tensor.shape) * itemsize(tensor.dtype) for tensor in parameters.values())
     return {
         "format": FORMAT,
         "target": {
@@ -101,14 +109,14 @@ def _manifest(model: HashModel, target: Target, made: Plan) -> dict[str, Any]:
         "encoder": model.arch.encoder,
         "bits": model.arch.bits,
         "input": model.arch.input.to_json(),
-        "memory": {"activations": 4 * made.workspace, "weights": weights, "packed": 4 * made.packed},
+        "memory": {
+            "activations": made.workspace_bytes,
+            "weights": weights,
+            "packed": made.packed * itemsize(PARAMETERS.dtype),
+        },
         "steps": steps,
         "tools": _tools(target),
     }
-
-
-def _tensors(step: KernelCall) -> dict[str, Any]:
-    return {role: [name, list(shape)] for role, name, shape in step.parameters}
 
 
 def _tools(target: Target) -> dict[str, str]:

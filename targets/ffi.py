@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .abi import ALIGNMENT
+
 if "torch" in sys.modules:
     import tvm_ffi
 else:
@@ -15,8 +17,6 @@ else:
         import tvm_ffi
     finally:
         del sys.modules["torch"]
-
-CACHE_LINE = 64
 
 
 def load_library(path: str) -> Any:
@@ -30,7 +30,7 @@ def tensor(array: np.ndarray) -> Any:
 
 
 def aligned(count: int) -> np.ndarray:
-    """Return zeros, float32 (count,), that begin at a cache line, which vector loads rely on."""
-    raw = np.zeros(4 * max(count, 1) + CACHE_LINE, dtype=np.uint8)
-    start = -raw.ctypes.data % CACHE_LINE
+    """Return zeros, float32 (count,) but at least one, that begin where the calling convention wants a buffer."""
+    raw = np.zeros(4 * max(count, 1) + ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + 4 * max(count, 1)].view(np.float32)

@@ -17,19 +17,11 @@ import numpy as np
 
 from ..core.errors import DeviceError, InputError, ModelFileError, TargetError
 from ..modelfile.reader import read_dense
+from .abi import IMAGE, OUTPUTS, PACK, PARAMETERS, RUN, Argument, buffer_bytes, itemsize
 from .bundle import GOLDEN, LIBRARY, MODEL, check_machine, open_bundle
 from .ffi import aligned, load_library, tensor
 
 MARGIN = 1e-4  # a bit whose output is nearer to zero may differ between machines
-ROLES = (
-    "weight",
-    "bias",
-    "gamma",
-    "beta",
-    "mean",
-    "variance",
-    "multiplier",
-)  # a step's tensors, as the library takes them
 
 
 @dataclass(frozen=True)
@@ -58,8 +50,8 @@ class Runtime:
         self.bundle = open_bundle(path)
         check_machine(self.bundle)
         manifest = self.bundle.manifest
-        self.bits = int(manifest["bits"])
-        self.input_shape: tuple[int, ...] = tuple(manifest["input"]["shape"])
+        self.bits = self.bundle.bits
+        self.input_shape = self.bundle.input_shape
         self.steps: tuple[str, ...] = tuple(step["name"] for step in manifest["steps"])
         start = time.perf_counter()
         self._library = _load_library(self.bundle.path / LIBRARY)
@@ -67,7 +59,8 @@ class Runtime:
         loaded = time.perf_counter()
         state = self._decoded()
         decoded = time.perf_counter()
-        self._parameters = aligned(manifest["memory"]["packed"] // 4)
+        self._sizes = buffer_bytes(manifest)
+        self._parameters = self._buffer(PARAMETERS)
         self._pack(state)
         packed = time.perf_counter()
         self.opening_ms = {
@@ -75,7 +68,7 @@ class Runtime:
             "decode": (decoded - loaded) * 1e3,
             "pack": (packed - decoded) * 1e3,
         }
-        self._lanes = [_Lane(self) for _ in range(threads)]
+        self._contexts = [_ExecutionContext(self) for _ in range(threads)]
 
     def outputs(self, inputs: np.ndarray) -> np.ndarray:
         """Return the real outputs, float32 (N, bits), of normalised images, float32 (N, C, H, W).
@@ -88,13 +81,13 @@ class Runtime:
                 f"the bundle takes float32 images of shape {self.input_shape}, found {inputs.dtype} {inputs.shape[1:]}"
             )
         values = np.empty((len(inputs), self.bits), dtype=np.float32)
-        if len(self._lanes) == 1 or len(inputs) == 1:
-            self._lanes[0].compute(inputs, values)
+        if len(self._contexts) == 1 or len(inputs) == 1:
+            self._contexts[0].compute(inputs, values)
             return values
-        cuts = np.linspace(0, len(inputs), len(self._lanes) + 1).astype(int)
-        with ThreadPoolExecutor(len(self._lanes)) as pool:
-            parts = zip(self._lanes, cuts[:-1], cuts[1:], strict=True)
-            for done in [pool.submit(lane.compute, inputs[a:b], values[a:b]) for lane, a, b in parts]:
+        cuts = np.linspace(0, len(inputs), len(self._contexts) + 1).astype(int)
+        with ThreadPoolExecutor(len(self._contexts)) as pool:
+            parts = zip(self._contexts, cuts[:-1], cuts[1:], strict=True)
+            for done in [pool.submit(context.compute, inputs[a:b], values[a:b]) for context, a, b in parts]:
                 done.result()
         return values
 
@@ -146,15 +139,19 @@ class Runtime:
 
         The steps run one after the other as in a whole run; each time includes one call from Python (about 0.4 us).
         """
-        lane = self._lanes[0]
-        lane.compute(np.ascontiguousarray(inputs[:1]), np.empty((1, self.bits), dtype=np.float32))
+        context = self._contexts[0]
+        context.compute(np.ascontiguousarray(inputs[:1]), np.empty((1, self.bits), dtype=np.float32))
         times = np.empty((len(self.steps), repeats))
         for repeat in range(repeats):
             for number in range(len(self.steps)):
                 start = time.perf_counter_ns()
-                self._run(*lane.arguments, number, number + 1)
+                self._run(*context.arguments, number, number + 1)
                 times[number, repeat] = (time.perf_counter_ns() - start) / 1e6
         return dict(zip(self.steps, times, strict=True))
+
+    def _buffer(self, argument: Argument) -> np.ndarray:
+        """Return memory of the size that the library wants for an argument of ``run``."""
+        return aligned(self._sizes[argument.name] // itemsize(argument.dtype))
 
     def _decoded(self) -> dict[str, np.ndarray]:
         """Return the weights of the model file."""
@@ -170,7 +167,8 @@ class Runtime:
         for number, step in enumerate(self.bundle.manifest["steps"]):
             if step["tensors"]:
                 given = {role: tensor(self._tensor(state, *what)) for role, what in step["tensors"].items()}
-                pack(number, *(given.get(role, nothing) for role in ROLES), out)
+                given |= {"step": number, PARAMETERS.name: out}
+                pack(*(given.get(argument.name, nothing) for argument in PACK))
 
     def _tensor(self, state: dict[str, np.ndarray], name: str, shape: list[int]) -> np.ndarray:
         if name not in state or list(state[name].shape) != shape:
@@ -180,15 +178,15 @@ class Runtime:
         return np.require(state[name], np.float32, ["C", "A", "W"]).reshape(-1)
 
 
-class _Lane:
+class _ExecutionContext:
     """Memory for computing one image at a time."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.image = aligned(int(np.prod(runtime.input_shape)))
-        self.result = aligned(runtime.bits)
-        self.workspace = aligned(runtime.bundle.manifest["memory"]["activations"] // 4)
-        buffers = (self.image, self.result, self.workspace, runtime._parameters)  # noqa: SLF001 - one value in two halves
-        self.arguments = tuple(map(tensor, buffers))
+        shared = {PARAMETERS.name: runtime._parameters}  # noqa: SLF001 - one value in two halves
+        buffers = [argument for argument in RUN if argument.is_buffer]
+        memory = {a.name: shared[a.name] if a.name in shared else runtime._buffer(a) for a in buffers}  # noqa: SLF001
+        self.image, self.result = memory[IMAGE.name], memory[OUTPUTS.name]
+        self.arguments = tuple(tensor(memory[argument.name]) for argument in buffers)
         self.steps = len(runtime.steps)
         self.run = runtime._run  # noqa: SLF001
 

@@ -1,7 +1,7 @@
 """The machines hashpress compiles for: one literal table, our own and not TVM's tags, of which several are wrong.
 
 ``lanes`` and ``registers`` describe the vector register file; together with a layer's shape they decide every schedule
-(see ``legalize``), so a new target is a new line here.
+(see ``kernels``), so a new target is a new line here.
 """
 
 from __future__ import annotations
@@ -9,15 +9,24 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import TargetError, lookup
+from .abi import ALIGNMENT
+
+MAX_LANES = ALIGNMENT // 4  # a vector of float32 is at most as wide as buffers are aligned
+MIN_REGISTERS = 6  # two sums, two vectors of weights, a pixel and a spare one: the smallest tile of a convolution
 
 
 @dataclass(frozen=True)
 class Target:
-    """What the compiler, the linker and the schedules need to know about one kind of machine."""
+    """What the compiler, the linker and the schedules need to know about one kind of machine.
+
+    Raises:
+        TargetError: a vector register file for which there is no schedule.
+    """
 
     name: str
     tvm: Mapping[str, Any]  # TVM's target dict
@@ -25,10 +34,25 @@ class Target:
     registers: int  # vector registers
     machine: str  # ELF machine of the library: x86_64, aarch64
     vectors: bool = True  # write vector expressions; False leaves vectorising to the C compiler
-    linker: tuple[str, ...] = ("gcc", "cc", "clang")  # the first that exists links (and, for C, compiles)
+    linker: tuple[str, ...] = ("gcc", "cc", "clang")  # the first that is installed links (and, for C, compiles)
     flags: tuple[str, ...] = ("-O2", "-ftree-vectorize", "-march=native", "-ffp-contract=fast")
     needs: tuple[str, ...] = ()  # instruction sets, as /proc/cpuinfo calls them
     about: str = ""
+
+    def __post_init__(self) -> None:
+        kind = self.tvm.get("kind")
+        if kind not in ("llvm", "c"):
+            raise TargetError(f"target {self.name!r}: the kind of TVM's target is llvm or c, found {kind!r}")
+        if kind == "c" and self.vectors:
+            raise TargetError(f"target {self.name!r}: C has no vector expressions; write it with vectors=False")
+        if not 1 <= self.lanes <= MAX_LANES:
+            raise TargetError(
+                f"target {self.name!r}: schedules are for from 1 to {MAX_LANES} lanes, found {self.lanes}"
+            )
+        if self.registers < MIN_REGISTERS:
+            raise TargetError(
+                f"target {self.name!r}: schedules need at least {MIN_REGISTERS} registers, found {self.registers}"
+            )
 
 
 @dataclass(frozen=True)
@@ -80,14 +104,31 @@ TARGETS: dict[str, Target | HostTarget] = {
 }
 
 
-def resolve(name: str) -> Target:
-    """Return the concrete target called ``name``.
+def resolve(target: str | Target | HostTarget, *, trust_code: bool = False) -> Target:
+    """Return the concrete target: a line of ``TARGETS`` by name, ``module:NAME`` of somebody else, or a value.
 
     Raises:
-        TargetError: no such target.
+        TargetError: no such target, or code that is not trusted.
     """
-    entry = lookup(TARGETS, name, "target", TargetError)
-    return entry.resolve() if isinstance(entry, HostTarget) else entry
+    if isinstance(target, str):
+        target = _foreign(target, trust_code) if ":" in target else lookup(TARGETS, target, "target", TargetError)
+    return target.resolve() if isinstance(target, HostTarget) else target
+
+
+def _foreign(name: str, trust_code: bool) -> Target | HostTarget:
+    module, _, attribute = name.partition(":")
+    if not trust_code:
+        raise TargetError(
+            f"target {name!r} would import and run code from module {module!r}; allow it with trust_code "
+            "(--trust-code) if you know where it comes from"
+        )
+    try:
+        found = getattr(import_module(module), attribute)
+    except Exception as fault:  # whatever a module raises while it is imported
+        raise TargetError(f"target {name!r} cannot be imported: {fault}") from fault
+    if not isinstance(found, Target | HostTarget):
+        raise TargetError(f"target {name!r} is a {type(found).__name__}; it must be a hashpress.Target")
+    return found
 
 
 def _host_cpu(machine: str) -> tuple[str, Level]:

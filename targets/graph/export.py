@@ -19,7 +19,7 @@ from ...core.errors import TargetError
 
 
 @dataclass(frozen=True)
-class Lowered:
+class ExportedNet:
     """A Relax function ``main(image, parameters...)`` and the state-dict name behind each parameter."""
 
     module: tvm.ir.IRModule
@@ -27,11 +27,11 @@ class Lowered:
 
     @property
     def main(self) -> relax.Function:
-        """The function."""
+        """The function ``main``."""
         return self.module["main"]
 
 
-def lower(net: nn.Module, shape: tuple[int, ...]) -> Lowered:
+def export(net: nn.Module, shape: tuple[int, ...]) -> ExportedNet:
     """Return ``net``, of plain torch layers in evaluation mode, for one input of ``shape`` (C, H, W).
 
     Raises:
@@ -49,7 +49,7 @@ def lower(net: nn.Module, shape: tuple[int, ...]) -> Lowered:
     module, _ = relax.frontend.detach_params(module)
     module = relax.transform.CanonicalizeBindings()(module)
     module = relax.transform.DeadCodeElimination()(module)
-    return Lowered(module, dict(program.graph_signature.inputs_to_parameters))
+    return ExportedNet(module, dict(program.graph_signature.inputs_to_parameters))
 
 
 def _buffers_as_parameters(net: nn.Module) -> nn.Module:

@@ -1,7 +1,7 @@
-"""The network as a short list of operations on single images: what the kernels are chosen from.
+"""The network as a list of operators on single images: what kernels are chosen for.
 
-Relax is the common tongue of importers; this is the form in which layers, and not tensors, are the unit: every node has
-the dotted name of its layer, the parameters it owns, and the activations it reads.
+Here layers, and not tensor expressions, are the unit: every node has the dotted name of its torch module, the parameters
+that the module owns, and the activations it reads.
 """
 
 from __future__ import annotations
@@ -10,29 +10,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-Shape = tuple[int, int, int]
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value by name: an activation, of shape (C, H, W) and without a batch, or a parameter of the model file."""
+
+    name: str
+    dtype: str  # as numpy and TVM spell it: float32
+    shape: tuple[int, ...]
 
 
 class Op(NamedTuple):
-    """One link of a chain: an operation by name, and the constants that it takes."""
+    """One element-wise operation of an epilogue, and the constants that it takes."""
 
     name: str
-    numbers: tuple[float, ...] = ()
+    constants: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Node:
-    """One operation; ``parameters`` maps roles (weight, bias, gamma, beta, mean, variance, multiplier) to state-dict names."""
+    """One operator; ``parameters`` maps roles (see ``abi.ROLES``) to tensors of the model file."""
 
-    kind: str  # conv, dense, pool, pointwise, window
+    kind: str  # conv, dense, pool, pointwise, copy
     name: str
-    inputs: tuple[str, ...]  # values: the first is the operand, the others belong to ``chain``
-    output: str
-    shape: Shape  # of the output
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of the parameters, by role
-    chain: tuple[Op, ...] = ()  # what follows on the value while it is in registers
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[Tensor, ...]  # the operand, then the second operands of ``epilogue`` in its order
+    output: Tensor
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+    epilogue: tuple[Op, ...] = ()  # element-wise operations on the result while it is in registers
+    attrs: Mapping[str, Any] = field(default_factory=dict)
 
     def changed(self, **changes: Any) -> Node:
         """Return the node with other fields."""
@@ -43,17 +48,15 @@ class Node:
 class Graph:
     """Nodes in order of execution."""
 
-    input: str
-    input_shape: Shape
-    output: str
+    input: Tensor
+    output: Tensor
     nodes: tuple[Node, ...]
 
-    def readers(self, value: str) -> list[Node]:
-        """Return the nodes that read ``value``, once for each time they do."""
-        return [node for node in self.nodes for name in node.inputs if name == value]
+    def readers(self, tensor: Tensor) -> list[Node]:
+        """Return the nodes that read ``tensor``, once for each time they do."""
+        return [node for node in self.nodes for read in node.inputs if read == tensor]
 
-    def shape_of(self, value: str) -> Shape:
-        """Return the shape of a value."""
-        if value == self.input:
-            return self.input_shape
-        return next(node.shape for node in self.nodes if node.output == value)
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The activations in order: the input, then every node's output."""
+        return (self.input, *(node.output for node in self.nodes))

@@ -1,4 +1,4 @@
-"""What is done to a value while it is still in registers: sums with other activations, and activation functions."""
+"""Epilogues: what is done to a result while it is still in registers, sums with other activations and activation functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as tir
 
 from ..graph.graph import Op
-from .layout import Grid
+from .layout import BlockedLayout
 from .vector import Index
 
 UNARY: dict[str, Callable[..., Any]] = {  # of a value, a function that broadcasts, and the operation's constants
@@ -37,18 +37,18 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Epilogue:
-    """A chain of operations; each binary one takes the next of ``others``, activations of the same shape."""
+    """Element-wise operations in their order; each binary one takes the next of ``others``, activations of the same shape."""
 
-    chain: tuple[Op, ...] = ()
-    others: tuple[Grid, ...] = ()
+    ops: tuple[Op, ...] = ()
+    others: tuple[BlockedLayout, ...] = ()
 
     def apply(self, value: Any, place: tuple[Any, Any, Any], others: Sequence[Any], at: Index, splat: Index) -> Any:
-        """Return the expression of ``value`` after the chain, at channel block, row and column ``place``."""
+        """Return the expression of ``value`` after the operations, at channel block, row and column ``place``."""
         pending = list(zip(self.others, others, strict=True))
-        for name, numbers in self.chain:
+        for name, constants in self.ops:
             if name in UNARY:
-                value = UNARY[name](value, splat, *numbers)
+                value = UNARY[name](value, splat, *constants)
             else:
-                grid, buffer = pending.pop(0)
-                value = BINARY[name](value, buffer[at(grid.at(*place))])
+                layout, buffer = pending.pop(0)
+                value = BINARY[name](value, buffer[at(layout.at(*place))])
         return value

@@ -1,8 +1,8 @@
-"""How an activation lies in memory: channels in blocks of one vector register, rows with a border of zeros.
+"""How an activation lies in memory: TVM's NCHWc, channels in blocks of one vector register, rows with a border of zeros.
 
-A blocked grid is ``[channel block][row][column][lane]``. The border is as wide as the widest padding among the readers,
-so that no convolution tests for edges; whoever writes a grid also writes its border and the lanes behind its last channel,
-both zero, which lets grids share memory freely.
+A blocked activation is ``[channel block][row][column][lane]``. The border is as wide as the widest padding among the
+readers, so that no convolution tests for edges; whoever writes an activation also writes its border and the lanes behind
+its last channel, both zero, which lets activations share memory freely.
 """
 
 from __future__ import annotations
@@ -13,18 +13,29 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as tir
 
+from ..abi import itemsize
+
 Expr = Any  # an int or a TIR expression
 
 
 @dataclass(frozen=True)
-class Grid:
-    """One activation of a batch of one; a vector is a grid of 1 x 1 pixels."""
+class BlockedLayout:
+    """The layout of one image's activation; a vector is an image of 1 x 1 pixels, block 1 without a border is plain CHW."""
 
     channels: int
     height: int
     width: int
     block: int = 1
     border: tuple[int, int] = (0, 0)  # rows above and below, columns left and right
+    dtype: str = "float32"
+
+    @classmethod
+    def of(
+        cls, shape: tuple[int, ...], dtype: str = "float32", block: int = 1, border: tuple[int, int] = (0, 0)
+    ) -> BlockedLayout:
+        """Return the layout of an activation of ``shape`` (C, H, W)."""
+        channels, height, width = shape
+        return cls(channels, height, width, block, border, dtype)
 
     @property
     def blocks(self) -> int:
@@ -43,8 +54,13 @@ class Grid:
 
     @property
     def size(self) -> int:
-        """Floats in memory."""
+        """Elements in memory."""
         return self.blocks * self.rows * self.columns * self.block
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in memory."""
+        return self.size * itemsize(self.dtype)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -72,10 +88,10 @@ class Grid:
                     lanes.fill(buffer, place, 0.0, self.block)
 
 
-def runs(total: int, size: int) -> Iterator[tuple[int, int, int]]:
+def chunks(total: int, size: int) -> Iterator[tuple[int, int, int]]:
     """Yield (start, count, extent): ``count`` pieces of ``extent`` that cover ``total``, then the piece that is left.
 
-    >>> list(runs(27, 14))
+    >>> list(chunks(27, 14))
     [(0, 1, 14), (14, 1, 13)]
     """
     if total >= size:

@@ -15,7 +15,7 @@ from tvm.tirx.script.builder import ir as tir
 
 from .vector import FLOAT, Index
 
-MOST = 1 << 30  # floats of one tensor: what 32-bit indices reach
+MAX_FLOATS = 1 << 30  # floats of one tensor: what 32-bit indices reach
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Packing:
         """Where the multipliers begin, in floats."""
         return self.scales + self.padded
 
-    def complete(self, total: Any, weights: Any, channel: Any, at: Index) -> Any:
+    def rescale(self, total: Any, weights: Any, channel: Any, at: Index) -> Any:
         """Return the sums of the channels from ``channel`` on, multiplied where the layer asks for it."""
         return total * weights[at(self.factors + channel)] if self.multiplied else total
 
@@ -143,4 +143,4 @@ def _arguments(
     handles = [tir.arg(name, tir.handle(FLOAT)) for name in pointers]
     integers = [tir.arg(name, tir.int32()) for name in numbers]
     others = [tir.arg(f"other{number}", value) for number, value in enumerate(more)]
-    return [tir.decl_buffer((MOST,), FLOAT, data=handle) for handle in handles], integers, others
+    return [tir.decl_buffer((MAX_FLOATS,), FLOAT, data=handle) for handle in handles], integers, others

@@ -4,55 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tvm.tirx.script.builder import ir as tir
 
+from ..table import Target
+from .base import Kernel, Workload
 from .epilogue import Epilogue
-from .layout import Grid
+from .layout import BlockedLayout
 from .packing import Norm, Packing
 from .vector import Lanes
 
 
 @dataclass(frozen=True)
-class Pointwise:
+class Pointwise(Kernel):
     """``epilogue(x)``, or ``epilogue(scale * x + shift)`` with the values of a batch norm, a bias or a multiplier."""
 
-    source: Grid
-    target: Grid
+    op: ClassVar[str] = "pointwise"
+
     affine: bool
     norm: Norm | None
     epilogue: Epilogue
     multiplied: bool = False
-    macs: int = 0
+
+    @classmethod
+    def make(cls, work: Workload, target: Target) -> Pointwise:  # noqa: ARG003 - one schedule for all targets
+        """Return the kernel."""
+        affine = bool(work.node.parameters)
+        return cls(work.inputs[0], work.output, affine, work.norm, work.epilogue, work.multiplied)
 
     @property
-    def inputs(self) -> tuple[Grid, ...]:
-        """The grids it reads."""
-        return (self.source, *self.epilogue.others)
+    def inputs(self) -> tuple[BlockedLayout, ...]:
+        """The layouts of what it reads."""
+        return (self.input, *self.epilogue.others)
 
     @property
     def packing(self) -> Packing | None:
         """How its scales and shifts lie in memory."""
-        padded = self.target.blocks * self.target.block
+        padded = self.output.blocks * self.output.block
         return (
-            Packing(self.target.channels, padded, norm=self.norm, multiplied=self.multiplied) if self.affine else None
+            Packing(self.output.channels, padded, norm=self.norm, multiplied=self.multiplied) if self.affine else None
         )
 
-    def body(self, lanes: Lanes, sources: Sequence[Any], weights: Any, target: Any) -> None:
+    def emit(self, lanes: Lanes, sources: Sequence[Any], weights: Any, out: Any) -> None:
         """Emit the loops."""
-        self.target.clear_border(lanes, target)
+        self.output.clear_border(lanes, out)
         packing = self.packing
-        grid = (self.target.blocks, self.target.height, self.target.width)
-        with tir.serial(0, grid[0]) as b, tir.serial(0, grid[1]) as h, tir.serial(0, grid[2]) as w:
+        shape = (self.output.blocks, self.output.height, self.output.width)
+        with tir.serial(0, shape[0]) as b, tir.serial(0, shape[1]) as h, tir.serial(0, shape[2]) as w:
 
             def store(at: Any, splat: Any) -> None:
-                value = sources[0][at(self.source.at(b, h, w))]
+                value = sources[0][at(self.input.at(b, h, w))]
                 if packing is not None:
-                    channel = b * self.target.block
+                    channel = b * self.output.block
                     value = value * weights[at(packing.scales + channel)] + weights[at(packing.shifts + channel)]
-                    value = packing.complete(value, weights, channel, at)
+                    value = packing.rescale(value, weights, channel, at)
                 value = self.epilogue.apply(value, (b, h, w), sources[1:], at, splat)
-                tir.buffer_store(target, value, [at(self.target.at(b, h, w))])
+                tir.buffer_store(out, value, [at(self.output.at(b, h, w))])
 
-            lanes.each(store, self.target.block)
+            lanes.each(store, self.output.block)

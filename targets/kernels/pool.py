@@ -1,26 +1,28 @@
-"""Pooling on blocked grids, a vector of channels at a time; only windows that touch an edge test for it."""
+"""Pooling on blocked layouts, a vector of channels at a time; only windows that touch an edge test for it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tvm.tirx.script.builder import ir as tir
 
+from ..table import Target
+from .base import Kernel, Workload
 from .epilogue import Epilogue
-from .layout import Grid
+from .layout import BlockedLayout
 from .vector import FLOAT, Lanes
 
 LOWEST = -3.4028234663852886e38
 
 
 @dataclass(frozen=True)
-class Pool:
+class Pool(Kernel):
     """Maximum or average over windows, with torch's rules for padding, ``ceil_mode`` and divisors."""
 
-    source: Grid
-    target: Grid
+    op: ClassVar[str] = "pool"
+
     kind: str  # "max" or "avg"
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -28,31 +30,34 @@ class Pool:
     dilation: tuple[int, int]
     count_padding: bool
     epilogue: Epilogue
-    packing: None = None
-    macs: int = 0
+
+    @classmethod
+    def make(cls, work: Workload, target: Target) -> Pool:  # noqa: ARG003 - one schedule for all targets
+        """Return the kernel."""
+        return cls(work.inputs[0], work.output, **work.attrs, epilogue=work.epilogue)
 
     @property
-    def inputs(self) -> tuple[Grid, ...]:
-        """The grids it reads."""
-        return (self.source, *self.epilogue.others)
+    def inputs(self) -> tuple[BlockedLayout, ...]:
+        """The layouts of what it reads."""
+        return (self.input, *self.epilogue.others)
 
-    def body(self, lanes: Lanes, sources: Sequence[Any], weights: Any, target: Any) -> None:  # noqa: ARG002
+    def emit(self, lanes: Lanes, sources: Sequence[Any], weights: Any, out: Any) -> None:  # noqa: ARG002
         """Emit the loops."""
-        self.target.clear_border(lanes, target)
+        self.output.clear_border(lanes, out)
         sums = lanes.sums(lanes.count)
         for rows, row_inside in self._ranges(0):
             for columns, column_inside in self._ranges(1):
                 with (
-                    tir.serial(0, self.target.blocks) as b,
+                    tir.serial(0, self.output.blocks) as b,
                     tir.serial(0, len(rows)) as i,
                     tir.serial(0, len(columns)) as j,
                 ):
                     place = (b, rows[0] + i, columns[0] + j)
-                    self._window(lanes, place, sources, sums, target, inside=row_inside and column_inside)
+                    self._window(lanes, place, sources, sums, out, inside=row_inside and column_inside)
 
     def _ranges(self, axis: int) -> list[tuple[range, bool]]:
         """Split the output positions of one axis into those whose windows lie inside and those that touch an edge."""
-        size, outputs = self.source.shape[1 + axis], self.target.shape[1 + axis]
+        size, outputs = self.input.shape[1 + axis], self.output.shape[1 + axis]
         stride, reach = self.stride[axis], (self.kernel[axis] - 1) * self.dilation[axis]
         inside = [
             o * stride - self.padding[axis] >= 0 and o * stride - self.padding[axis] + reach < size
@@ -73,33 +78,33 @@ class Pool:
         with tir.serial(0, self.kernel[0]) as kh, tir.serial(0, self.kernel[1]) as kw:
             h, w = top + kh * self.dilation[0], left + kw * self.dilation[1]
             if inside:
-                self._take(lanes, sources[0], self.source.at(b, h, w), sums)
+                self._accumulate(lanes, sources[0], self.input.at(b, h, w), sums)
             else:
-                within = (h >= 0) & (h < self.source.height) & (w >= 0) & (w < self.source.width)
+                within = (h >= 0) & (h < self.input.height) & (w >= 0) & (w < self.input.width)
                 with tir.If(within), tir.Then():
-                    self._take(lanes, sources[0], self.source.at(b, h, w), sums)
+                    self._accumulate(lanes, sources[0], self.input.at(b, h, w), sums)
 
         def store(at: Any, splat: Any) -> None:
             value = sums[at(0)]
             if self.kind == "avg":
-                value = value / splat(self.kernel[0] * self.kernel[1] if inside else self._counted(top, left))
+                value = value / splat(self.kernel[0] * self.kernel[1] if inside else self._divisor(top, left))
             value = self.epilogue.apply(value, place, sources[1:], at, splat)
-            tir.buffer_store(y, value, [at(self.target.at(*place))])
+            tir.buffer_store(y, value, [at(self.output.at(*place))])
 
         lanes.each(store)
 
-    def _take(self, lanes: Lanes, x: Any, place: Any, sums: Any) -> None:
+    def _accumulate(self, lanes: Lanes, x: Any, place: Any, sums: Any) -> None:
         def step(at: Any, _: Any) -> None:
             value = tir.max(sums[at(0)], x[at(place)]) if self.kind == "max" else sums[at(0)] + x[at(place)]
             tir.buffer_store(sums, value, [at(0)])
 
         lanes.each(step)
 
-    def _counted(self, top: Any, left: Any) -> Any:
+    def _divisor(self, top: Any, left: Any) -> Any:
         """Return the number of pixels that a window at an edge counts."""
         sides = []
         for axis, start in enumerate((top, left)):
-            size, pad = self.source.shape[1 + axis], self.padding[axis]
+            size, pad = self.input.shape[1 + axis], self.padding[axis]
             low, high = (-pad, size + pad) if self.count_padding else (0, size)
             end = tir.min(start + self.kernel[axis], high)
             sides.append(end - (start if self.count_padding else tir.max(start, low)))

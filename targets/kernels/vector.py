@@ -10,6 +10,8 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script.builder import ir as tir
 
+from ..table import Target
+
 Index = Callable[[Any], Any]  # from the index of the first lane to the index of all lanes
 FLOAT = "float32"
 CACHE_LINE = 16  # floats
@@ -22,6 +24,11 @@ class Lanes:
     count: int
     registers: int
     vectors: bool = True
+
+    @classmethod
+    def of(cls, target: Target) -> Lanes:
+        """Return the vector registers of a target."""
+        return cls(target.lanes, target.registers, target.vectors)
 
     def each(self, body: Callable[[Index, Index], None], count: int | None = None) -> None:
         """Emit ``body(at, splat)`` for ``count`` neighbours.
@@ -68,9 +75,9 @@ class Lanes:
         self.each(lambda at, splat: tir.buffer_store(buffer, splat(tir.float32(value)), [at(base)]), count)
 
 
-def copy(lanes: Lanes, target: tuple[Any, Any], source: tuple[Any, Any]) -> None:
-    """Emit ``target = source`` for one vector; both are a buffer and the index of the first lane."""
-    (y, place), (x, origin) = target, source
+def copy(lanes: Lanes, destination: tuple[Any, Any], source: tuple[Any, Any]) -> None:
+    """Emit ``destination = source`` for one vector; both are a buffer and the index of the first lane."""
+    (y, place), (x, origin) = destination, source
     lanes.each(lambda at, _: tir.buffer_store(y, x[at(origin)], [at(place)]))
 
 

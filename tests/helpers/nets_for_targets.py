@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import tvm_ffi
+from hashpress.targets.abi import ROLES
 from hashpress.targets.codegen.codegen import generate_library
 from hashpress.targets.codegen.plan import Plan, plan
-from hashpress.targets.codegen.program import ROLES, generate
-from hashpress.targets.compile import lanes_of
-from hashpress.targets.graph.export import lower
+from hashpress.targets.codegen.program import generate
+from hashpress.targets.graph.export import export
 from hashpress.targets.graph.fuse import fuse
-from hashpress.targets.graph.import_relax import read
+from hashpress.targets.graph.import_relax import import_relax
 from hashpress.targets.table import Target
 from torch import nn
 
@@ -30,20 +30,20 @@ class Compiled:
     """A network compiled without a bundle; memory begins as NaN, so that whatever is not written shows."""
 
     def __init__(self, net: nn.Module, shape: tuple[int, ...], target: Target, folder: Path) -> None:
-        self.plan: Plan = plan(fuse(read(lower(net, shape))), lanes_of(target))
+        self.plan: Plan = plan(fuse(import_relax(export(net, shape))), target)
         path = folder / "lib.so"
-        generate_library(generate(self.plan, lanes_of(target)), target, path)
+        generate_library(generate(self.plan, target), target, path)
         self.library = tvm_ffi.load_module(str(path))
         parameters = aligned(max(self.plan.packed, 1), np.nan)
         state = {name: value.numpy().astype(np.float32).reshape(-1) for name, value in net.state_dict().items()}
         nothing = aligned(1, np.nan)
         for number, step in enumerate(self.plan.steps):
             if step.parameters:
-                given = {role: state[name] for role, name, _ in step.parameters}
+                given = {role: state[tensor.name] for role, tensor in step.parameters.items()}
                 tensors = [tvm_ffi.from_dlpack(given.get(role, nothing)) for role in ROLES]
                 self.library["pack"](number, *tensors, tvm_ffi.from_dlpack(parameters))
         self.image, self.result = aligned(int(np.prod(shape))), aligned(self.plan.output.size)
-        self.workspace = aligned(self.plan.workspace, np.nan)
+        self.workspace = aligned(self.plan.workspace_bytes // 4, np.nan)
         self.memory = [self.image, self.result, self.workspace, parameters]
 
     def __call__(self, image: torch.Tensor) -> np.ndarray:

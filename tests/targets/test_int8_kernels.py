@@ -15,8 +15,8 @@ from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
 from hashpress.modelfile.file import load, save
 from hashpress.targets.compile import compile_model
-from hashpress.targets.graph.export import lower
-from hashpress.targets.graph.import_relax import read
+from hashpress.targets.graph.export import export
+from hashpress.targets.graph.import_relax import import_relax
 from hashpress.targets.onnx import export_onnx, open_session
 from hashpress.targets.runtime import Runtime
 from hashpress.targets.table import resolve
@@ -130,4 +130,4 @@ def test_constants_that_are_tensors_are_still_refused():
             return images * torch.tensor([1.0, 2.0, 3.0, 4.0])
 
     with pytest.raises(TargetError, match="constant of shape"):
-        read(lower(Wrong(), (1, 4, 4)))
+        import_relax(export(Wrong(), (1, 4, 4)))

@@ -38,6 +38,5 @@ def _on_numpy(module: str, name: str) -> Callable[..., np.ndarray]:
 
 unfold = _on_numpy("tensorly", "unfold")
 cp_to_tensor = _on_numpy("tensorly", "cp_to_tensor")
-tucker_to_tensor = _on_numpy("tensorly", "tucker_to_tensor")
 mode_dot = _on_numpy("tensorly.tenalg", "mode_dot")
 khatri_rao = _on_numpy("tensorly.tenalg", "khatri_rao")

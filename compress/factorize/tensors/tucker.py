@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....core.errors import InputError
-from .algebra import mode_dot, tucker_to_tensor, unfold
+from .algebra import mode_dot, unfold
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Tucker2:
 
     def full(self) -> np.ndarray:
         """Return the kernel (T, S, ...)."""
-        return tucker_to_tensor((self.core, (self.outputs, self.inputs)), modes=(0, 1))
+        return np.einsum("ts...,Tt,Ss->TS...", self.core, self.outputs, self.inputs, optimize=True)
 
 
 def spectra(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -131,12 +131,10 @@ def test_separable_filters_are_found_and_the_fit_is_optimal():
     assert left == pytest.approx(np.sqrt(np.sum(values[2:] ** 2)))
 
 
-def test_principal_axes_are_those_of_scikit_learn():
+def test_spectrum_is_that_of_scikit_learn():
     _, data = covariance(9)
     data = data + np.arange(9)
-    found = reconstruct.axes(np.cov(data.T, bias=True), data.mean(axis=0), 4)
     pca = PCA(4).fit(data)
-    np.testing.assert_allclose(found(data), pca.inverse_transform(pca.transform(data)), atol=1e-8)
     energies = reconstruct.spectrum(np.cov(data.T, bias=True))
     np.testing.assert_allclose(energies[:4], pca.explained_variance_ * (len(data) - 1) / len(data))
 
@@ -236,6 +234,10 @@ def test_measured_damage_holds_where_it_does_not_fall_evenly():
     assert ranks.by_guess(lambda rank: 0.0, 0.5, 1, 0) == 1  # no rank saves anything
 
 
+def product(candidates, ranks):
+    return np.prod([one.energies[: ranks[name]].sum() / one.energies.sum() for name, one in candidates.items()])
+
+
 def test_dear_ranks_are_dropped_before_cheap_ones():
     """Of layers with the same energies the one whose ranks cost ten times more gives ranks first."""
     energies = np.array([8.0, 4.0, 2.0, 1.0])
@@ -253,8 +255,8 @@ def test_dear_ranks_are_dropped_before_cheap_ones():
         affordable = [
             choice for choice in tries if sum(candidates[name].unit * rank for name, rank in choice.items()) <= budget
         ]
-        best = max(ranks.product(candidates, choice) for choice in affordable)
-        kept.append(ranks.product(candidates, ranks.by_product(candidates, budget)) / best)
+        best = max(product(candidates, choice) for choice in affordable)
+        kept.append(product(candidates, ranks.by_product(candidates, budget)) / best)
     assert np.mean(kept) > 0.94  # a greedy choice; without regard to cost it is 0.82
 
 
@@ -271,7 +273,7 @@ def test_product_greedy_finds_the_best_ranks_of_all():
         tries = [
             choice for choice in tries if sum(candidates[name].unit * rank for name, rank in choice.items()) <= budget
         ]
-        best = max(ranks.product(candidates, choice) for choice in tries)
-        assert ranks.product(candidates, found) >= best * (1 - 1e-9)
+        best = max(product(candidates, choice) for choice in tries)
+        assert product(candidates, found) >= best * (1 - 1e-9)
     with pytest.raises(InputError, match="cannot be met"):
         ranks.by_product(candidates, 20)

@@ -47,6 +47,7 @@ setup(
         "rich>=13",
         "typer>=0.29,<1",
         "kmeans1d>=0.5,<0.6",
+        "tensorly>=0.9,<0.11",
     ],
     extras_require={
         "dev": [
@@ -57,7 +58,6 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
-            "tensorly>=0.9,<1",
             "torch-pruning>=1.6,<2",
         ]
     },

@@ -25,6 +25,7 @@ import numpy as np
 from hashpress.compress.factorize.cp import Cp
 from hashpress.compress.factorize.lowrank import LowRank
 from hashpress.compress.factorize.tensors import cpd, epc, kruskal
+from hashpress.compress.factorize.tensors.algebra import khatri_rao
 from hashpress.compress.finetune.finetune import Finetune
 from hashpress.compress.fold import Fold
 from hashpress.compress.observe.macs import count
@@ -95,7 +96,7 @@ def big_kernel() -> np.ndarray:
     random = np.random.default_rng(SEED)
     scale = np.arange(1, 601) ** -0.5
     sides = [random.standard_normal((size, 600)) / np.sqrt(size) for size in (512, 512, 9)]
-    smooth = (sides[0] * scale) @ kruskal.khatri_rao(sides[1:]).T
+    smooth = (sides[0] * scale) @ khatri_rao(sides[1:]).T
     noise = random.standard_normal(smooth.shape)
     return (smooth + 0.3 * np.linalg.norm(smooth) / np.linalg.norm(noise) * noise).reshape(512, 512, 3, 3)
 

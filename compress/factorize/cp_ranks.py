@@ -15,6 +15,7 @@ from torch import nn
 from ...modelfile.layers.factored import Ranks, chain, group_kernels
 from ..observe.macs import Costs, LayerCost, Shape, count_net
 from .tensors import ranks, tucker
+from .tensors.algebra import unfold
 from .tensors.cpsearch import Search
 from .tensors.decompose import Method, modes_of
 from .tensors.evbmf import rank_hint
@@ -42,8 +43,7 @@ class Ranking:
             spectra = [tucker.spectra(kernel) for kernel in kernels]
             return tuple(max(ranks.by_energy(both[mode] ** 2, amount) for both in spectra) for mode in (0, 1))
         if rule == "hint":
-            hints = [[rank_hint(np.moveaxis(kernel, mode, 0).reshape(size, -1)) for kernel in kernels]
-                     for mode, size in enumerate(channels)]  # fmt: skip
+            hints = [[rank_hint(unfold(kernel, mode)) for kernel in kernels] for mode in (0, 1)]
             return self._clipped(tuple(max(1, round(amount * max(hint))) for hint in hints), channels)
         steps, highest = self._steps(channels)
         if rule == "share":

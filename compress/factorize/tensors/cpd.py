@@ -17,18 +17,17 @@ from scipy import linalg
 
 from ....core.errors import InputError, lookup
 from ....core.progress import track
+from .algebra import cp_to_tensor, khatri_rao
 from .kruskal import (
     Factors,
     balanced,
     contracted,
     degeneracy,
     error,
-    full,
     gram,
-    khatri_rao,
-    projection,
-    projections,
+    mttkrps,
     remaining,
+    squared_error,
 )
 
 STARTS, BURN_IN = 3, 15
@@ -94,21 +93,15 @@ def als(tensor: np.ndarray, factors: Factors, sweeps: int, tol: float = 1e-9) ->
         if sweep > 3 and sweep % 3 == 0:
             reach = sweep ** (1 / 3)
             further = tuple(old + reach * (new - old) for old, new in zip(factors, current, strict=True))
-            if loss(tensor, further, scale) < loss(tensor, current, scale):
+            if squared_error(tensor, further, scale) < squared_error(tensor, current, scale):
                 current = further
         factors = current
         if sweep % 5 == 0:
-            after = loss(tensor, factors, scale)
+            after = squared_error(tensor, factors, scale)
             if before - after <= tol * scale:
                 return (factors if after <= before else previous), sweep
             previous, before = factors, after
     return factors, sweeps
-
-
-def loss(tensor: np.ndarray, factors: Factors, scale: float) -> float:
-    """Return the squared error; exact to about 1e-15 of ``scale``, the tensor's squared norm."""
-    inner = float(np.vdot(projection(tensor, factors, tensor.ndim - 1), factors[-1]))
-    return max(scale - 2 * inner + float(gram(factors).sum()), 0.0)
 
 
 def _sweep(tensor: np.ndarray, factors: Factors) -> Factors:
@@ -141,7 +134,7 @@ def nls(
     """Return factors after at most ``iterations`` of Levenberg-Marquardt on all modes at once, and their number."""
     scale = float(np.vdot(tensor, tensor))
     factors = balanced(factors)
-    now = loss(tensor, factors, scale)
+    now = squared_error(tensor, factors, scale)
     mu = (
         damping
         if damping is not None
@@ -152,7 +145,7 @@ def nls(
     for iteration in range(1, iterations + 1):
         step, predicted = _solve(factors, gradient, mu)
         tried = tuple(factor + change for factor, change in zip(factors, step, strict=True))
-        after = loss(tensor, tried, scale)
+        after = squared_error(tensor, tried, scale)
         ratio = (now - after) / max(predicted, 1e-300)
         if after < now:
             gain, failures = now - after, 0
@@ -170,7 +163,7 @@ def nls(
 
 def _gradient(tensor: np.ndarray, factors: Factors) -> list[np.ndarray]:
     """Return half the gradient of the squared error by each factor."""
-    targets = projections(tensor, factors)
+    targets = mttkrps(tensor, factors)
     return [factor @ gram(factors, mode) - targets[mode] for mode, factor in enumerate(factors)]
 
 
@@ -252,7 +245,7 @@ def _best_start(tensor: np.ndarray, rank: int, seed: int, starts: int) -> Factor
     for place in track(range(max(starts, 1)), "CP starts"):
         factors, _ = als(tensor, start(tensor.shape, rank, norm, (seed, place)), BURN_IN if starts > 1 else 5)
         swollen = degeneracy(tensor, factors)
-        tried.append((swollen if swollen > BOUND else 0.0, loss(tensor, factors, norm**2), factors))
+        tried.append((swollen if swollen > BOUND else 0.0, squared_error(tensor, factors, norm**2), factors))
     return min(tried, key=lambda item: item[:2])[2]
 
 
@@ -272,11 +265,11 @@ def _fit_greedy(tensor: np.ndarray, rank: int, seed: int, starts: int, sweeps: i
         tried = []
         for again in range(min(starts, 2)):
             term, count = als(rest, start(rest.shape, 1, norm, (seed, place, again)), min(sweeps, 40), 1e-7)
-            tried.append((loss(rest, term, norm**2), term))
+            tried.append((squared_error(rest, term, norm**2), term))
             used += count
         best = min(tried, key=lambda item: item[0])[1]
         terms.append(best)
-        rest -= full(best)
+        rest -= cp_to_tensor((None, best))
     return tuple(np.concatenate([term[mode] for term in terms], axis=1) for mode in range(tensor.ndim)), used
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .algebra import cp_to_tensor
 from .cpd import affordable, als, start, turned
-from .kruskal import Factors, balanced, error, full
+from .kruskal import Factors, balanced, error
 
 FIRST, NEXT = 45, 12  # sweeps of alternating least squares
 
@@ -39,6 +40,6 @@ class Search:
         more = rank - factors[0].shape[1]
         if more <= 0:
             return tuple(np.ascontiguousarray(factor[:, :rank]) for factor in factors)
-        rest = float(np.linalg.norm(self.tensor - full(factors)))
+        rest = float(np.linalg.norm(self.tensor - cp_to_tensor((None, factors))))
         new = start(self.tensor.shape, more, max(rest, 1e-12), (self.seed, rank))
         return tuple(np.concatenate(pair, axis=1) for pair in zip(factors, new, strict=True))

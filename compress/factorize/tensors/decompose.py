@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import cpd, epc, whiten
-from .kruskal import Factors, balanced, degeneracy, error, full
+from .algebra import cp_to_tensor, mode_dot
+from .kruskal import Factors, balanced, degeneracy, error
 from .tucker import tucker2
 
 
@@ -46,7 +47,7 @@ def decompose(
         return _tucker2(kernel, ranks, covariance)
     tensor = modes_of(kernel, form)
     factors = cp_factors(tensor, ranks[0], method, covariance, seed)
-    remade = full(factors).reshape(kernel.shape)
+    remade = cp_to_tensor((None, factors)).reshape(kernel.shape)
     first, last = factors[1].T, factors[0]
     weights = (first, *(factor.T for factor in factors[2:]), last)
     return Decomposed(weights, remade, error(tensor, factors), degeneracy(tensor, factors))
@@ -62,7 +63,7 @@ def cp_factors(tensor: np.ndarray, rank: int, method: Method, covariance: np.nda
     if covariance is None:
         return _fitted(tensor, rank, method, seed)
     half, inverse = whiten.roots(whiten.channel_covariance(covariance, tensor.shape[1]))
-    whitened = _fitted(np.einsum("ts...,sv->tv...", tensor, half, optimize=True), rank, method, seed)
+    whitened = _fitted(mode_dot(tensor, half, 1, transpose=True), rank, method, seed)
     plain = balanced((whitened[0], inverse @ whitened[1], *whitened[2:]))
     refined = whiten.refine(tensor, plain, covariance)
     swollen = degeneracy(tensor, refined)

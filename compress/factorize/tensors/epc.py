@@ -1,6 +1,6 @@
 """Error-preserving correction: the same fit with the smallest rank-1 terms (Phan et al. 2020, arXiv:2008.05441).
 
-Minimise ``sum_r ||term r||^2`` subject to ``||tensor - full(factors)|| <= delta``. A CP fit of a convolution kernel is
+Minimise ``sum_r ||term r||^2`` subject to ``||tensor - cp_to_tensor(factors)|| <= delta``. A CP fit of a convolution kernel is
 often a sum of huge terms that cancel; such factors cannot be fine-tuned and do not survive quantisation. Solved one
 mode at a time: with the columns of the other modes at norm 1 the term norms are the column norms of this mode, which is
 then the ridge solution ``Y Z (Z'Z + mu I)^-1`` whose ``mu`` makes the error exactly ``delta``.
@@ -14,7 +14,7 @@ import numpy as np
 from scipy import linalg, optimize
 
 from ....core.errors import InputError
-from .kruskal import Factors, balanced, gram, projection, term_norms
+from .kruskal import Factors, balanced, gram, mttkrp, squared_error, term_norms
 
 WORK = 5e11  # multiplications that a correction may take: large kernels get fewer sweeps
 EIGEN = 12  # multiplications of an eigendecomposition over the cube of its size, about
@@ -31,7 +31,7 @@ def correct(tensor: np.ndarray, factors: Factors, delta: float, *, sweeps: int =
     tensor = np.ascontiguousarray(tensor, dtype=np.float64)
     scale = float(np.vdot(tensor, tensor))
     current = list(balanced(factors))
-    distance = _distance(tensor, current, scale)
+    distance = math.sqrt(squared_error(tensor, current, scale))
     if distance > delta * (1 + 1e-9) + 1e-12 * math.sqrt(scale):
         raise InputError(f"the correction may not exceed an error of {delta:.6g}, the fit given has {distance:.6g}")
     if delta**2 >= scale:
@@ -54,7 +54,7 @@ def _solve(tensor: np.ndarray, factors: list[np.ndarray], mode: int, delta: floa
     for other, factor in enumerate(factors):
         if other != mode:
             factors[other] = factor / np.maximum(np.linalg.norm(factor, axis=0), 1e-300)
-    target = projection(tensor, factors, mode)  # (I, R)
+    target = mttkrp(tensor, factors, mode)  # (I, R)
     values, vectors = linalg.eigh(gram(factors, skip=mode))
     values = np.maximum(values, 0.0)
     rotated = target @ vectors
@@ -82,8 +82,3 @@ def penalty(values: np.ndarray, energy: np.ndarray, scale: float, delta: float) 
         high += 4
     root = optimize.brentq(excess, low, high, xtol=1e-10, rtol=1e-12)
     return math.exp(root) if excess(root) <= 0 else math.exp(root - 1e-9)
-
-
-def _distance(tensor: np.ndarray, factors: list[np.ndarray], scale: float) -> float:
-    inner = float(np.vdot(projection(tensor, factors, tensor.ndim - 1), factors[-1]))
-    return math.sqrt(max(scale - 2 * inner + float(gram(factors).sum()), 0.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -108,12 +107,3 @@ def by_product(candidates: Mapping[str, RankCandidate], budget: float) -> dict[s
         if ranks[path] > 1:
             heapq.heappush(heap, score(path))
     return ranks
-
-
-def product(candidates: Mapping[str, RankCandidate], ranks: Mapping[str, int]) -> float:
-    """Return the product over layers of the share of energy that is kept."""
-    logs = (
-        math.log(max(float(candidate.energies[: ranks[path]].sum() / max(candidate.energies.sum(), 1e-300)), 1e-300))
-        for path, candidate in candidates.items()
-    )
-    return math.exp(sum(logs))

@@ -36,13 +36,6 @@ def spectrum(covariance: np.ndarray) -> np.ndarray:
     return np.maximum(linalg.eigvalsh(covariance)[::-1], 0.0)
 
 
-def axes(covariance: np.ndarray, mean: np.ndarray, rank: int) -> Subspace:
-    """Return the projection on the first principal axes: the best for the linear objective with v = y."""
-    _, vectors = linalg.eigh(covariance)
-    basis = vectors[:, ::-1][:, :rank]
-    return Subspace(basis, basis, mean - basis @ (basis.T @ mean))
-
-
 def filterwise(weight: np.ndarray, bias: np.ndarray, rank: int) -> Subspace:
     """Return the projection that keeps most of the weights (d, D) themselves and looks at no data."""
     basis = np.linalg.svd(weight, full_matrices=False)[0][:, :rank]

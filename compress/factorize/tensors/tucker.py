@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....core.errors import InputError
+from .algebra import mode_dot, unfold
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ def tucker2(kernel: np.ndarray, ranks: tuple[int, int], *, sweeps: int = 30, tol
     outputs, inputs = (_basis(kernel, mode, rank) for mode, rank in enumerate(ranks))
     kept = 0.0
     for _ in range(sweeps):
-        outputs = _basis(np.einsum("TS...,Ss->Ts...", kernel, inputs, optimize=True), 0, ranks[0])
-        partial = np.einsum("TS...,Tt->tS...", kernel, outputs, optimize=True)
+        outputs = _basis(mode_dot(kernel, inputs, 1, transpose=True), 0, ranks[0])
+        partial = mode_dot(kernel, outputs, 0, transpose=True)
         inputs = _basis(partial, 1, ranks[1])
-        core = np.einsum("tS...,Ss->ts...", partial, inputs, optimize=True)
+        core = mode_dot(partial, inputs, 1, transpose=True)
         energy = float(np.vdot(core, core))
         if energy - kept <= tol * energy:
             break
@@ -53,7 +54,7 @@ def tucker2(kernel: np.ndarray, ranks: tuple[int, int], *, sweeps: int = 30, tol
 
 
 def _gram(kernel: np.ndarray, mode: int) -> np.ndarray:
-    unfolded = np.moveaxis(kernel, mode, 0).reshape(kernel.shape[mode], -1)
+    unfolded = unfold(kernel, mode)
     return unfolded @ unfolded.T
 
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import linalg, optimize
 
-from .kruskal import Factors, balanced, khatri_rao, remaining
+from .algebra import khatri_rao, mode_dot
+from .kruskal import Factors, balanced, remaining
 from .tucker import Tucker2, tucker2
 
 WORK = 5e11  # multiplications that a refinement may take: large kernels get fewer steps
@@ -104,7 +105,7 @@ def tucker2_whitened(kernel: np.ndarray, ranks: tuple[int, int], covariance: np.
     The inputs' basis is not orthonormal here.
     """
     half, inverse = roots(channel_covariance(covariance, kernel.shape[1]))
-    first = tucker2(np.einsum("TS...,SV->TV...", kernel, half, optimize=True), ranks)
+    first = tucker2(mode_dot(kernel, half, 1, transpose=True), ranks)
     inputs = inverse @ first.inputs  # (S, s)
     outputs_, _, *spatial = kernel.shape
     places = int(np.prod(spatial))
@@ -123,7 +124,7 @@ def separable(filters: np.ndarray, rank: int, channels: np.ndarray) -> tuple[np.
     """
     half, inverse = roots(channels)
     count, inputs, rows, columns = filters.shape
-    whitened = np.einsum("dchw,ca->dahw", filters, half, optimize=True)
+    whitened = mode_dot(filters, half, 1, transpose=True)
     unfolded = whitened.transpose(1, 2, 0, 3).reshape(inputs * rows, count * columns)
     left, values, right = np.linalg.svd(unfolded, full_matrices=False)
     side = np.sqrt(values[:rank])

@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.linalg
-from hashpress.compress.factorize.tensors import cpd, cpsearch, epc, kruskal
+from hashpress.compress.factorize.tensors import algebra, cpd, cpsearch, epc, kruskal
 from hashpress.core.errors import InputError
 from tensorly.decomposition import parafac
 
@@ -11,9 +11,12 @@ from tensorly.decomposition import parafac
 def planted(shape, rank, seed=0):
     random = np.random.default_rng(seed)
     factors = tuple(random.standard_normal((size, rank)) for size in shape)
-    letters = "abcd"[: len(shape)]
-    spec = ",".join(f"{letter}r" for letter in letters) + "->" + letters
-    return np.einsum(spec, *factors), factors
+    return full(factors), factors
+
+
+def full(factors):
+    letters = "abcd"[: len(factors)]
+    return np.einsum(",".join(f"{letter}r" for letter in letters) + "->" + letters, *factors)
 
 
 def swamp(seed=0):
@@ -45,18 +48,18 @@ def test_a_search_goes_on_from_the_rank_before():
 
 def test_products_against_their_definitions():
     tensor, factors = planted((4, 7, 3, 2), 5)
-    np.testing.assert_allclose(kruskal.full(factors), tensor, atol=1e-12)
-    np.testing.assert_allclose(kruskal.khatri_rao(factors[:2]), scipy.linalg.khatri_rao(*factors[:2]))
+    np.testing.assert_allclose(algebra.cp_to_tensor((None, factors)), tensor, atol=1e-12)
+    np.testing.assert_allclose(algebra.khatri_rao(factors[:2]), scipy.linalg.khatri_rao(*factors[:2]))
     other = np.random.default_rng(1).standard_normal(tensor.shape)
     specs = ("abcd,br,cr,dr->ar", "abcd,ar,cr,dr->br", "abcd,ar,br,dr->cr", "abcd,ar,br,cr->dr")
-    for mode, (spec, found) in enumerate(zip(specs, kruskal.projections(other, factors), strict=True)):
+    for mode, (spec, found) in enumerate(zip(specs, kruskal.mttkrps(other, factors), strict=True)):
         wanted = np.einsum(spec, other, *(factor for at, factor in enumerate(factors) if at != mode))
         np.testing.assert_allclose(found, wanted, atol=1e-11)
-        np.testing.assert_allclose(kruskal.projection(other, factors, mode), wanted, atol=1e-11)
-    norms = [np.linalg.norm(kruskal.full([factor[:, [r]] for factor in factors])) for r in range(5)]
+        np.testing.assert_allclose(kruskal.mttkrp(other, factors, mode), wanted, atol=1e-11)
+    norms = [np.linalg.norm(full([factor[:, [r]] for factor in factors])) for r in range(5)]
     np.testing.assert_allclose(kruskal.term_norms(factors), norms)
     even = kruskal.balanced(factors)
-    np.testing.assert_allclose(kruskal.full(even), tensor, atol=1e-12)
+    np.testing.assert_allclose(full(even), tensor, atol=1e-12)
     sides = np.array([np.linalg.norm(factor, axis=0) for factor in even])
     np.testing.assert_allclose(sides, np.broadcast_to(sides[0], sides.shape))
 
@@ -66,7 +69,7 @@ def test_sensitivity_is_the_error_that_noise_makes():
     random, scale, total = np.random.default_rng(2), 1e-4, 0.0
     for _ in range(3000):
         noisy = [factor + scale * random.standard_normal(factor.shape) for factor in factors]
-        total += np.sum((kruskal.full(noisy) - tensor) ** 2) / scale**2
+        total += np.sum((full(noisy) - tensor) ** 2) / scale**2
     assert kruskal.sensitivity(factors) == pytest.approx(total / 3000, rel=0.03)
     a, b, c = (factor.T @ factor for factor in factors)
     closed = 3 * np.trace(a * b) + 5 * np.trace(b * c) + 4 * np.trace(a * c)
@@ -105,7 +108,7 @@ def test_gauss_newton_system_is_that_of_the_jacobian():
 
     def model(values):
         parts = np.split(values, np.cumsum([factor.size for factor in factors])[:-1])
-        return kruskal.full([part.reshape(factor.shape) for part, factor in zip(parts, factors, strict=True)]).ravel()
+        return full([part.reshape(factor.shape) for part, factor in zip(parts, factors, strict=True)]).ravel()
 
     steps = np.eye(len(flat)) * 1e-6
     jacobian = np.array([(model(flat + step) - model(flat - step)) / 2e-6 for step in steps]).T
@@ -116,7 +119,7 @@ def test_gauss_newton_system_is_that_of_the_jacobian():
     applied = cpd._normal_operator(factors, [factor.T @ factor for factor in factors])(parts)
     wanted = jacobian.T @ jacobian @ np.concatenate([part.ravel() for part in parts])
     np.testing.assert_allclose(np.concatenate([part.ravel() for part in applied]), wanted, atol=1e-5)
-    assert cpd.loss(other, factors, float(np.vdot(other, other))) == pytest.approx(residual @ residual)
+    assert kruskal.squared_error(other, factors, float(np.vdot(other, other))) == pytest.approx(residual @ residual)
 
 
 def test_not_worse_than_tensorly_and_better_than_greedy():
@@ -146,7 +149,7 @@ def test_degenerate_fits_raise_the_alarm_and_corrected_ones_do_not():
     assert kruskal.degeneracy(tensor, free) > cpd.BOUND
     delta = max(kruskal.error(tensor, free) * 1.01, 0.05) * np.linalg.norm(tensor)
     small = epc.correct(tensor, free, delta)
-    assert np.linalg.norm(tensor - kruskal.full(small)) <= delta * (1 + 1e-6)
+    assert np.linalg.norm(tensor - full(small)) <= delta * (1 + 1e-6)
     assert kruskal.degeneracy(tensor, small) < kruskal.degeneracy(tensor, free) / 3
     assert kruskal.sensitivity(small) < kruskal.sensitivity(free) / 3
 

@@ -53,6 +53,7 @@ setup(
         "dev": [
             "faiss-cpu>=1.9",
             "hypothesis>=6.100",
+            "mkdocs>=1.6,<2",
             "mypy>=1.15",
             "pytest>=8",
             "pytest-timeout>=2.3",

@@ -93,9 +93,9 @@ def test_a_fresh_process_gives_the_same_outputs(nets: dict[str, HashModel], spli
     file.save(model, tmp_path / "m.safetensors")
     code = (
         "import numpy as np\n"
-        "from hashpress.compress.modelfile import load\n"
+        "from hashpress.modelfile.file import load\n"
         "from hashpress.core.data import load_data\n"
-        "from hashpress.hashnets.codes import outputs\n"
+        "from hashpress.hashnets.retrieval.codes import outputs\n"
         f"split = load_data('digits?limit=120')\nmodel = load({str(tmp_path / 'm.safetensors')!r})\n"
         f"np.save({str(tmp_path / 'out.npy')!r}, outputs(model, split.queries.pixels))\n"
     )

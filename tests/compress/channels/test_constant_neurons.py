@@ -44,7 +44,7 @@ def dense(_shape, **options):
 
 
 def stacked(**options) -> HashModel:
-    arch = default_arch("test_constants:dense", 12, SPEC, **options)
+    arch = default_arch("test_constant_neurons:dense", 12, SPEC, **options)
     return untrained(arch, seed=3, trust_code=True)
 
 

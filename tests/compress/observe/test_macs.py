@@ -127,7 +127,7 @@ def test_grouped_integer_convolutions(split):
 def test_hashed_weights_multiply_as_often_as_the_plain_layers(split):
     model = a_model(widths=[4, 6, 20])
     small = HashWeights(share=0.25, skip=())(model, split)
-    assert {type(layer).__name__ for layer in small.net.modules()} >= {"HashedLinear", "DecodedConv2d"}
+    assert {type(layer).__name__ for layer in small.net.modules()} >= {"HashedLinear", "CompressedConv2d"}
     assert figures(small) == figures(model)
 
 

@@ -13,7 +13,7 @@ from ...core.units import format_bytes
 from ...hashnets.retrieval.codes import outputs
 from ...hashnets.retrieval.evaluate import error_rate, evaluate
 from ...modelfile.file import file_size
-from .decisions import left_alone, told
+from .decisions import skipped_in_brief, told
 
 BELOW = 4 * " "
 MANY = 0.2  # share of flipped bits from which codes hardly find what they found
@@ -46,7 +46,7 @@ class Line:
         shown = [f"{self.step:2}  {self.name:10}"]
         for name, value in self.figures.items():
             shown.append(format_bytes(value) if name == "bytes" else f"{name} {value:.4g}")
-        more = [left_alone(self.decision), *(f"warning: {text}" for text in self.warnings)]
+        more = [skipped_in_brief(self.decision), *(f"warning: {text}" for text in self.warnings)]
         return "\n".join(["  ".join(shown), *(f"{BELOW}{text}" for text in more if text)])
 
     def in_full(self) -> str:

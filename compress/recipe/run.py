@@ -13,10 +13,9 @@ from ...core.data.images import Split
 from ...core.errors import InputError, RecipeError
 from ...core.files import atomic_write
 from ...core.model import HashModel, Json, Step
-from ...core.once import remembering
 from ...modelfile.file import content, save
-from ..base import Pass, settings_of
-from .check import blind, objections
+from ..base import Context, Pass, settings_of
+from .check import lacking_images, objections
 from .ledger import Ledger, Line, measured, warnings_of
 from .preview import named
 from .workdir import Kept, opened
@@ -59,7 +58,7 @@ def compress(
         InputError: a pass failed (named with its step), a file cannot be written, or ``out.work`` is of another run.
     """
     passes = recipe.passes()
-    problems = [*blind(passes, split), *objections(passes, model, split, recipe.measure)]
+    problems = [*lacking_images(passes, split), *objections(passes, model, split, recipe.measure)]
     if problems:
         raise RecipeError(problems)
     if out is None:
@@ -107,14 +106,12 @@ class _Run:
 
     def _step(self, number: int, name: str, item: Pass, model: HashModel, last: Line) -> tuple[HashModel, Line]:
         folder = self.kept.unfinished(number) if self.kept else None
-        with remembering(model):
-            decision = item.decide(model, self.split, seed=self.seed)
-            result = item(model, self.split, seed=self.seed, reference=self.start, work=folder)
+        result, decision = item.run(model, Context(self.split, self.seed, self.start, folder))
         before = {key: value for key, value in last.figures.items() if key in ("bytes", "map", "error")}
         step: Step = replace(result.history[-1], before=before)
         result = replace(result, history=(*result.history[:-1], step))
         figures = measured(result, self.start, self.split, self.recipe.measure)
-        return result, Line(number, name, settings_of(item), decision, figures, warnings_of(figures, step))
+        return result, Line(number, name, settings_of(item), decision.data, figures, warnings_of(figures, step))
 
 
 def _made_of(model: HashModel, recipe: RecipeToRun, split: Split | None, seed: int) -> dict[str, Json]:

@@ -253,10 +253,10 @@ def test_faults_are_wrapped_once_with_their_step(
         raise InputError("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Share, "codebooks", refuse)
+        patch.setattr(Share, "decide", refuse)
         with pytest.raises(InputError, match=r"^step 1 \(share\): no$"):
             compress(model, Recipe.of(Share()), split)
-    monkeypatch.setattr(Share, "codebooks", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(Share, "decide", lambda *_, **__: 1 / 0)
     with pytest.raises(HashpressError, match=r"^step 1 \(share\): ZeroDivisionError: division by zero$") as caught:
         compress(model, Recipe.of(Share()), split)
     assert caught.value.exit_code == 1
@@ -265,7 +265,7 @@ def test_faults_are_wrapped_once_with_their_step(
 def test_steps_that_need_images_are_named_before_the_first_one_runs(
     model: HashModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Share, "codebooks", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr(Share, "decide", lambda *_, **__: pytest.fail("it ran"))
     message = r"^step 2 \(finetune\) needs training images; step 3 \(finetune\) needs .*; name a data set with --data$"
     with pytest.raises(RecipeError, match=message):
         compress(model, Recipe.of(Share(), Finetune(), Finetune()), None, out=tmp_path / "out.st")

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from hashpress.compress.passes import PASSES, Cp, Finetune, Int8, LowRank, Narrow, ProductQuantize, Prune, Share
-from hashpress.compress.recipe.check import keys_of, objections
+from hashpress.compress.recipe.check import objections
 from hashpress.compress.recipe.load import Recipe, compress
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -33,7 +33,7 @@ def steps(*passes: Any) -> list[Any]:
 
 
 def test_all_of_a_recipe_is_told_at_once_and_nothing_runs(model, split, tmp_path, monkeypatch):
-    monkeypatch.setattr(Finetune, "__call__", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr(Finetune, "apply", lambda *_, **__: pytest.fail("it trained"))
     recipe = Recipe.of(
         Finetune(epochs=4),
         Share(bits={"*": 4, "encoder.nolayer": 4}, skip=("encoder.typo",)),
@@ -108,9 +108,9 @@ def test_every_table_of_a_pass_is_by_layer_or_known_not_to_be():
         ("prune", "density"), ("prune", "q"), ("share", "bits"), ("int8", "bits"),
     }  # fmt: skip
     assert tables == settings | by_layer
-    assert keys_of(Finetune(system="dpsh", settings={"eta": 0.1})) == []
-    assert keys_of(Share(lam=1.0, finetune={"epochs": 1}, skip=("a",))) == ["a"]
-    assert keys_of(Prune(density={"b": 0.5, "c": 0.5}, skip=("a", "b"))) == ["b", "c", "a"]
+    assert Finetune(system="dpsh", settings={"eta": 0.1}).layer_keys() == []
+    assert Share(lam=1.0, finetune={"epochs": 1}, skip=("a",)).layer_keys() == ["a"]
+    assert Prune(density={"b": 0.5, "c": 0.5}, skip=("a", "b")).layer_keys() == ["b", "c", "a"]
 
 
 def test_a_shipped_command_says_it_before_it_works(model_file, tmp_path, capsys):

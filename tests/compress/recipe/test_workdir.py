@@ -39,12 +39,12 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     for kind in (Prune, Finetune, Share, Int8):
 
-        def call(self: Any, *args: Any, real: Any = kind.__call__, **kwargs: Any) -> HashModel:
+        def call(self: Any, *args: Any, real: Any = kind.execute, **kwargs: Any) -> Any:
             result = real(self, *args, **kwargs)
             done.append(type(self).__name__)
             return result
 
-        monkeypatch.setattr(kind, "__call__", call)
+        monkeypatch.setattr(kind, "execute", call)
     return done
 
 

@@ -12,7 +12,6 @@ from ...core.model import HashModel, Json, Step
 from ...core.units import format_bytes
 from ...hashnets.retrieval.codes import outputs
 from ...hashnets.retrieval.evaluate import error_rate, evaluate
-from ...modelfile.file import file_size
 from .decisions import skipped_in_brief, told
 
 BELOW = 4 * " "
@@ -97,9 +96,11 @@ def unmeasurable(model: HashModel, split: Split | None, wanted: Sequence[str]) -
     ]
 
 
-def measured(model: HashModel, start: HashModel, split: Split | None, wanted: Sequence[str]) -> dict[str, Json]:
-    """Return the bytes of the model's file and the ``wanted`` figures, none :func:`unmeasurable`, on the queries."""
-    figures: dict[str, Json] = {"bytes": file_size(model)}
+def measured(
+    model: HashModel, size: int, start: HashModel, split: Split | None, wanted: Sequence[str]
+) -> dict[str, Json]:
+    """Return the bytes of the model's file, its ``size``, and the ``wanted`` figures, none :func:`unmeasurable`."""
+    figures: dict[str, Json] = {"bytes": size}
     if split is None:
         return figures
     if "flips" in wanted and model is not start:

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 from ...core.data.images import Split
 from ...core.errors import HashpressError, InputError, RecipeError
-from ...core.model import HashModel
+from ...core.model import HashModel, Json
+from ...modelfile.file import file_size
 from ..base import Context, Pass, settings_of
 from .check import objections
-from .ledger import Ledger, Line, measured, warnings_of
+from .ledger import Ledger, Line, warnings_of
 
 
 def preview(
@@ -30,13 +31,14 @@ def preview(
     problems = objections(passes, model, split, measure)
     if problems:
         raise RecipeError(problems)
-    lines = [Line(0, "start", figures=measured(model, model, None, ()))]
+    figures: dict[str, Json] = {"bytes": file_size(model)}
+    lines = [Line(0, "start", figures=figures)]
     for number, (name, item) in enumerate(passes, start=1):
         with named(number, name):
             changed, decision = item.preview(model, Context(split, seed))
-        step = changed.history[-1] if changed is not model else None
-        model = changed
-        figures = measured(model, model, None, ())
+        step = None
+        if changed is not model:
+            model, step, figures = changed, changed.history[-1], {"bytes": file_size(changed)}
         lines.append(Line(number, name, settings_of(item), decision.data, figures, warnings_of(figures, step)))
     return Ledger(tuple(lines))
 

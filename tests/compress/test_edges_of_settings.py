@@ -26,7 +26,6 @@ from hashpress.compress.passes import (
     Prune,
     Share,
 )  # fmt: skip
-from hashpress.compress.recipe import run as running
 from hashpress.compress.recipe.load import Recipe, compress
 from hashpress.compress.sensitivity.sensitivity import sensitivity
 from hashpress.core.data import load_data
@@ -35,6 +34,7 @@ from hashpress.core.errors import InputError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
+from hashpress.modelfile.encoded import EncodedModel
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_files_of_an_earlier_run_stay_until_all_is_written(
         raise InputError("cannot write: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(running, "save", full)
+        patch.setattr(EncodedModel, "write", full)
         with pytest.raises(InputError, match="No space left"):
             compress(model, Recipe.of(Share(bits=4)), None, out=out)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before

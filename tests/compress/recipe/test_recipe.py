@@ -8,8 +8,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import hashpress.compress.recipe.run as running
-import hashpress.compress.recipe.workdir as keeping
 import pytest
 from hashpress.compress.passes import Finetune, Fold, Prune, Share
 from hashpress.compress.recipe.load import Recipe, compress, load_recipe, named_recipes, parse
@@ -20,6 +18,7 @@ from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.training import train
 from hashpress.modelfile import file, reader
+from hashpress.modelfile.encoded import EncodedModel
 
 RECIPE = b"""
 about = "a test"
@@ -281,8 +280,7 @@ def test_a_full_disk_leaves_nothing_half_written(
         raise InputError("cannot write: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(running, "save", full)
-        patch.setattr(keeping, "save", full)
+        patch.setattr(EncodedModel, "write", full)
         with pytest.raises(InputError, match="No space left"):
             compress(model, recipe, split, out=tmp_path / "out.st")
     assert listing(tmp_path) == []

@@ -17,6 +17,7 @@ from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
+from hashpress.modelfile.encoded import EncodedModel
 from hashpress.modelfile.file import load, save
 
 GOOD = (Prune(density=0.4), Finetune(epochs=1, lr=0.01), Share(bits=3), Int8(images=30))
@@ -97,13 +98,13 @@ def test_a_kill_between_the_two_files_of_a_step_does_not_mix_two_recipes(model, 
     wanted = whole(model, split, tmp_path, *GOOD[:2])
     broken_off(model, split, tmp_path / "out.st", *GOOD[:2])
 
-    def killed(network: HashModel, path: Path) -> None:
-        save(network, path)
+    def killed(encoded: EncodedModel, path: Path, write: Any = EncodedModel.write) -> None:
+        write(encoded, path)
         if path.name.startswith("step02"):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("hashpress.compress.recipe.workdir.save", killed)
+        patch.setattr(EncodedModel, "write", killed)
         with pytest.raises(KeyboardInterrupt):
             compress(model, Recipe.of(*other), split, out=tmp_path / "out.st", resume=True)
     compress(model, Recipe.of(*GOOD[:2]), split, out=tmp_path / "out.st", resume=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
@@ -102,9 +102,10 @@ def _edit_class(kind: str, *, trust_code: bool) -> type[Edit]:
     if ":" not in kind:
         return lookup(EDITS, kind, "edit", ModelFileError)
     found = imported(kind, "edit", trust_code=trust_code, error=ModelFileError)
-    if not (isinstance(found, type) and is_dataclass(found) and callable(getattr(found, "apply", None))):
+    usable = isinstance(found, type) and is_dataclass(found) and callable(getattr(found, "apply", None))
+    if not usable:
         raise ModelFileError(f"edit {kind!r} is not a dataclass with a method apply(net)")
-    return found
+    return cast("type[Edit]", found)
 
 
 def edit_from_json(value: Any, *, trust_code: bool = False) -> Edit:

@@ -18,7 +18,7 @@ from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...core.settings import check_fields
 from ..base import Context, Decision, Pass
-from ..select import check_answered, check_keys, pick, skipped, weighted, words_of
+from ..select import check_keys, check_matched, pick, skipped, weighted, words_of
 from .graph import Channels, channels
 from .least_squares import refit
 from .removal import by_macs, by_ratio, cut, frozen_reasons, widths_left
@@ -111,7 +111,7 @@ class Narrow(Pass):
         first = next((path for path, layer in found.layers.items() if layer.produces), "")
         if found.layers:
             names = dict.fromkeys((*weighted(net), *(path for path, layer in found.layers.items() if layer.produces)))
-            check_answered(self.skip, {path: words_of(path, get_layer(net, path), first) for path in names})
+            check_matched(self.skip, {path: words_of(path, get_layer(net, path), first) for path in names})
         for path, layer in found.layers.items():
             if layer.produces and pick(table, path, words_of(path, get_layer(net, path), first)):
                 frozen |= dict.fromkeys(layer.outputs.tolist(), "is skipped")

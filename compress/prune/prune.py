@@ -187,10 +187,10 @@ class Prune(Pass):
         for stage in range(1, self.stages + 1):
             if self.stages > 1:
                 decision = self._decided(result, context, stage / self.stages)
-            pruned = self.apply(result, decision, context)
-            result = replace(
-                pruned, edits=(*model.edits, pruned.edits[-1]), history=(*model.history, pruned.history[-1])
-            )
+            result = self.apply(result, decision, context)
+            if stage > 1:  # one line of history, and one edit, for all stages
+                edits, history = (*model.edits, result.edits[-1]), (*model.history, result.history[-1])
+                result = replace(result, edits=edits, history=history)
             if isinstance(self.finetune, Finetune):
                 folder = None if context.work is None else context.work / f"stage{stage}"
                 if folder is not None:

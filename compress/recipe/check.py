@@ -10,7 +10,7 @@ from ...core.data.images import Split
 from ...core.errors import RecipeError
 from ...core.model import HashModel
 from ..base import Pass
-from ..select import WORDS, check_answered, skipped, weighted, words_of
+from ..select import WORDS, check_matched, skipped, weighted, words_of
 from .ledger import unmeasurable
 
 Steps = Sequence[tuple[str, Pass]]
@@ -41,7 +41,7 @@ def _unmatched(steps: Steps, net: nn.Module) -> list[str]:
         names = list(everything if item.selects_compressed_layers or renamed else plain)
         missing = [key for key in item.layer_keys() if not _matched(key, names, net, below=renamed)]
         if missing:
-            problems.append(f"step {number} ({name}): no layer answers to {', '.join(map(repr, missing))}")
+            problems.append(f"step {number} ({name}): no layer matches {', '.join(map(repr, missing))}")
         renamed = renamed or not item.keeps_layer_names
     return [*problems[:-1], f"{problems[-1]} (there are: {', '.join(plain)})"] if problems else []
 
@@ -52,7 +52,7 @@ def _matched(key: str, names: Sequence[str], net: nn.Module, *, below: bool) -> 
         return key.startswith("re:") or key in WORDS or any(f"{key}.".startswith(f"{name}.") for name in names)
     first = next(iter(names), "")
     try:
-        check_answered([key], {name: words_of(name, net.get_submodule(name), first) for name in names})
+        check_matched([key], {name: words_of(name, net.get_submodule(name), first) for name in names})
     except RecipeError:
         return False
     return True

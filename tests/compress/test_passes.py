@@ -271,7 +271,7 @@ def test_patterns_choose_the_narrowest(nets: dict[str, HashModel]) -> None:
     net = nets["wide"].net
     assert spread({"*": 1, "dense": 2, "head": 3, "first": 4}, net) == {"encoder.fc1": 4, "encoder.fc2": 2, "head": 3}
     assert spread({"re:encoder.*": 5, "encoder.fc1": 6}, net) == {"encoder.fc1": 6, "encoder.fc2": 5}
-    with pytest.raises(RecipeError, match=r"no layer answers to 'encoder\.fc9'"):
+    with pytest.raises(RecipeError, match=r"no layer matches 'encoder\.fc9'"):
         spread({"encoder.fc9": 1}, net)
     assert set(PASSES) >= {"fold", "prune", "share", "finetune"}
     with pytest.raises(InputError, match="needs training images"):

@@ -192,7 +192,7 @@ def test_wrong_settings_are_named():
         Merge(distance="far")
     with pytest.raises(RecipeError, match="kinds are"):
         Merge(kinds=("pool",))
-    with pytest.raises(RecipeError, match="no layer answers"):
+    with pytest.raises(RecipeError, match="no layer matches"):
         Merge(share={"encoder.fc9": 0.5})(a_model())
     with pytest.raises(InputError, match="training images"):
         Merge(refit=10)(a_model())

@@ -233,7 +233,7 @@ def test_data_are_asked_for(model):
         Cp(rank=3, data=True)(model)
     with pytest.raises(InputError, match="--data"):
         Cp(flips=0.1).decide(model, Context())
-    with pytest.raises(RecipeError, match="no layer answers"):
+    with pytest.raises(RecipeError, match="no layer matches"):
         Cp(rank={"encoder.conv9": 3})(model)
     assert PASSES["cp"] is Cp
 

@@ -244,7 +244,7 @@ def test_resume_refuses_another_run(model: HashModel, split: Split, tmp_path: Pa
 def test_faults_are_wrapped_once_with_their_step(
     model: HashModel, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(RecipeError, match=r"^step 1 \(prune\): no layer answers to 'conv9'"):
+    with pytest.raises(RecipeError, match=r"^step 1 \(prune\): no layer matches 'conv9'"):
         compress(model, Recipe.of(Prune(density={"conv9": 0.5})), split, out=tmp_path / "out.st")
     assert listing(tmp_path) == [], "nothing was done, nothing is kept"
 

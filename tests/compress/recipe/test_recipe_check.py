@@ -44,8 +44,8 @@ def test_all_of_a_recipe_is_told_at_once_and_nothing_runs(model, split, tmp_path
         with pytest.raises(RecipeError) as caught:
             call()
         assert list(caught.value.problems) == [
-            "step 2 (share): no layer answers to 'encoder.nolayer', 'encoder.typo'",
-            "step 3 (int8): no layer answers to 'nope' "
+            "step 2 (share): no layer matches 'encoder.nolayer', 'encoder.typo'",
+            "step 3 (int8): no layer matches 'nope' "
             "(there are: encoder.conv1, encoder.conv2, encoder.conv3, encoder.fc1, head)",
             "measure 'error' is for codes that are classes; these have 16 bits and the data 10 classes: "
             "measure flips or map",
@@ -54,7 +54,7 @@ def test_all_of_a_recipe_is_told_at_once_and_nothing_runs(model, split, tmp_path
 
 
 def test_images_that_are_missing_are_told_with_the_rest(model):
-    with pytest.raises(RecipeError, match=r"step 1 \(finetune\) needs .* --data; step 2 \(share\): no layer answers"):
+    with pytest.raises(RecipeError, match=r"step 1 \(finetune\) needs .* --data; step 2 \(share\): no layer matches"):
         compress(model, Recipe.of(Finetune(), Share(skip=("x",))), None)
 
 
@@ -76,7 +76,7 @@ def test_names_behind_a_pass_that_makes_new_ones_are_taken_below_known_layers(mo
     problems = objections(steps(*passes), model, None)
     assert len(problems) == bool(found)
     if found:
-        assert f"no layer answers to {', '.join(map(repr, found))} (there are: encoder.conv1," in problems[0]
+        assert f"no layer matches {', '.join(map(repr, found))} (there are: encoder.conv1," in problems[0]
 
 
 def test_a_step_accepts_the_names_that_the_step_before_really_makes(model, split):
@@ -120,6 +120,6 @@ def test_a_shipped_command_says_it_before_it_works(model_file, tmp_path, capsys)
     words = ["compress", model_file, "--recipe", tmp_path / "r.toml", "--data", "digits?limit=60"]
     for more in (["--dry-run"], ["-o", tmp_path / "out"], ["-o", tmp_path / "out", "--resume"]):
         line = refused(capsys, *words, *more)
-        assert "no layer answers to 'typo'" in line
+        assert "no layer matches 'typo'" in line
         assert "measure 'error' is for codes that are classes" in line
     assert [path.name for path in tmp_path.iterdir()] == ["r.toml"]

@@ -177,7 +177,7 @@ def test_a_recipe_that_is_refused_leaves_finished_steps_alone(model, split, tmp_
     work = broken_off(model, split, tmp_path / "out.st", *GOOD[:2])
     before = sorted(path.name for path in work.iterdir())
     for resume in (False, True):
-        with pytest.raises(InputError, match="no layer answers"):
+        with pytest.raises(InputError, match="no layer matches"):
             compress(model, Recipe.of(*GOOD[:2], Share(skip=("typo",))), split, out=tmp_path / "out.st", resume=resume)
     assert sorted(path.name for path in work.iterdir()) == before
     shutil.rmtree(work)

@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .compress.base import Context as Context
+    from .compress.base import Decision as Decision
+    from .compress.base import Pass as Pass
     from .compress.passes import PASSES as PASSES
     from .compress.passes import Cp as Cp
     from .compress.passes import Fastfood as Fastfood
@@ -61,6 +64,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "load": "modelfile.file",
     "save": "modelfile.file",
+    "Context": "compress.base",
+    "Decision": "compress.base",
+    "Pass": "compress.base",
     "Cp": "compress.passes",
     "Fastfood": "compress.passes",
     "Finetune": "compress.passes",

@@ -53,7 +53,7 @@ def verb(
 
     if output is None and not dry_run:
         raise InputError("compress writes a model file: name it with -o, or see what would be done with --dry-run")
-    plan = load_recipe(recipe)
+    plan = load_recipe(recipe, trust_code=trust_code)
     plan.check()
     start = load(model, trust_code=trust_code)
     with progress():

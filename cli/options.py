@@ -35,7 +35,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, everyt
 Resume = Annotated[bool, typer.Option("--resume", help="Continue interrupted work; it ends in the same bytes.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be decided, write nothing.")]
 TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Let a model file import the encoder module:function that it names.")
+    bool, typer.Option("--trust-code", help="Let model files and recipes import the code, module:name, that they name.")
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="What to write.")]
 MaybeOutput = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write it as JSON.")]

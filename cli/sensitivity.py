@@ -67,8 +67,8 @@ def verb(
         for name in found.curves():
             columns, rows = found.rows(name)
             out.print(table(name, columns, rows, right=range(1, len(columns))))
-        for what, reason in found.left.items():
-            out.print(f"left alone: {what}: {reason}", markup=False)
+        for what, reason in found.skipped.items():
+            out.print(f"skipped: {what}: {reason}", markup=False)
     if output:
         with atomic_write(output, "w") as handle:
             handle.write(dumps(found.to_json(), indent=1) + "\n")

@@ -1,24 +1,157 @@
-"""What passes share: the protocol, and the line they add to a model's history."""
+"""The base class of passes: what a pass is given, what it decides, and the one way in which it runs."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from types import MappingProxyType
+from typing import Any, ClassVar, final
 
 from ..core.data.images import Split
+from ..core.errors import InputError
 from ..core.model import HashModel, Json, Step
+from .usable_weights import unusable
+
+PHASES = ("fold", "structure", "values", "finetune", "code")
+FINAL = ("run", "preview", "__call__")
 
 
-class Pass(Protocol):
-    """A frozen dataclass whose fields are its settings; it returns a new model and leaves the one given alone."""
+@dataclass(frozen=True)
+class Context:
+    """What a pass runs with: data, the seed of everything random, the network to imitate, a folder for checkpoints.
 
+    Without ``reference`` training imitates the network that the pass was given; without ``work`` it cannot be resumed.
+    """
+
+    split: Split | None = None
+    seed: int = 0
+    reference: HashModel | None = None
+    work: Path | None = None
+
+    def training_split(self, item: Pass) -> Split:
+        """Return the data set.
+
+        Raises:
+            InputError: there is none, or it has no training images.
+        """
+        if self.split is not None and len(self.split.train):
+            return self.split
+        other = f", or set {item.without_images}" if item.without_images else ""
+        if self.split is None:
+            raise InputError(f"{item.name} needs training images; name a data set with --data{other}")
+        raise InputError(
+            f"{item.name} needs training images, {self.split.name} has none; name another data set with --data{other}"
+        )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a pass would do: ``data`` is plain JSON, printed and kept in the ledger; ``plan`` is what else it needs.
+
+    In ``data``, ``layers``, ``widths`` or ``density`` are tables of the layers that change, ``skipped`` is a table from
+    other layers to the reason.
+
+    Raises:
+        TypeError: ``data`` is not plain JSON.
+    """
+
+    data: Mapping[str, Json]
+    plan: Any = None
+
+    def __post_init__(self) -> None:
+        try:
+            json.dumps(self.data)
+        except (TypeError, ValueError) as fault:
+            raise TypeError(
+                f"the data of a decision must be plain JSON, arrays belong into its plan: {fault}"
+            ) from fault
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A compression pass: a frozen dataclass whose fields are its settings. It returns a new model, the input stays.
+
+    A subclass sets ``name`` and ``phase`` (``fold``, ``structure``, ``values``, ``finetune`` or ``code``), and defines
+    ``decide`` and either ``apply`` or, where training changes the decision, ``execute``.
+    """
+
+    name: ClassVar[str]
     phase: ClassVar[str]
+    keeps_layer_names: ClassVar[bool] = False  # later passes find every layer under the name it had
+    selects_compressed_layers: ClassVar[bool] = False  # its settings may name layers that are compressed already
+    may_follow: ClassVar[tuple[str, ...]] = ()  # passes of later phases that it may stand behind all the same
+    refused_after: ClassVar[Mapping[str, str]] = MappingProxyType({})  # pass that it may not follow -> reason
+    last_because: ClassVar[str] = ""  # why nothing that trains or changes values may follow, where that is so
+    without_images: ClassVar[str] = ""  # settings that need no training images, where there are some
 
-    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
-        """Return what would be done, as plain JSON-able data."""
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if taken := [method for method in FINAL if method in vars(cls)]:
+            raise TypeError(
+                f"{cls.__name__}: {', '.join(taken)} of a pass is final; define decide, and apply or execute"
+            )
+        missing = [name for name in ("name", "phase") if not isinstance(getattr(cls, name, None), str)]
+        if missing:
+            raise TypeError(f"{cls.__name__}: a pass needs the class variable {' and '.join(missing)}, a text")
+        if cls.phase not in PHASES:
+            raise TypeError(f"{cls.__name__}: unknown phase {cls.phase!r} (there are: {', '.join(PHASES)})")
+        if cls.decide is Pass.decide or (cls.apply is Pass.apply and cls.execute is Pass.execute):
+            raise TypeError(f"{cls.__name__}: a pass defines decide, and apply or execute")
 
+    @property
+    def needs_images(self) -> bool:
+        """Whether the pass with these settings needs training images."""
+        return False
+
+    def layer_keys(self) -> list[str]:
+        """Return the names, patterns and words by which the settings choose layers."""
+        values: list[Any] = [getattr(self, field.name) for field in fields(self)]
+        keys = [key for value in values if isinstance(value, Mapping) for key in value]
+        return list(dict.fromkeys([*keys, *getattr(self, "skip", ())]))
+
+    def without_training(self) -> Pass | None:
+        """Return the pass without the training inside it; None where it is nothing but training."""
+        return self
+
+    def decide(self, model: HashModel, context: Context) -> Decision:
+        """Return what would be done to ``model``; nothing is changed and nothing trained."""
+        raise NotImplementedError
+
+    def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
+        """Return the changed model."""
+        raise NotImplementedError
+
+    def execute(self, model: HashModel, decision: Decision, context: Context) -> tuple[HashModel, Decision]:
+        """Return the changed model and the decision that was really applied."""
+        return self.apply(model, decision, context), decision
+
+    @final
+    def run(self, model: HashModel, context: Context) -> tuple[HashModel, Decision]:
+        """Return the changed model and the decision that was applied.
+
+        Raises:
+            InputError: weights are not finite, before or afterwards, or there are no training images and they are needed.
+        """
+        self._check(model, context)
+        if self.needs_images:
+            context.training_split(self)
+        result, decision = self.execute(model, self.decide(model, context), context)
+        if fault := unusable(result.net):
+            raise InputError(f"{self.name} cannot treat this network: afterwards {fault}")
+        return result, decision
+
+    @final
+    def preview(self, model: HashModel, context: Context) -> tuple[HashModel, Decision]:
+        """Return what :meth:`run` does but for training; errors as there."""
+        untrained = self.without_training()
+        if untrained is not None:
+            return untrained.run(model, context)
+        self._check(model, context)
+        return model, self.decide(model, context)
+
+    @final
     def __call__(
         self,
         model: HashModel,
@@ -28,7 +161,20 @@ class Pass(Protocol):
         reference: HashModel | None = None,
         work: Path | None = None,
     ) -> HashModel:
-        """Return the changed model; ``reference`` is what to imitate, ``work`` a folder for unfinished training."""
+        """Return the changed model; arguments as in :class:`Context`, errors as of :meth:`run`."""
+        return self.run(model, Context(split, seed, reference, work))[0]
+
+    def step(self, seed: int | None = None, **after: Json) -> Step:
+        """Return the line that the pass adds to a model's history, with figures of the model ``after`` it."""
+        return Step(self.name, settings_of(self), seed, after=after)
+
+    def _check(self, model: HashModel, context: Context) -> None:
+        if fault := unusable(model.net):
+            raise InputError(
+                f"{self.name} needs weights that are numbers of a usable size, {fault}; train the network again"
+            )
+        if context.split is not None and self.needs_images:
+            context.training_split(self)
 
 
 def settings_of(settings: Any) -> dict[str, Json]:
@@ -40,11 +186,6 @@ def settings_of(settings: Any) -> dict[str, Json]:
         if content != default:
             value[field.name] = _plain(content)
     return value
-
-
-def step_of(name: str, settings: Any, seed: int | None = None, **after: Json) -> Step:
-    """Return the line of history that a pass leaves."""
-    return Step(name, settings_of(settings), seed, after=after)
 
 
 def _plain(content: Any) -> Json:

@@ -11,74 +11,68 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, fx, nn
 
-from ..core.data.images import Split
 from ..core.errors import HashpressError
 from ..core.layers import computed, get_layer
-from ..core.model import HashModel, Json
+from ..core.model import HashModel
 from ..modelfile.edits import Folded
 from ..modelfile.layers.base import CompressedLayer, absorbing, round_weights
 from ..modelfile.layers.shared import SharedWeight
-from .base import step_of
+from .base import Context, Decision, Pass
 from .channels.graph import LayerTracer
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
-class Fold:
+class Fold(Pass):
     """Fold batch norms away."""
 
+    name: ClassVar[str] = "fold"
     phase: ClassVar[str] = "fold"
+    keeps_layer_names: ClassVar[bool] = True
+    may_follow: ClassVar[tuple[str, ...]] = ("share", "fastfood")  # whose factors and diagonals take the gain
 
-    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
-        """Return ``fold``: norm -> layer it goes into, and ``left``: norm -> reason."""
+    def decide(self, model: HashModel, context: Context) -> Decision:  # noqa: ARG002  # as all passes
+        """Return ``fold``: norm -> layer it goes into, and ``skipped``: norm -> reason."""
         norms = [path for path, layer in model.net.named_modules() if isinstance(layer, NORMS)]
         if not norms:
-            return {"fold": {}, "left": {}}
+            return Decision({"fold": {}, "skipped": {}})
         try:
             graph = LayerTracer().trace(model.net)
         except Exception as fault:  # foreign code may raise anything while it is traced
-            return {"fold": {}, "left": dict.fromkeys(norms, f"the network cannot be traced: {str(fault)[:80]}")}
+            reason = f"the network cannot be traced: {str(fault)[:80]}"
+            return Decision({"fold": {}, "skipped": dict.fromkeys(norms, reason)})
         calls, owners = _calls(graph), _owners(model.net, graph)
         flat = any(isinstance(get_layer(model.net, norm), nn.BatchNorm1d) for norm in norms)
         axes = output_axes(model) if flat else {}
         fold: dict[str, str] = {}
-        left: dict[str, str] = {}
+        kept: dict[str, str] = {}
         for norm in norms:
             target, reason = _target(model.net, norm, calls, owners)
             if not reason and isinstance(get_layer(model.net, norm), nn.BatchNorm1d) and axes.get(target) != 2:
                 reason = f"the outputs of {target} have {axes.get(target, 'unknown')} axes; it looks at the second"
             if reason:
-                left[norm] = reason
+                kept[norm] = reason
             else:
                 fold[norm] = target
-        return {"fold": fold, "left": left}
+        return Decision({"fold": fold, "skipped": kept})
 
-    def __call__(
-        self,
-        model: HashModel,
-        split: Split | None = None,  # noqa: ARG002  # as all passes
-        *,
-        seed: int = 0,  # noqa: ARG002  # as all passes
-        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
-        work: Path | None = None,  # noqa: ARG002  # as all passes
-    ) -> HashModel:
+    def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:  # noqa: ARG002  # as all passes
         """Return the model without the norms that could be folded."""
         net = model.copied_net()
         edits = []
-        for norm, target in self.decide(model)["fold"].items():
+        for norm, target in decision.data["fold"].items():
             take_in(get_layer(net, target), get_layer(net, norm))
             edit = Folded(norm, target)
             edit.apply(net)
             edits.append(edit)
         round_weights(net)
-        return model.edited(net, edits, step_of("fold", self))
+        return model.edited(net, edits, self.step())
 
 
 @torch.no_grad()

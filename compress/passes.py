@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .asked import asking
 from .base import Pass
 from .channels.merge import Merge
 from .channels.narrow import Narrow
@@ -19,22 +18,11 @@ from .structured.hashed import HashWeights
 from .thresholds import Thresholds
 
 PASSES: dict[str, type[Pass]] = {
-    "fold": Fold,
-    "merge": Merge,
-    "narrow": Narrow,
-    "cp": Cp,
-    "lowrank": LowRank,
-    "hashed": HashWeights,
-    "fastfood": Fastfood,
-    "finetune": Finetune,
-    "prune": Prune,
-    "share": Share,
-    "pq": ProductQuantize,
-    "int8": Int8,
-    "thresholds": Thresholds,
-}
-for _name, _kind in PASSES.items():  # here, where no pass can be forgotten
-    asking(_name, _kind)
+    kind.name: kind
+    for kind in (
+        Fold, Merge, Narrow, Cp, LowRank, HashWeights, Fastfood, Finetune, Prune, Share, ProductQuantize, Int8, Thresholds,
+    )
+}  # fmt: skip
 
 __all__ = [
     "PASSES", "Cp", "Fastfood", "Finetune", "Fold", "HashWeights", "Int8", "LowRank", "Merge", "Narrow", "Pass",

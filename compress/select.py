@@ -80,23 +80,23 @@ def spread(setting: Value | Mapping[str, Value], net: nn.Module, skip: Sequence[
     """Return the value of ``setting``, one for all or a table, for each layer it is for.
 
     Raises:
-        RecipeError: an entry of the table, or of ``skip``, that no layer answers to.
+        RecipeError: an entry of the table, or of ``skip``, that matches no layer.
     """
     table: Mapping[str, Value] = setting if isinstance(setting, Mapping) else {ANY: setting}
     layers = weighted(net)
     first = next(iter(layers), "")
     words = {path: words_of(path, layer, first) for path, layer in layers.items()}
-    check_answered((*table, *skip), words)
+    check_matched((*table, *skip), words)
     left = dict.fromkeys(skip, True)
     chosen = {path: pick(table, path, words[path]) for path in layers if not pick(left, path, words[path])}
     return {path: value for path, value in chosen.items() if value is not None}
 
 
-def check_answered(keys: Sequence[str], words: Mapping[str, set[str]]) -> None:
-    """Raise RecipeError at a name or pattern that none of the layers, given with their words, answers to."""
+def check_matched(keys: Sequence[str], words: Mapping[str, set[str]]) -> None:
+    """Raise RecipeError at a name or pattern that matches none of the layers, given with their words."""
     for key in keys:
         if key not in WORDS and not any(pick({key: True}, path, words[path]) for path in words):
-            raise RecipeError(f"no layer answers to {key!r} (there are: {', '.join(words)})")
+            raise RecipeError(f"no layer matches {key!r} (there are: {', '.join(words)})")
 
 
 def check_keys(where: str, keys: Sequence[str]) -> list[str]:

@@ -12,24 +12,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..core.data.images import Split
-from ..core.errors import InputError, RecipeError
+from ..core.errors import RecipeError
 from ..core.layers import get_layer
-from ..core.model import HashModel, Json
-from ..core.once import once
+from ..core.model import HashModel
 from ..core.progress import track
 from ..core.settings import check_fields
 from ..hashnets.retrieval.codes import outputs
 from ..modelfile.layers.base import round_weights
 from ..modelfile.layers.int8 import Int8Linear, put_bias
-from .base import step_of
+from .base import Context, Decision, Pass
 from .observe.moments import choose
 
 PLACES = 81  # where density is asked for
@@ -37,7 +34,7 @@ ONE = 1.0  # image that a threshold has to get away from, at least
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class Thresholds(Pass):
     """Move thresholds of bits to the least dense place near zero.
 
     ``reach`` is how far, as a multiple of the bit's margin (the median of its outputs' sizes); density is smoothed over
@@ -49,7 +46,9 @@ class Thresholds:
         RecipeError: a setting is out of range.
     """
 
+    name: ClassVar[str] = "thresholds"
     phase: ClassVar[str] = "code"
+    keeps_layer_names: ClassVar[bool] = True
     reach: float = 0.2
     width: float = 0.1
     sure: float = 4.0
@@ -72,42 +71,34 @@ class Thresholds:
         if problems:
             raise RecipeError(problems)
 
-    @once
-    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
-        """Return ``thresholds`` of all bits; ``moved``, how many; ``flips``, the share of training bits that change; ``left``."""
-        if split is None or not len(split.train):
-            found = "none was named" if split is None else f"{split.name} has none"
-            raise InputError(f"thresholds needs training images, {found}; name a data set with --data")
+    @property
+    def needs_images(self) -> bool:
+        """Whether training images are needed: always."""
+        return True
+
+    def decide(self, model: HashModel, context: Context) -> Decision:
+        """Return ``thresholds`` of all bits; ``moved``, how many; ``flips``, the share of training bits that change; ``skipped``."""
+        split = context.training_split(self)
         path, layer = hash_layer(model.net)
         if getattr(layer, "bias", None) is None:
             reason = f"a {type(layer).__name__} without bias: nothing holds a threshold"
-            return {"thresholds": [], "moved": 0, "flips": 0.0, "left": {path: reason}}
-        given = outputs(model, choose(split, self.images, seed))
+            return Decision({"thresholds": [], "moved": 0, "flips": 0.0, "skipped": {path: reason}})
+        given = outputs(model, choose(split, self.images, context.seed))
         bits = track(given.T, "thresholds", model.arch.bits)
         found = [sparsest(bit, self.reach, self.width, self.sure) for bit in bits]
         if self.flips is not None:
             found = affordable(given, found, self.width, self.flips)
         flips = changed(given, found)
-        return {
-            "thresholds": found, "moved": int(np.count_nonzero(found)), "flips": round(float(flips.mean()), 6), "left": {},
-        }  # fmt: skip
+        moved = int(np.count_nonzero(found))
+        return Decision({"thresholds": found, "moved": moved, "flips": round(float(flips.mean()), 6), "skipped": {}})
 
-    def __call__(
-        self,
-        model: HashModel,
-        split: Split | None = None,
-        *,
-        seed: int = 0,
-        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
-        work: Path | None = None,  # noqa: ARG002  # as all passes
-    ) -> HashModel:
+    def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with its thresholds moved."""
-        decision = self.decide(model, split, seed=seed)
         net = model.copied_net()
-        if decision["moved"]:
-            shift(hash_layer(net)[1], torch.tensor(decision["thresholds"], dtype=torch.float64))
-        after = {key: decision[key] for key in ("moved", "flips")}
-        return model.edited(net, [], step_of("thresholds", self, seed, **after))
+        if decision.data["moved"]:
+            shift(hash_layer(net)[1], torch.tensor(decision.data["thresholds"], dtype=torch.float64))
+        after = {key: decision.data[key] for key in ("moved", "flips")}
+        return model.edited(net, [], self.step(context.seed, **after))
 
 
 def hash_layer(net: nn.Module) -> tuple[str, Any]:

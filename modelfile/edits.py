@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
 
 from ..core.errors import HashpressError, ModelFileError, lookup
+from ..core.imports import imported
 from ..core.layers import get_layer, set_layer
 from ..core.model import Arch, Edit, Json
 from ..hashnets.build import build
@@ -71,9 +72,25 @@ def rebuild(arch: Arch, edits: Sequence[Edit], *, trust_code: bool = False) -> n
     return net.eval()
 
 
+def kind_of(edit: Edit) -> str:
+    """Return what a file calls an edit: its kind where it is one of ours, else ``module:Class``.
+
+    Raises:
+        ModelFileError: the class stands where it cannot be imported from.
+    """
+    made_by = type(edit)
+    if EDITS.get(getattr(edit, "kind", "")) is made_by:
+        return edit.kind
+    if "<" in made_by.__qualname__:
+        raise ModelFileError(
+            f"edit {made_by.__qualname__} cannot be imported by who loads the file; define it in a module"
+        )
+    return f"{made_by.__module__}:{made_by.__qualname__}"
+
+
 def edit_to_json(edit: Edit) -> dict[str, Json]:
     """Return the edit's kind and those fields that differ from their defaults."""
-    value: dict[str, Json] = {"kind": edit.kind}
+    value: dict[str, Json] = {"kind": kind_of(edit)}
     for field in fields(edit):  # type: ignore[arg-type]  # every edit is a dataclass
         content = getattr(edit, field.name)
         if content != field.default:
@@ -81,15 +98,25 @@ def edit_to_json(edit: Edit) -> dict[str, Json]:
     return value
 
 
-def edit_from_json(value: Any) -> Edit:
-    """Return the edit that :func:`edit_to_json` wrote.
+def _edit_class(kind: str, *, trust_code: bool) -> type[Edit]:
+    if ":" not in kind:
+        return lookup(EDITS, kind, "edit", ModelFileError)
+    found = imported(kind, "edit", trust_code=trust_code, error=ModelFileError)
+    usable = isinstance(found, type) and is_dataclass(found) and callable(getattr(found, "apply", None))
+    if not usable:
+        raise ModelFileError(f"edit {kind!r} is not a dataclass with a method apply(net)")
+    return cast("type[Edit]", found)
+
+
+def edit_from_json(value: Any, *, trust_code: bool = False) -> Edit:
+    """Return the edit that :func:`edit_to_json` wrote; one called ``module:Class`` is imported with ``trust_code``.
 
     Raises:
-        ModelFileError: an unknown kind, a field too many or too few, a value of the wrong type.
+        ModelFileError: an unknown kind, a field too many or too few, a value of the wrong type, code that is not trusted.
     """
     if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
         raise ModelFileError(f"an edit must be an object with a kind, found {str(value)[:80]}")
-    edit = lookup(EDITS, value["kind"], "edit", ModelFileError)
+    edit = _edit_class(value["kind"], trust_code=trust_code)
     types = {field.name: field for field in fields(edit)}  # type: ignore[arg-type]  # every edit is a dataclass
     given = {name: content for name, content in value.items() if name != "kind"}
     for name, content in given.items():

@@ -16,6 +16,7 @@ from ..core.model import Arch, Edit, HashModel, InputSpec, Step
 from . import container, reader
 from .coding import floats, integers
 from .edits import edit_from_json, edit_to_json, rebuild
+from .encoded import EncodedModel
 
 PLAIN_FROM = 4096  # bytes from which a tensor of floats is kept as it is
 VIEW_FROM = 1 << 20  # bytes from which a loaded tensor is not copied out of the file's bytes
@@ -30,12 +31,17 @@ def save(model: HashModel, path: str | os.PathLike[str]) -> None:
         InputError: the file cannot be written.
         ModelFileError: the network is not what its architecture and edits say, or holds what no file can.
     """
-    container.write(path, content(model))
+    encode(model).write(path)
 
 
 def file_size(model: HashModel) -> int:
     """Return the bytes that :func:`save` would write."""
-    return sum(len(part) for part in content(model))
+    return encode(model).size
+
+
+def encode(model: HashModel) -> EncodedModel:
+    """Return the bytes of the model's file with their number and digest; errors as of :func:`content`."""
+    return EncodedModel(tuple(content(model)))
 
 
 def content(model: HashModel) -> list[bytes | memoryview]:
@@ -79,7 +85,8 @@ def load(path: str | os.PathLike[str], *, trust_code: bool = False) -> HashModel
     """
     file, rows = reader.checked(path)
     try:
-        arch, edits = _arch(file.manifest["arch"]), tuple(edit_from_json(edit) for edit in file.manifest["edits"])
+        arch = _arch(file.manifest["arch"])
+        edits = tuple(edit_from_json(edit, trust_code=trust_code) for edit in file.manifest["edits"])
         history = tuple(_step(step) for step in file.manifest["history"])
         net = _rebuilt(arch, edits, trust_code)
         found = {name: (container.code_of(array), array.shape) for name, array in file.plain.items()}

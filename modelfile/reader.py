@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ..core.errors import ModelFileError
+from ..core.imports import imported
 from . import container
 from .coding import floats, integers
 from .decode import weights
@@ -48,18 +49,23 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     return checked(path)[0].manifest
 
 
-def read_dense(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_dense(path: str | os.PathLike[str], *, trust_code: bool = False) -> dict[str, np.ndarray]:
     """Return the decoded state dict of the densified network: every compressed layer has one plain ``weight``.
 
+    A layer of kind ``module:Class`` is decoded by that class, by its static function ``decode(form, edit)``: from the
+    arrays below ``.form.`` by name, and the edit as plain JSON, to the weight. That runs code and needs ``trust_code``.
+
     Raises:
-        ModelFileError: as :func:`read_manifest`.
+        ModelFileError: as :func:`read_manifest`; a layer whose code is not trusted, or cannot decode it.
     """
     file, rows = checked(path)
     tensors = decode(file, rows, path)
     length = file.manifest_bytes + len(file.streams) + sum(array.nbytes for array in file.plain.values())
     for edit in formed_layers(file.manifest):
-        if edit["kind"] in DECODERS:
-            tensors = _with_weight(tensors, edit, length)
+        foreign = ":" in edit["kind"] and any(name.startswith(f"{edit['layer']}.form.") for name in tensors)
+        if foreign or edit["kind"] in DECODERS:
+            decoder = _foreign_decoder(edit, trust_code=trust_code) if foreign else DECODERS[edit["kind"]]
+            tensors = _with_weight(tensors, edit, length, decoder)
     return tensors
 
 
@@ -134,7 +140,9 @@ def shared_weight(form: Mapping[str, np.ndarray], _edit: Mapping[str, Any]) -> n
     return weight
 
 
-DECODERS = {
+Decoder = Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], np.ndarray]
+
+DECODERS: dict[str, Decoder] = {
     "shared": shared_weight,
     "hashed": lambda form, edit: weights.hashed_weight(form["values"], edit["shape"], edit["sizes"], edit["seed"]),
     "fastfood": lambda form, edit: weights.fastfood_weight(form["signs"], form["gauss"], form["norms"], edit["seed"]),
@@ -159,19 +167,36 @@ def decoded_layers(manifest: Mapping[str, Any]) -> dict[str, str]:
                 raise ModelFileError(f"an edit of kind 'pruned' needs a list of layers, found {str(layers)[:80]}")
             found |= {layer: ["pruned"] for layer in layers}
     for edit in formed_layers(manifest):
-        if edit["kind"] in DECODERS:
+        if edit["kind"] in DECODERS or ":" in edit["kind"]:
             found[edit["layer"]] = [*found.get(edit["layer"], []), edit["kind"]]
     return {layer: "+".join(kinds) for layer, kinds in found.items()}
 
 
-def _with_weight(tensors: dict[str, np.ndarray], edit: Mapping[str, Any], length: int) -> dict[str, np.ndarray]:
+def _foreign_decoder(edit: Mapping[str, Any], *, trust_code: bool) -> Decoder:
+    """Return the function of the class ``module:Class`` that an edit is called by."""
+    made_by = imported(
+        edit["kind"], f"the form of layer {edit['layer']!r},", trust_code=trust_code, error=ModelFileError
+    )
+    decoder: Decoder | None = getattr(made_by, "decode", None)
+    if decoder is None:
+        raise ModelFileError(
+            f"layer {edit['layer']!r} cannot be decoded without torch: {edit['kind']} has no static function "
+            "decode(form, edit)"
+        )
+    return decoder
+
+
+def _with_weight(
+    tensors: dict[str, np.ndarray], edit: Mapping[str, Any], length: int, decoder: Decoder
+) -> dict[str, np.ndarray]:
     layer = edit["layer"]
     prefix = f"{layer}.form."
     form = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
     try:
-        weights.check_form(form, edit, FREE_ELEMENTS + ELEMENTS_PER_BYTE * length)
+        if edit["kind"] in DECODERS:  # code that is trusted checks its own fields
+            weights.check_form(form, edit, FREE_ELEMENTS + ELEMENTS_PER_BYTE * length)
         with np.errstate(over="raise", invalid="raise"):
-            weight = DECODERS[edit["kind"]](form, edit)
+            weight = decoder(form, edit)
     except (KeyError, ValueError, IndexError, TypeError, OverflowError, FloatingPointError) as fault:
         raise ModelFileError(f"the weight of layer {layer!r} cannot be decoded: {fault}") from fault
     return {f"{layer}.weight": weight} | {name: array for name, array in tensors.items() if not name.startswith(prefix)}

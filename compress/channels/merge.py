@@ -8,23 +8,21 @@ Scales are folded away where everything up to the readers is positively homogene
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from ...core.data.images import Pixels, Split
-from ...core.errors import InputError, RecipeError
+from ...core.data.images import Pixels
+from ...core.errors import RecipeError
 from ...core.heap import give_back
 from ...core.layers import get_layer
 from ...core.model import HashModel, InputSpec, Json
-from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
-from ..base import step_of
+from ..base import Context, Decision, Pass
 from ..obs import damped, remove_blocks
 from ..observe.moments import choose, patch_moments
 from ..observe.synthetic import noise
@@ -43,7 +41,7 @@ WIDEST = 4096  # inputs of a layer up to which choices by its outputs invert the
 
 
 @dataclass(frozen=True)
-class Merge:
+class Merge(Pass):
     """Merge the pairs of neurons whose union costs least.
 
     ``share`` is the share of neurons that goes, one for all or a table by layer (names, ``re:`` patterns, ``first``,
@@ -58,7 +56,10 @@ class Merge:
         RecipeError: a setting is out of range.
     """
 
+    name: ClassVar[str] = "merge"
     phase: ClassVar[str] = "structure"
+    keeps_layer_names: ClassVar[bool] = True
+    without_images: ClassVar[str] = "images = 'noise' or refit = 0"
     share: float | Mapping[str, float] | None = None
     caution: float = 1.0
     distance: str = "relative"
@@ -96,57 +97,47 @@ class Merge:
         if problems:
             raise RecipeError(problems)
 
-    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
-        """Return ``layers``: neurons, how many go, the last saliency and the cut-off; and ``left``: layer -> reason.
+    @property
+    def needs_images(self) -> bool:
+        """Whether training images are needed: to refit, unless on noise."""
+        return self.refit > 0 and self.images == "training"
+
+    def decide(self, model: HashModel, context: Context) -> Decision:
+        """Return ``layers``: neurons, how many go, the last saliency and the cut-off; and ``skipped``: layer -> reason.
 
         A layer stands in both, and ``fewer`` in its figures, where fewer neurons can go than were asked for.
         """
         found = channels(model)
-        figures = self._merged(model, found, split, seed)[2]
+        net, removed, figures = self._merged(model, found, context)
         fewer = {path: one["fewer"] for path, one in figures.items() if "fewer" in one}
-        return {"layers": figures, "left": unfollowed(model.net, found) | self._left(model.net, found) | fewer}
+        untreated = unfollowed(model.net, found) | self._untreated(model.net, found) | fewer
+        return Decision({"layers": figures, "skipped": untreated}, (net, found, removed))
 
-    def __call__(
-        self,
-        model: HashModel,
-        split: Split | None = None,
-        *,
-        seed: int = 0,
-        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
-        work: Path | None = None,  # noqa: ARG002  # as all passes
-    ) -> HashModel:
+    def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with fewer neurons."""
-        pixels = self._pixels(model, split, seed)
-        found = channels(model)
-        net, removed, figures = self._merged(model, found, split, seed)
+        merged, found, removed = decision.plan
+        whole = replace(model, net=merged)
+        net = whole.copied_net(sharing=weighted(merged))
         edits = cut(net, found, removed)
-        model.unshared(net)
-        if pixels is not None:
-            refit(net, model.net, thinner(found, removed), pixels, model.arch.input, seed=seed)
-        return model.edited(net, edits, step_of("merge", self, seed, layers=figures))
+        whole.unshared(net)
+        if self.refit:
+            pixels = self._pixels(model, context)
+            refit(net, model.net, thinner(found, removed), pixels, model.arch.input, seed=context.seed)
+        return model.edited(net, edits, self.step(context.seed, layers=decision.data["layers"]))
 
-    def _pixels(self, model: HashModel, split: Split | None, seed: int) -> Pixels | None:
-        if not self.refit:
-            return None
+    def _pixels(self, model: HashModel, context: Context) -> Pixels:
         if self.images == "noise":
-            return noise(model.arch.input, self.refit, seed)
-        if split is None:
-            raise InputError("merge with refit needs training images; name a data set with --data, or images = 'noise'")
-        return choose(split, self.refit, seed)
-
-    @once
-    def _gone(self, model: HashModel, split: Split | None, seed: int, path: str, count: int) -> list[int]:
-        """Return ``count`` neurons of ``path`` that go by outputs."""
-        pixels = self._pixels(model, split, seed)
-        return [] if pixels is None else by_outputs(model, channels(model), path, pixels, count)
+            return noise(model.arch.input, self.refit, context.seed)
+        return choose(context.training_split(self), self.refit, context.seed)
 
     def _merged(
-        self, model: HashModel, found: Channels, split: Split | None, seed: int
+        self, model: HashModel, found: Channels, context: Context
     ) -> tuple[nn.Module, np.ndarray, dict[str, Json]]:
-        """Return a copy with the outgoing weights added up, the labels that can go, and the figures of each layer."""
+        """Return a copy with the outgoing weights added up, the channel ids that can go, and the figures of each layer."""
         net = model.copied_net(sharing=weighted(model.net))
+        pixels = self._pixels(model, context) if self.by == "outputs" else None
         shares = self._shares(model.net)
-        refused = self._left(net, found)
+        refused = self._untreated(net, found)
         paths = [path for path, layer in found.layers.items() if layer.produces and path not in refused]
         removed: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
         figures: dict[str, Any] = {}
@@ -154,8 +145,8 @@ class Merge:
             labels = found.layers[path].outputs
             size, why = len(labels), ""
             count = None if self.share is None else round(shares[path] * size)
-            if self.by == "outputs":
-                gone = self._gone(model, split, seed, path, count or 0)
+            if pixels is not None:
+                gone = by_outputs(model, found, path, pixels, count or 0)
                 figures[path] = {"neurons": size, "removed": len(gone)}
             else:
                 gone, figures[path], why = self._into_others(net, found, path, count, model.arch.input)
@@ -184,7 +175,7 @@ class Merge:
     def _shares(self, net: nn.Module) -> dict[str, float]:
         return spread(-1.0 if self.share is None else self.share, net, self.skip)
 
-    def _left(self, net: nn.Module, found: Channels) -> dict[str, str]:
+    def _untreated(self, net: nn.Module, found: Channels) -> dict[str, str]:
         """Return why layers are left alone."""
         if not found.layers:
             return dict(frozen_reasons(found))

@@ -7,20 +7,18 @@ convolutions, of layers called twice and of whatever cannot be followed (the led
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from torch import nn
 
-from ...core.data.images import Images, Split
-from ...core.errors import InputError, RecipeError
+from ...core.data.images import Images
+from ...core.errors import RecipeError
 from ...core.layers import get_layer
-from ...core.model import HashModel, Json
-from ...core.once import once
+from ...core.model import HashModel
 from ...core.settings import check_fields
-from ..base import step_of
-from ..select import check_answered, check_keys, pick, skipped, weighted, words_of
+from ..base import Context, Decision, Pass
+from ..select import check_keys, check_matched, pick, skipped, weighted, words_of
 from .graph import Channels, channels
 from .least_squares import refit
 from .removal import by_macs, by_ratio, cut, frozen_reasons, widths_left
@@ -28,7 +26,7 @@ from .scores import SCORES
 
 
 @dataclass(frozen=True)
-class Narrow:
+class Narrow(Pass):
     """Remove the channels with the lowest scores.
 
     ``ratio`` is the share that goes, the same in every group of channels that stand together; ``macs`` is the share of
@@ -41,7 +39,11 @@ class Narrow:
         RecipeError: a setting is out of range.
     """
 
+    name: ClassVar[str] = "narrow"
     phase: ClassVar[str] = "structure"
+    keeps_layer_names: ClassVar[bool] = True
+    selects_compressed_layers: ClassVar[bool] = True
+    without_images: ClassVar[str] = "refit = false, and score to 'l1', 'l2' or 'bn'"
     ratio: float | None = None
     macs: float | None = None
     score: str = "l2"
@@ -69,51 +71,47 @@ class Narrow:
         if problems:
             raise RecipeError(problems)
 
-    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
-        """Return ``widths``: layer -> channels before and after, and ``left``: layer -> reason."""
-        found, removed = self.choose(model, split, seed=seed)
-        left = {**unfollowed(model.net, found), **frozen_reasons(found)}
-        return {"widths": widths_left(found, removed), "left": left}
+    @property
+    def needs_images(self) -> bool:
+        """Whether training images are needed: for scores that are measured, and to refit."""
+        return self.refit or self.score in ("taylor", "code")
 
-    @once
-    def choose(self, model: HashModel, split: Split | None, *, seed: int) -> tuple[Channels, np.ndarray]:
-        """Return the labels of all channels and those that go."""
+    def decide(self, model: HashModel, context: Context) -> Decision:
+        """Return ``widths``: layer -> channels before and after, and ``skipped``: layer -> reason."""
+        found, removed = self._removed(model, context)
+        untreated = {**unfollowed(model.net, found), **frozen_reasons(found)}
+        return Decision({"widths": widths_left(found, removed), "skipped": untreated}, (found, removed))
+
+    def _removed(self, model: HashModel, context: Context) -> tuple[Channels, np.ndarray]:
+        """Return all channels, and the ids of those that are removed."""
         found = self._without_skipped(channels(model), model.net)
         if not found.layers:
             return found, np.zeros(0, dtype=np.int64)
-        images = None if split is None else split.train.take(places(split.train, self.images, seed))
-        scores = SCORES[self.score](model, found, images, seed)
+        train = None if context.split is None else context.split.train
+        images = None if train is None else train.take(places(train, self.images, context.seed))
+        scores = SCORES[self.score](model, found, images, context.seed)
         if self.ratio is not None:
             return found, by_ratio(found, scores, self.ratio, multiple=self.multiple, least=self.least)
         return found, by_macs(found, scores, float(self.macs or 1), multiple=self.multiple, least=self.least)
 
-    def __call__(
-        self,
-        model: HashModel,
-        split: Split | None = None,
-        *,
-        seed: int = 0,
-        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
-        work: Path | None = None,  # noqa: ARG002  # as all passes
-    ) -> HashModel:
+    def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the thinner model."""
-        if self.refit and split is None:
-            raise InputError("narrow with refit needs training images; name a data set with --data")
-        found, removed = self.choose(model, split, seed=seed)
+        found, removed = decision.plan
         net = model.copied_net(sharing=thinner(found, removed))
         edits = cut(net, found, removed)
         model.unshared(net)  # what is tied to a weight that was cut was not
-        if self.refit and split is not None:
-            pixels = split.train.select(places(split.train, self.images, seed))
-            refit(net, model.net, thinner(found, removed), pixels, model.arch.input, seed=seed)
-        return model.edited(net, edits, step_of("narrow", self, seed, widths=widths_left(found, removed)))
+        if self.refit:
+            train = context.training_split(self).train
+            pixels = train.select(places(train, self.images, context.seed))
+            refit(net, model.net, thinner(found, removed), pixels, model.arch.input, seed=context.seed)
+        return model.edited(net, edits, self.step(context.seed, widths=decision.data["widths"]))
 
     def _without_skipped(self, found: Channels, net: nn.Module) -> Channels:
         table, frozen = dict.fromkeys(self.skip, True), dict(found.frozen)
         first = next((path for path, layer in found.layers.items() if layer.produces), "")
         if found.layers:
             names = dict.fromkeys((*weighted(net), *(path for path, layer in found.layers.items() if layer.produces)))
-            check_answered(self.skip, {path: words_of(path, get_layer(net, path), first) for path in names})
+            check_matched(self.skip, {path: words_of(path, get_layer(net, path), first) for path in names})
         for path, layer in found.layers.items():
             if layer.produces and pick(table, path, words_of(path, get_layer(net, path), first)):
                 frozen |= dict.fromkeys(layer.outputs.tolist(), "is skipped")

@@ -11,25 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...core.data.images import Pixels, Split
-from ...core.errors import InputError, RecipeError
+from ...core.data.images import Pixels
+from ...core.errors import RecipeError
 from ...core.heap import give_back
 from ...core.layers import get_layer
-from ...core.model import HashModel, Json
+from ...core.model import HashModel
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...modelfile.decode.hashing import layer_seed
 from ...modelfile.layers.base import round_layer
 from ...modelfile.layers.densify import decoded_once
 from ...modelfile.layers.pq import MAX_ENTRIES, ProductQuantized, dense_weight
-from ..base import step_of
+from ..base import Context, Decision, Pass
 from ..observe.answers import Answers
 from ..observe.layer_io import LayerSamples, collect
 from ..observe.responses import calls
@@ -43,7 +42,7 @@ ENTRIES: Mapping[str, int] = {"conv": 128, "dense": 32}
 
 
 @dataclass(frozen=True)
-class ProductQuantize:
+class ProductQuantize(Pass):
     """Quantize sub-vectors of ``width`` channels with ``entries`` codewords, one number each or tables by layer.
 
     ``sweeps`` of error correction use ``samples`` training images; 0 keeps what k-means found. ``permute`` looks for a
@@ -55,7 +54,9 @@ class ProductQuantize:
         RecipeError: a setting is out of range.
     """
 
+    name: ClassVar[str] = "pq"
     phase: ClassVar[str] = "values"
+    without_images: ClassVar[str] = "sweeps = 0"
     width: int | Mapping[str, int] = 0
     entries: int | Mapping[str, int] = 0
     sweeps: int = 5
@@ -103,56 +104,49 @@ class ProductQuantize:
         """``lam`` by layer."""
         return self.lam if isinstance(self.lam, Mapping) else {"*": self.lam}
 
-    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
-        """Return subspaces, width, entries and bytes without entropy coding of each layer, and ``left``: layer -> reason."""
+    @property
+    def needs_images(self) -> bool:
+        """Whether training images are needed: for error correction."""
+        return self.sweeps > 0
+
+    def decide(self, model: HashModel, context: Context) -> Decision:
+        """Return subspaces, width, entries and bytes without entropy coding of each layer, and ``skipped``: layer -> reason."""
         widths: dict[str, int] = spread(self.table("width"), model.net, self.skip)
         entries: dict[str, int] = spread(self.table("entries"), model.net, self.skip)
         prices: dict[str, float] = spread(self.prices, model.net, self.skip)
-        layers, left = {}, skipped(model.net)
+        layers, untreated = {}, skipped(model.net)
         plain = weighted(model.net)
-        for path in widths.keys() & entries.keys():
-            layer = plain[path]
+        for path, layer in plain.items():
+            if path not in widths or path not in entries:
+                continue
             shape = tuple(layer.weight.shape)
             if isinstance(layer, nn.Conv2d) and isinstance(layer.padding, str):
-                left[path] = f"padding {layer.padding!r}"
-            if path in left:
+                untreated[path] = f"padding {layer.padding!r}"
+            if path in untreated:
                 continue
             width = min(widths[path], shape[1])
             size = layout(shape, width, entries[path], value_bytes=2 if self.precision == "float16" else 4)
             if size.total >= 4 * layer.weight.numel():
-                left[path] = f"codewords and indices of {size.total} bytes would replace {4 * layer.weight.numel()}"
+                untreated[path] = (
+                    f"codewords and indices of {size.total} bytes would replace {4 * layer.weight.numel()}"
+                )
                 continue
             layers[path] = {
                 "subspaces": -(-shape[1] // width),
                 "width": width,
                 "entries": entries[path],
                 "bytes": size.total,
-                "seed": layer_seed(seed, path),
+                "seed": layer_seed(context.seed, path),
                 **({"lam": prices[path]} if prices.get(path) else {}),
             }
-        return {"layers": {path: layers[path] for path in plain if path in layers}, "left": left}
+        return Decision({"layers": layers, "skipped": untreated})
 
-    def __call__(
-        self,
-        model: HashModel,
-        split: Split | None = None,
-        *,
-        seed: int = 0,
-        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
-        work: Path | None = None,  # noqa: ARG002  # as all passes
-    ) -> HashModel:
-        """Return the model with quantized layers.
-
-        Raises:
-            InputError: errors are to be corrected and there are no images.
-        """
-        decision = self.decide(model, split, seed=seed)
-        if self.sweeps and split is None:
-            raise InputError("pq corrects errors on training images; name a data set with --data or set sweeps = 0")
-        plans = decision["layers"]
+    def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
+        """Return the model with quantized layers."""
+        plans = decision.data["layers"]
         net, made, errors = model.copied_net(sharing=plans), [], {}
         original = model.net.eval()
-        pixels = self._pixels(split, seed)
+        pixels = self._pixels(context)
         called = calls(net, plans, model.arch.input)
         ran = list(dict.fromkeys(path for path, _ in called))
         seeds = {path: plans[path]["seed"] for path in ran}
@@ -192,15 +186,16 @@ class ProductQuantize:
             del weight, codebook, indices, bias, responses, found  # of a large layer they are as large as the network
             give_back()
             get_layer(net, path).train()  # until the network is done: it decodes, which here is faster than looking up
-        step = step_of("pq", self, seed, left=decision["left"], response_errors=errors)
+        step = self.step(context.seed, left=decision.data["skipped"], response_errors=errors)
         return model.edited(net, made, step)
 
-    def _pixels(self, split: Split | None, seed: int) -> Pixels:
-        if split is None:
+    def _pixels(self, context: Context) -> Pixels:
+        if context.split is None:
             return np.empty((0, 1, 1, 1), dtype=np.uint8)
-        count = min(self.samples, len(split.train))
-        chosen = np.random.default_rng(seed).choice(len(split.train), count, replace=False)
-        return split.train.select(np.sort(chosen))
+        train = context.split.train
+        count = min(self.samples, len(train))
+        chosen = np.random.default_rng(context.seed).choice(len(train), count, replace=False)
+        return train.select(np.sort(chosen))
 
     def _codewords(
         self, weight: Tensor, order: Tensor | None, plan: Mapping[str, Any], price: float

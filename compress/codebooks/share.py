@@ -9,8 +9,7 @@ that are already in another form are not shared.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,16 +17,14 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ...core.data.images import Split
-from ...core.errors import HashpressError, InputError, RecipeError
+from ...core.errors import HashpressError, RecipeError
 from ...core.layers import get_layer, original
-from ...core.model import HashModel, Json
-from ...core.once import once
+from ...core.model import HashModel
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...modelfile.layers.base import check_half, round_layer
 from ...modelfile.layers.shared import Shared, SharedWeight
-from ..base import step_of
+from ..base import Context, Decision, Pass
 from ..finetune.finetune import Finetune
 from ..observe.importance import output_energy, priced_at, relative
 from ..select import check_keys, skipped, spread, weighted
@@ -37,6 +34,7 @@ from .straight_through import Latent, attach, fit_budget, latent_of
 STARTS = (*kmeans.STARTS, "optimal")
 IMPORTANCES = ("equal", "outputs")
 CODEBOOKS = ("float16", "float32")
+Errors = Callable[[str], np.ndarray]  # layer -> cost of a squared error of each weight, in units of ``lam``
 MOVING = 0.5  # share of the epochs after which borders are drawn anew; then weights settle between them
 
 
@@ -57,7 +55,15 @@ class Codebook:
 
 
 @dataclass(frozen=True)
-class Share:
+class SharePlan:
+    """The codebooks by layer, and, while they may still be trained, the cost of a squared error of each weight."""
+
+    books: Mapping[str, Codebook]
+    errors: Errors | None = None
+
+
+@dataclass(frozen=True)
+class Share(Pass):
     """Give every layer a codebook of ``2 ** bits`` values besides zero.
 
     ``bits`` is one number or a table by layer (names, ``re:`` patterns, ``first``, ``head``, ``conv``, ``dense``,
@@ -74,7 +80,9 @@ class Share:
         RecipeError: a setting is out of range.
     """
 
+    name: ClassVar[str] = "share"
     phase: ClassVar[str] = "values"
+    without_images: ClassVar[str] = "importance = 'equal' and no finetune"
     bits: int | Mapping[str, int] = 5
     start: str = "linear"
     scaled: bool = False
@@ -112,33 +120,41 @@ class Share:
         if problems:
             raise RecipeError(problems)
 
-    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
-        """Return entries, zeros and predicted bytes of each layer, and ``left``: layer -> reason."""
-        decisions = self.codebooks(model, split, seed=seed)
+    @property
+    def needs_images(self) -> bool:
+        """Whether training images are needed: to measure importance, and to train."""
+        return self.importance == "outputs" or self.finetune is not None
+
+    def without_training(self) -> Share:
+        """Return the pass that shares the weights as they are."""
+        return replace(self, finetune=None, bytes=None)
+
+    def decide(self, model: HashModel, context: Context) -> Decision:
+        """Return entries, zeros and predicted bytes of each layer, and ``skipped``: layer -> reason.
+
+        Raises:
+            InputError: importance is to be measured and there are no images.
+        """
+        sizes = self._sizes(model.net)
+        errors = self._errors(model, list(sizes), context)
+        layers = weighted(model.net)
+        books = {
+            path: self._codebook(layers[path].weight.detach().numpy(), errors(path), bits, context.seed)
+            for path, bits in track(sizes.items(), "codebooks", len(sizes))
+        }
+        return self._decision(model, SharePlan(books, errors if isinstance(self.finetune, Finetune) else None))
+
+    def _decision(self, model: HashModel, plan: SharePlan) -> Decision:
+        """Return the decision for these codebooks."""
         layers = {
             path: {
                 "entries": len(book.centres),
                 "zeros": round(float((book.indices == 0).mean()), 6),
                 "bytes": round(book.bits / 8) + 2 * len(book.centres),
             }
-            for path, book in decisions.items()
+            for path, book in plan.books.items()
         }
-        return {"layers": layers, "left": skipped(model.net)}
-
-    @once
-    def codebooks(self, model: HashModel, split: Split | None, *, seed: int = 0) -> dict[str, Codebook]:
-        """Return the decision for each layer.
-
-        Raises:
-            InputError: importance is to be measured and there are no images.
-        """
-        sizes = self._sizes(model.net)
-        errors = self._errors(model, split, list(sizes), seed)
-        layers = weighted(model.net)
-        return {
-            path: self._codebook(layers[path].weight.detach().numpy(), errors(path), bits, seed)
-            for path, bits in track(sizes.items(), "codebooks", len(sizes))
-        }
+        return Decision({"layers": layers, "skipped": skipped(model.net)}, plan)
 
     def _sizes(self, net: nn.Module) -> dict[str, int]:
         """Return the bits of each layer that is to be shared, whose values fit the codebook's precision."""
@@ -148,19 +164,16 @@ class Share:
                 check_half(path, get_layer(net, path).parameters())
         return sizes
 
-    def _errors(
-        self, model: HashModel, split: Split | None, paths: list[str], seed: int
-    ) -> Callable[[str], np.ndarray]:
+    def _errors(self, model: HashModel, paths: list[str], context: Context) -> Errors:
         """Return what gives, for a layer, the cost of a squared error of each weight, in units of ``lam``."""
         layers = weighted(model.net)
         if self.importance != "outputs":
             return lambda path: np.broadcast_to(relative(layers[path].weight), tuple(layers[path].weight.shape))
-        if split is None:
-            raise InputError("share with importance 'outputs' needs training images; name a data set with --data")
+        pixels = context.training_split(self).train.pixels
         # errors of priced weights all point to zero and add up; the geometric mean with the relative error of the
         # layer, which assumes that they do, lost half as many bits at equal size (ResNet-20) as the energy alone
         costs = {path: np.sqrt(np.multiply(cost, relative(layers[path].weight), out=cost), out=cost)
-                 for path, cost in output_energy(model, split.train.pixels, paths, seed=seed).items()}  # fmt: skip
+                 for path, cost in output_energy(model, pixels, paths, seed=context.seed).items()}  # fmt: skip
         total = sum(priced_at(layers[path].weight, cost) for path, cost in costs.items())
         unit = max(total / max(sum(cost.size for cost in costs.values()), 1), 1e-30)
         for cost in costs.values():
@@ -203,41 +216,32 @@ class Share:
         kept = scale.astype(self.codebook).astype(np.float64)
         return np.where(kept > 0, kept, 1.0)  # factors may be too small for the file though they are not zero
 
-    def __call__(
-        self,
-        model: HashModel,
-        split: Split | None = None,
-        *,
-        seed: int = 0,
-        reference: HashModel | None = None,
-        work: Path | None = None,
-    ) -> HashModel:
+    def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with codebooks in the place of weights."""
-        if isinstance(self.finetune, Finetune):
-            net, books = self._trained(self.finetune, model, split, seed, reference, work)
-        else:
-            books = self.codebooks(model, split, seed=seed)
-            net = model.copied_net()  # only now: the codebooks need room of their own
+        return self._filled(model, model.copied_net(), decision.plan.books, context)
+
+    def execute(self, model: HashModel, decision: Decision, context: Context) -> tuple[HashModel, Decision]:
+        """Return the model and the decision, with the codebooks after training where ``finetune`` is set."""
+        if not isinstance(self.finetune, Finetune):
+            return self.apply(model, decision, context), decision
+        net, books = self._trained(self.finetune, model, decision.plan.errors, context)
+        return self._filled(model, net, books, context), self._decision(model, SharePlan(books))
+
+    def _filled(self, model: HashModel, net: nn.Module, books: Mapping[str, Codebook], context: Context) -> HashModel:
+        """Return the model of ``net`` with codebooks put in."""
         made = []
         for path, book in books.items():
             edit = Shared(path, len(book.centres), self.scaled, self.codebook == "float16")
             edit.apply(net)
             fill(path, get_layer(net, path), book)
             made.append(edit)
-        return model.edited(net, made, step_of("share", self, seed))
+        return model.edited(net, made, self.step(context.seed))
 
     def _trained(
-        self,
-        tuning: Finetune,
-        model: HashModel,
-        split: Split | None,
-        seed: int,
-        reference: HashModel | None,
-        work: Path | None,
+        self, tuning: Finetune, model: HashModel, errors: Errors, context: Context
     ) -> tuple[nn.Module, dict[str, Codebook]]:
         """Return the network and the codebooks after training with shared weights."""
         sizes = self._sizes(model.net)
-        errors = self._errors(model, split, list(sizes), seed)
         net = model.copied_net()
         started: list[tuple[Latent, torch.Tensor]] = []
         for path, bits in sizes.items():
@@ -259,7 +263,7 @@ class Share:
             if all(int(latent.epochs) <= MOVING * tuning.epochs for latent, _ in pairs):
                 fit_budget(pairs, self.lam, None if self.bytes is None else 8.0 * self.bytes)
 
-        tuning.train(net, model, split, seed=seed, reference=reference or model, work=work, end_epoch=reprice)
+        tuning.train(net, model, context, end_epoch=reprice)
         books = {}
         for path in sizes:
             layer = get_layer(net, path)

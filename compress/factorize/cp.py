@@ -11,22 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
 from torch import nn
 
-from ...core.data.images import Pixels, Split
-from ...core.errors import InputError, RecipeError
+from ...core.data.images import Pixels
+from ...core.errors import RecipeError
 from ...core.layers import get_layer
-from ...core.model import HashModel, Json
-from ...core.once import once
+from ...core.model import HashModel
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...hashnets.retrieval.codes import outputs
 from ...modelfile.layers.factored import Factored, fill, group_kernels
-from ..base import step_of
+from ..base import Context, Decision, Pass
 from ..observe.external_reads import lent
 from ..observe.macs import LayerCost, count
 from ..observe.moments import choose, patch_moments
@@ -41,7 +39,7 @@ Amount = float | Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Cp:
+class Cp(Pass):
     """Replace convolutions of 3x3 and more; exactly one rule chooses the ranks, one value for all layers or a table.
 
     ``rank``: so many terms (``tucker``: a pair, outputs and inputs). ``energy``: the smallest rank that keeps this
@@ -59,7 +57,9 @@ class Cp:
         RecipeError: a setting is out of range.
     """
 
+    name: ClassVar[str] = "cp"
     phase: ClassVar[str] = "structure"
+    without_images: ClassVar[str] = "data = false, and another rule than flips"
     order: int | str = 3
     rank: int | tuple[int, ...] | Mapping[str, Any] | None = None
     energy: Amount | None = None
@@ -95,9 +95,13 @@ class Cp:
         if problems:
             raise RecipeError(problems)
 
-    @once
-    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
-        """Return form, ranks and costs before and after of each layer, and ``left``: layer -> reason.
+    @property
+    def needs_images(self) -> bool:
+        """Whether training images are needed: where bits that flip are counted, and to fit responses."""
+        return self.data or self.flips is not None
+
+    def decide(self, model: HashModel, context: Context) -> Decision:
+        """Return form, ranks and costs before and after of each layer, and ``skipped``: layer -> reason.
 
         With ``flips`` also the share of bits that was measured.
 
@@ -106,11 +110,11 @@ class Cp:
         """
         rule = next(rule for rule in RULES if getattr(self, rule) is not None)
         amounts = spread(_as_table(getattr(self, rule)), model.net, self.skip)
-        left, costs, chosen = skipped(model.net), count(model).by_path, {}
-        trial, needed = self._trial(model, split, seed) if rule == "flips" else None, lent(model)
+        untreated, costs, chosen = skipped(model.net), count(model).by_path, {}
+        trial, needed = self._trial(model, context) if rule == "flips" else None, lent(model)
         for path, layer in track(weighted(model.net).items(), "ranks"):
             if reason := _untreated(path, layer, amounts, costs) or needed.get(path):
-                left[path] = reason
+                untreated[path] = reason
                 continue
             adds = self.data and layer.bias is None
             one = Ranking(cast("nn.Conv2d", layer), FORMS[self.order], costs[path], bias=adds)
@@ -123,7 +127,7 @@ class Cp:
             after = one.after(found) if found else None
             if after is None or after.macs >= one.cost.macs:
                 what = f"rank {_text(found)}" if found else "every rank that saves something"
-                left[path] = f"{what} saves no multiplications" if found else f"{what} breaks the rule"
+                untreated[path] = f"{what} saves no multiplications" if found else f"{what} breaks the rule"
                 continue
             chosen[path] = {
                 "form": one.form,
@@ -132,42 +136,31 @@ class Cp:
                 "parameters": [one.cost.parameters, after.parameters],
                 **measured,
             }
-        return {"layers": chosen, "left": left}
+        return Decision({"layers": chosen, "skipped": untreated})
 
-    def __call__(
-        self,
-        model: HashModel,
-        split: Split | None = None,
-        *,
-        seed: int = 0,
-        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
-        work: Path | None = None,  # noqa: ARG002  # as all passes
-    ) -> HashModel:
+    def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with chains in the place of convolutions.
 
         Raises:
             InputError: data are needed and there are none.
         """
-        plan = self.decide(model, split, seed=seed)
-        pixels = self._pixels(split, seed) if self.data else None
+        layers = decision.data["layers"]
+        pixels = self._pixels(context) if self.data else None
         net, edits, errors, swollen = model.copied_net(sharing=weighted(model.net)), [], {}, {}
-        for path, decision in track(plan["layers"].items(), "decomposing", len(plan["layers"])):
-            edit = self._edit(model, path, decision["form"], tuple(decision["ranks"]))
-            found = replace_layer(net, edit, self._method, model, pixels, seed)
+        for path, plan in track(layers.items(), "decomposing", len(layers)):
+            edit = self._edit(model, path, plan["form"], tuple(plan["ranks"]))
+            found = replace_layer(net, edit, self._method, model, pixels, context.seed)
             errors[path] = round(max(part.error for part in found), 5)
             swollen[path] = round(max(part.degeneracy for part in found), 3)
             edits.append(edit)
         model.unshared(net)  # last, since fits take as much memory as the network
         alarm = [path for path, value in swollen.items() if value > cpd.BOUND]
-        figures = {"error": errors, "largest_term": swollen, "left": plan["left"]}
-        return model.edited(
-            net, edits, step_of("cp", self, seed, **figures, **({"degenerate": alarm} if alarm else {}))
-        )
+        figures = {"error": errors, "largest_term": swollen, "left": decision.data["skipped"]}
+        step = self.step(context.seed, **figures, **({"degenerate": alarm} if alarm else {}))
+        return model.edited(net, edits, step)
 
-    def _pixels(self, split: Split | None, seed: int) -> Pixels:
-        if split is None:
-            raise InputError("cp with data or flips needs training images; name a data set with --data")
-        return choose(split, self.images, seed)
+    def _pixels(self, context: Context) -> Pixels:
+        return choose(context.training_split(self), self.images, context.seed)
 
     @property
     def _method(self) -> Method:
@@ -177,15 +170,15 @@ class Cp:
         """Return the edit of one layer; where means are corrected, a layer without a bias gets one."""
         return Factored(path, form, found, bias=self.data and weighted(model.net)[path].bias is None)
 
-    def _trial(self, model: HashModel, split: Split | None, seed: int) -> Callable[..., float]:
+    def _trial(self, model: HashModel, context: Context) -> Callable[..., float]:
         """Return the share of bits that flip when one layer gets a form and ranks by a method."""
-        pixels = self._pixels(split, seed)
+        pixels = self._pixels(context)
         before = outputs(model, pixels) >= 0
 
         def trial(path: str, form: str, found: tuple[int, ...], method: Method) -> float:
             net, edit = model.copied_net(sharing=weighted(model.net)), self._edit(model, path, form, found)
-            replace_layer(net, edit, method, model, pixels if self.data else None, seed)
-            return float(np.mean((outputs(model.edited(net, (), step_of("trial", self)), pixels) >= 0) != before))
+            replace_layer(net, edit, method, model, pixels if self.data else None, context.seed)
+            return float(np.mean((outputs(model.edited(net, (), self.step()), pixels) >= 0) != before))
 
         return trial
 

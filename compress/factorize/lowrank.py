@@ -11,21 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from torch import nn
 
-from ...core.data.images import Pixels, Split
+from ...core.data.images import Pixels
 from ...core.errors import InputError, RecipeError
 from ...core.heap import give_back
-from ...core.model import HashModel, Json
-from ...core.once import once
+from ...core.model import HashModel
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...modelfile.layers.factored import Factored, group_kernels
-from ..base import step_of
+from ..base import Context, Decision, Pass
 from ..fold import Fold
 from ..observe.external_reads import lent
 from ..observe.macs import Costs, LayerCost, count
@@ -40,7 +38,7 @@ RULES = ("speedup", "energy", "ranks")
 
 
 @dataclass(frozen=True)
-class LowRank:
+class LowRank(Pass):
     """Spend multiplications where responses need them; exactly one rule chooses the ranks.
 
     ``speedup``: the whole network multiplies this many times less, and the product of the layers' retained energies is
@@ -51,7 +49,9 @@ class LowRank:
         RecipeError: a setting is out of range.
     """
 
+    name: ClassVar[str] = "lowrank"
     phase: ClassVar[str] = "structure"
+    without_images: ClassVar[str] = "solver = 'filter'"
     speedup: float | None = None
     energy: float | Mapping[str, float] | None = None
     ranks: int | Mapping[str, int] | None = None
@@ -93,35 +93,39 @@ class LowRank:
                 problems.append(f"lowrank: ranks of {key!r} must be a whole number from 1 to 65535, got {rank!r}")
         return problems
 
-    @once
-    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
-        """Return form, ranks and costs before and after of each layer, and ``left``: layer -> reason.
+    @property
+    def needs_images(self) -> bool:
+        """Whether training images are needed: to measure responses, unless the solver looks at the weights alone."""
+        return self.solver != "filter"
+
+    def decide(self, model: HashModel, context: Context) -> Decision:
+        """Return form, ranks and costs before and after of each layer, and ``skipped``: layer -> reason.
 
         Raises:
             RecipeError: batch norms are still there, or the speedup cannot be reached.
             InputError: responses are needed and there are no images.
         """
-        norms = Fold().decide(model)["fold"]
+        norms = Fold().decide(model, context).data["fold"]
         if norms:
             raise RecipeError(
                 f"lowrank: fold batch norms first; {next(iter(norms))} and {len(norms) - 1} more are there"
             )
-        costs, left = count(model), skipped(model.net)
+        costs, untreated = count(model), skipped(model.net)
         allowed = spread(True, model.net, self.skip)  # a set of layers, as a table
         layers, needed = {}, lent(model)
         for path, layer in weighted(model.net).items():
             if reason := _untreated(path, layer, allowed, costs.by_path) or needed.get(path):
-                left[path] = reason
+                untreated[path] = reason
             else:
                 layers[path] = layer
-        energies = self._energies(model, layers, split, seed)
+        energies = self._energies(model, layers, context)
         found = self._ranks(model, layers, costs, energies)
         chosen = {}
         for path, (form, rank) in found.items():
             before, layer = costs[path], layers[path]
             after = chain_cost(layer, form, rank, before.input, bias=self._adds_bias(layer))
             if after.macs >= before.macs:
-                left[path] = f"rank {'x'.join(map(str, rank))} saves no multiplications"
+                untreated[path] = f"rank {'x'.join(map(str, rank))} saves no multiplications"
                 continue
             kept = float(energies[path][: rank[-1]].sum() / max(energies[path].sum(), 1e-300))
             chosen[path] = {
@@ -132,52 +136,41 @@ class LowRank:
                 "parameters": [before.parameters, after.parameters],
             }
         order = {layer.path: place for place, layer in enumerate(costs.layers)}
-        return {"layers": dict(sorted(chosen.items(), key=lambda item: order[item[0]])), "left": left}
+        in_order = dict(sorted(chosen.items(), key=lambda item: order[item[0]]))
+        return Decision({"layers": in_order, "skipped": untreated})
 
-    def __call__(
-        self,
-        model: HashModel,
-        split: Split | None = None,
-        *,
-        seed: int = 0,
-        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
-        work: Path | None = None,  # noqa: ARG002  # as all passes
-    ) -> HashModel:
+    def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with layers of low rank.
 
         Raises:
             RecipeError: batch norms are still there, or the speedup cannot be reached.
             InputError: responses are needed and there are no images.
         """
-        plan = self.decide(model, split, seed=seed)
+        layers = decision.data["layers"]
         sample, follow = None, {}
         if self.solver != "filter":
-            sample = Sample(self._pixels(split, seed), self.places, seed, self.asymmetric)
+            sample = Sample(self._pixels(context), self.places, context.seed, self.asymmetric)
             follow = followers(model, sample.pixels)
-        current, edits, lost = replace(model, net=model.copied_net(sharing=plan["layers"])), [], {}
-        for path, decision in track(plan["layers"].items(), "rebuilding", len(plan["layers"])):
+        current, edits, lost = replace(model, net=model.copied_net(sharing=layers)), [], {}
+        for path, plan in track(layers.items(), "rebuilding", len(layers)):
             adds = self._adds_bias(weighted(model.net)[path])
-            edit = Factored(path, decision["form"], tuple(decision["ranks"]), bias=adds)
+            edit = Factored(path, plan["form"], tuple(plan["ranks"]), bias=adds)
             share = rebuild_layer(model, current, edit, self.solver, follow.get(path, "none"), sample)
             lost[path] = round(share, 6)
             edits.append(edit)
             give_back()
         model.unshared(current.net)  # a weight that two layers hold in common is still there when one was replaced
         figures = {"lost": lost} if sample is not None else {}
-        return model.edited(current.net, edits, step_of("lowrank", self, seed, **figures, left=plan["left"]))
+        return model.edited(current.net, edits, self.step(context.seed, **figures, left=decision.data["skipped"]))
 
     def _adds_bias(self, layer: Any) -> bool:
         """Return whether the chain has a bias although the layer has none: responses have a mean, weights alone none."""
         return layer.bias is None and self.solver != "filter"
 
-    def _pixels(self, split: Split | None, seed: int) -> Pixels:
-        if split is None:
-            raise InputError("lowrank needs training images unless the solver is 'filter'; name a data set with --data")
-        return choose(split, self.images, seed)
+    def _pixels(self, context: Context) -> Pixels:
+        return choose(context.training_split(self), self.images, context.seed)
 
-    def _energies(
-        self, model: HashModel, layers: Mapping[str, Any], split: Split | None, seed: int
-    ) -> dict[str, np.ndarray]:
+    def _energies(self, model: HashModel, layers: Mapping[str, Any], context: Context) -> dict[str, np.ndarray]:
         """Return, for every layer, what each direction of its responses (or weights) holds, summed over groups."""
         if self.solver == "filter":
             kernels = {
@@ -186,7 +179,7 @@ class LowRank:
             return {
                 path: np.sum([spectrum(part @ part.T) for part in parts], axis=0) for path, parts in kernels.items()
             }
-        moments = response_moments(model, self._pixels(split, seed), list(layers), places=self.places, seed=seed)
+        moments = response_moments(model, self._pixels(context), list(layers), places=self.places, seed=context.seed)
         energies = {}
         for path, layer in layers.items():
             groups, found = getattr(layer, "groups", 1), moments.pop(path)

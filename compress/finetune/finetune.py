@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...core.data.images import Split
-from ...core.errors import HashpressError, InputError, RecipeError, lookup
+from ...core.errors import HashpressError, RecipeError, lookup
 from ...core.model import HashModel, Json
 from ...core.settings import check_fields
 from ...hashnets.retrieval.codes import outputs
@@ -27,7 +26,7 @@ from ...hashnets.systems.base import Batch, Objective
 from ...hashnets.training.schedule import PRECISIONS, Schedule
 from ...hashnets.training.train import fit
 from ...modelfile.layers.base import round_weights
-from ..base import step_of
+from ..base import Context, Decision, Pass
 from ..codebooks import pq_rate
 from ..fold import Fold
 from .dropout import eased, rates
@@ -56,7 +55,7 @@ MATCHES: dict[str, Match] = {"outputs": _outputs, "codes": _codes, "classes": _c
 
 
 @dataclass(frozen=True)
-class Finetune:
+class Finetune(Pass):
     """Train what is left.
 
     ``system`` adds the loss of a published system with weight ``task``; ``distill`` weighs the imitation of the
@@ -71,7 +70,9 @@ class Finetune:
         RecipeError: a setting is out of range.
     """
 
+    name: ClassVar[str] = "finetune"
     phase: ClassVar[str] = "finetune"
+    keeps_layer_names: ClassVar[bool] = True
     epochs: int = 5
     steps: int = 0
     lr: float = 0.001
@@ -129,42 +130,47 @@ class Finetune:
             return schedule
         return replace(schedule, epochs=max(schedule.epochs, -(-self.steps // -(-images // schedule.batch))))
 
-    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
+    @property
+    def needs_images(self) -> bool:
+        """Whether training images are needed: always."""
+        return True
+
+    def layer_keys(self) -> list[str]:
+        """Return no names: the table holds the settings of a system."""
+        return []
+
+    def without_training(self) -> None:
+        """Return None: it is nothing but training."""
+
+    def decide(self, model: HashModel, context: Context) -> Decision:
         """Return how many values move, how many stay zero, and how many steps are taken."""
         masks = masks_of(model)
         frozen = sum(int((~mask).sum()) for mask in masks.values())
         trained = sum(value.numel() for value in model.net.parameters()) - frozen
-        images = 0 if split is None else len(split.train)
+        images = 0 if context.split is None else len(context.split.train)
         epochs = self.schedule(images).epochs
-        steps = None if split is None else epochs * -(-images // self.batch)
+        steps = None if context.split is None else epochs * -(-images // self.batch)
         about: dict[str, Json] = {"trained": trained, "held_at_zero": frozen, "epochs": epochs, "steps": steps}
         if dropout := rates(model.net, masks, model.arch.input):
             about["dropout"] = dropout
-        return about | ({"normed": without(model.net, model.arch.input)} if self.norms else {})
+        return Decision(about | ({"normed": without(model.net, model.arch.input)} if self.norms else {}))
 
-    def __call__(
-        self,
-        model: HashModel,
-        split: Split | None = None,
-        *,
-        seed: int = 0,
-        reference: HashModel | None = None,
-        work: Path | None = None,
-    ) -> HashModel:
+    def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:  # noqa: ARG002  # as all passes
         """Return the trained model.
 
         Raises:
-            InputError: no data, or data that the network cannot take.
+            InputError: the network cannot take the data.
         """
-        if split is not None and not (self.system and self.task) and alike(model, reference or model, split):
-            return model.edited(model.copied_net(), (), step_of("finetune", self, seed, nothing_to_learn=True))
+        reference = context.reference or model
+        if not (self.system and self.task) and alike(model, reference, context.training_split(self)):
+            return model.edited(model.copied_net(), (), self.step(context.seed, nothing_to_learn=True))
         net = model.copied_net()
         steps = pq_rate.steps_of(net)
-        log = self.train(net, model, split, seed=seed, reference=reference, work=work)
+        log = self.train(net, model, context)
         round_weights(net)
         pq_rate.put_back(net, steps)
         loss = {"loss": round(log[-1]["loss"], 6)} if log else {}
-        return model.edited(net, (), step_of("finetune", self, seed, **loss))
+        return model.edited(net, (), self.step(context.seed, **loss))
 
     def teacher(self, reference: HashModel) -> nn.Module:
         """Return the network that is imitated."""
@@ -176,11 +182,8 @@ class Finetune:
         self,
         net: nn.Module,
         model: HashModel,
-        split: Split | None,
+        context: Context,
         *,
-        seed: int,
-        reference: HashModel | None,
-        work: Path | None,
         end_epoch: Callable[[], None] | None = None,
     ) -> list[dict[str, Json]]:
         """Train ``net``, whose pruned weights are those of ``model``, in place; return one entry per epoch.
@@ -188,18 +191,17 @@ class Finetune:
         Raises:
             InputError: no data, or data that the network cannot take.
         """
-        if split is None:
-            raise InputError("finetune needs training images; name a data set with --data")
+        split, seed = context.training_split(self), context.seed
         task = None
         if self.system is not None and self.task:
             task = lookup(SYSTEMS, self.system, "system")(
                 model.arch, len(split.classes), len(split.train), seed, **self.settings
             )
-        teacher = self.teacher(reference or model) if self.distill else None
+        teacher = self.teacher(context.reference or model) if self.distill else None
         objective = Imitation(teacher, MATCHES[self.match], self.distill, task, self.task, end_epoch)
         masks = masks_of(model)
         hold = holder(net, masks)
-        checkpoint = None if work is None else work / "finetune.checkpoint"
+        checkpoint = None if context.work is None else context.work / "finetune.checkpoint"
         wanted = self.norms and self.epochs > 0
         norms = normed(net, split.train, model.arch.input, seed=seed) if wanted else nullcontext()
         with eased(net, masks, model.arch.input), norms:

@@ -9,26 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...core.data.images import Pixels, Split, together
-from ...core.errors import InputError, RecipeError
+from ...core.data.images import Pixels, together
+from ...core.errors import RecipeError
 from ...core.heap import give_back
 from ...core.layers import get_layer
 from ...core.model import HashModel, Json
-from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...modelfile.layers.factored import Factored
 from ...modelfile.layers.int8 import Quantized, put_bias
 from .. import obs
-from ..base import step_of
+from ..base import Context, Decision, Pass
 from ..channels.least_squares import watched
 from ..observe import moments as calibrate
 from ..observe.external_reads import lent
@@ -42,7 +40,7 @@ BATCH = 16  # images whose errors are looked at together, fewer of large ones
 
 
 @dataclass(frozen=True)
-class Int8:
+class Int8(Pass):
     """Compute in integers.
 
     ``bits`` of weights is one number or a table by layer (names, ``re:`` patterns, ``conv``, ``dense``, ``*``).
@@ -56,7 +54,11 @@ class Int8:
         RecipeError: a setting is out of range.
     """
 
+    name: ClassVar[str] = "int8"
     phase: ClassVar[str] = "values"
+    last_because: ClassVar[str] = (
+        "int8 is the last pass: no gradient goes through whole numbers, and they take no other form"
+    )
     bits: int | Mapping[str, int] = 8
     range: str = "mse"
     rounding: str = "nearest"
@@ -87,32 +89,34 @@ class Int8:
         if problems:
             raise RecipeError(problems)
 
-    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:
-        """Return ``layers``: bits, scale, zero and step of each; and ``left``: layer -> reason."""
-        edits, _ = self._grids(model, split, seed)
+    @property
+    def needs_images(self) -> bool:
+        """Whether training images are needed: always, to find ranges."""
+        return True
+
+    def without_training(self) -> Int8:
+        """Return the pass with no steps in which rounding is learned."""
+        return replace(self, steps=0)
+
+    def decide(self, model: HashModel, context: Context) -> Decision:
+        """Return ``layers``: bits, scale, zero and step of each; and ``skipped``: layer -> reason."""
+        edits, grids = self._grids(model, context)
         layers = {
             path: {"bits": edit.bits, "scale": edit.scale, "zero": edit.zero, "step": edit.step}
             for path, edit in edits.items()
         }
-        return {"layers": layers, "left": self._left(model, layers)}
+        return Decision({"layers": layers, "skipped": self._untreated(model, layers)}, (edits, grids))
 
-    def __call__(
-        self,
-        model: HashModel,
-        split: Split | None = None,
-        *,
-        seed: int = 0,
-        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
-        work: Path | None = None,  # noqa: ARG002  # as all passes
-    ) -> HashModel:
+    def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model in integers."""
-        pixels = self._pixels(split, seed)
-        edits, grids = self._grids(model, split, seed)
+        split, seed = context.training_split(self), context.seed
+        pixels = calibrate.choose(split, self.images, seed)
+        edits, grids = decision.plan
         net = self._made(
             model, edits, grids, lambda path: self._chosen(model, path, grids[path], pixels, seed), pixels
         )  # fmt: skip
         after: dict[str, Json] = {}
-        if self.rounding == "learned" and split is not None and grids:
+        if self.rounding == "learned" and grids:
             start = {path: rounded_of(get_layer(net, path), grid, edits[path]) for path, grid in grids.items()}
             give_back()  # what large images left behind
             index = mixed(calibrate.chosen(split, max(POOL, self.images), seed), split.train.labels, seed)
@@ -122,7 +126,7 @@ class Int8:
             )  # fmt: skip
             after["learned"] = found is not start
             net = self._made(model, edits, grids, found.__getitem__, None)
-        return model.edited(net, list(edits.values()), step_of("int8", self, seed, **after))
+        return model.edited(net, list(edits.values()), self.step(seed, **after))
 
     def _made(
         self,
@@ -142,17 +146,8 @@ class Int8:
                 correct(net, model, path, pixels, grids[path], edit, wanted[path])
         return net
 
-    def _pixels(self, split: Split | None, seed: int) -> Pixels:
-        if split is None:
-            raise InputError("int8 needs training images to find ranges; name a data set with --data")
-        if not len(split.train):
-            raise InputError(f"int8 needs training images to find ranges, {split.name} has none")
-        return calibrate.choose(split, self.images, seed)
-
-    @once
-    def _grids(
-        self, model: HashModel, split: Split | None, seed: int
-    ) -> tuple[dict[str, Quantized], dict[str, QuantizationGrid]]:
+    def _grids(self, model: HashModel, context: Context) -> tuple[dict[str, Quantized], dict[str, QuantizationGrid]]:
+        pixels = calibrate.choose(context.training_split(self), self.images, context.seed)
         known = ranges.layers_of(model.net)
         asked, needed = spread(self.bits, model.net, self.skip), lent(model)  # whole numbers stand for both
         bits = {path: value for path, value in asked.items() if path in known and path not in needed}
@@ -161,7 +156,7 @@ class Int8:
         for path in bits:
             if any(path == name or path.startswith(f"{name}.") for name in (first, "head")):
                 bits[path] = 8
-        seen = ranges.watch(model, self._pixels(split, seed), list(bits), seed)
+        seen = ranges.watch(model, pixels, list(bits), context.seed)
         edits, grids = {}, {}
         for path, width in bits.items():
             layer: Any = get_layer(model.net, path)
@@ -187,7 +182,7 @@ class Int8:
             return compensated(model, path, grid, pixels, seed), bias
         return nearest(layer.weight.detach(), grid), bias
 
-    def _left(self, model: HashModel, layers: Mapping[str, Json]) -> dict[str, str]:
+    def _untreated(self, model: HashModel, layers: Mapping[str, Json]) -> dict[str, str]:
         reasons = lent(model) | skipped(model.net)
         usual = f"skipped, it did not run, it has rows of more than {ranges.WIDEST} weights,"
         for path, layer in model.net.named_modules():

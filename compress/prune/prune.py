@@ -8,19 +8,17 @@ dense layers are treated; biases, norms and layers that are already in another f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 
-from ...core.data.images import Pixels, Split
-from ...core.errors import HashpressError, InputError, RecipeError
+from ...core.data.images import Pixels
+from ...core.errors import HashpressError, RecipeError
 from ...core.model import HashModel, Json
-from ...core.once import once
 from ...core.settings import check_fields
 from ...modelfile.edits import Pruned
-from ..base import step_of
+from ..base import Context, Decision, Pass
 from ..finetune.finetune import Finetune
 from ..observe.moments import choose
 from ..select import check_keys, skipped, spread, weighted
@@ -31,7 +29,7 @@ SCOPES = ("layer", "global", "sensitivity")
 
 
 @dataclass(frozen=True)
-class Prune:
+class Prune(Pass):
     """Keep the weights that matter most.
 
     ``density`` is the share that stays, one for all layers or a table by layer (names, ``re:`` patterns, ``first``,
@@ -46,7 +44,13 @@ class Prune:
         RecipeError: a setting is out of range.
     """
 
+    name: ClassVar[str] = "prune"
     phase: ClassVar[str] = "values"
+    keeps_layer_names: ClassVar[bool] = True
+    refused_after: ClassVar[Mapping[str, str]] = {
+        "share": "weights that share values cannot be pruned one by one; prune first, or let share pay for bits (lam)"
+    }
+    without_images: ClassVar[str] = "compensate = 'none', another scope and no finetune"
     density: float | Mapping[str, float] | None = None
     q: float | Mapping[str, float] | None = None
     flips: float | None = None
@@ -98,98 +102,102 @@ class Prune:
                     problems.append(f"prune: {name} of {key!r} must be in [0, {top:g}], got {value}")
         return problems
 
-    def decide(
-        self, model: HashModel, split: Split | None = None, *, seed: int = 0, share: float = 1.0
-    ) -> dict[str, Json]:
-        """Return ``density`` per layer, ``threshold`` where magnitude decides, and ``left``: layer -> reason.
+    @property
+    def needs_images(self) -> bool:
+        """Whether training images are needed: to measure sensitivity, to compensate, to train between stages."""
+        return self.compensate != "none" or self.scope == "sensitivity" or self.finetune is not None
 
-        ``share`` of the way there; ``flips`` are those that the sensitivities let expect.
+    def without_training(self) -> Prune:
+        """Return the pass in one stage, without training behind it."""
+        return replace(self, stages=1, finetune=None)
+
+    def decide(self, model: HashModel, context: Context) -> Decision:
+        """Return ``density`` per layer, ``threshold`` where magnitude decides, and ``skipped``: layer -> reason.
+
+        ``flips`` are those that the sensitivities let expect. Of several stages it is what one alone would do.
 
         Raises:
-            InputError: sensitivity or compensation without images.
+            InputError: sensitivity without images.
         """
-        if self.compensate != "none":
-            self._pixels(split, seed)  # they will be needed
+        return self._decided(model, context, 1.0)
+
+    def _decided(self, model: HashModel, context: Context, share: float) -> Decision:
+        """Return the decision that goes a ``share`` of the way there."""
         weights = {path: layer.weight.detach() for path, layer in weighted(model.net).items()}
-        thresholds, more = self._thresholds(model, weights, split, seed, share)
+        thresholds, more = self._thresholds(model, weights, context, share)
         kept = {path: round(_kept(weights[path], least), 6) for path, least in thresholds.items()}
         if self.compensate == "none":
-            return {"threshold": thresholds, "density": kept, **more, "left": skipped(model.net)}
+            return Decision({"threshold": thresholds, "density": kept, **more, "skipped": skipped(model.net)})
         reasons = uncompensated(model, thresholds)
         if self.compensate == "exact":
             more["in_blocks"] = {
                 path: reason for path in thresholds if path not in reasons and (reason := in_blocks(model.net, path))
             }
-        return {"density": kept, **more, "uncompensated": reasons, "left": skipped(model.net)}
+        return Decision({"density": kept, **more, "uncompensated": reasons, "skipped": skipped(model.net)})
 
     def _thresholds(
-        self, model: HashModel, weights: Mapping[str, torch.Tensor], split: Split | None, seed: int, share: float
+        self, model: HashModel, weights: Mapping[str, torch.Tensor], context: Context, share: float
     ) -> tuple[dict[str, float], dict[str, Json]]:
         """Return the threshold of each layer, and the flips to expect where they are known."""
         if self.q is not None:
             thresholds = {}
             for path, factor in spread(self.q, model.net, self.skip).items():
                 weight = weighted(model.net)[path].weight.detach()
-                left = weight[weight != 0]
-                thresholds[path] = share * factor * float(left.std(unbiased=False)) if len(left) else 0.0
+                nonzero = weight[weight != 0]
+                thresholds[path] = share * factor * float(nonzero.std(unbiased=False)) if len(nonzero) else 0.0
             return thresholds, {}
         if self.scope == "sensitivity":
-            densities, flips = self._allocated(model, split, seed, share)
+            densities, flips = self._allocated(model, context, share)
             return {path: threshold([weights[path]], value) for path, value in densities.items()}, {"flips": flips}
         if self.scope == "global":
             paths = list(spread(True, model.net, self.skip))
             least = threshold([weights[path] for path in paths], self._at(_number(self.density), share))
             return dict.fromkeys(paths, least), {}
-        asked = 1.0 if self.density is None else self.density
+        densities = 1.0 if self.density is None else self.density
         return {
             path: threshold([weights[path]], self._at(amount, share))
-            for path, amount in spread(asked, model.net, self.skip).items()
+            for path, amount in spread(densities, model.net, self.skip).items()
         }, {}
 
-    @once
-    def _allocated(
-        self, model: HashModel, split: Split | None, seed: int, share: float
-    ) -> tuple[dict[str, float], float]:
+    def _allocated(self, model: HashModel, context: Context, share: float) -> tuple[dict[str, float], float]:
         """Return the density of each layer by its sensitivity, and the flips to expect."""
         sizes = {path: weighted(model.net)[path].weight.numel() for path in spread(True, model.net, self.skip)}
         whole = None if self.density is None else self._at(_number(self.density), share)
-        curves = measured(model, list(sizes), amounts(whole), self.compensate, self._pixels(split, seed), seed)
+        pixels = self._pixels(context)
+        curves = measured(model, list(sizes), amounts(whole), self.compensate, pixels, context.seed)
         densities = allocated(sizes, curves, density=whole, flips=self.flips)
         return densities, round(predicted(sizes, curves, densities), 6)
 
-    def _pixels(self, split: Split | None, seed: int) -> Pixels:
-        if split is None:
-            raise InputError(
-                "prune with compensate or scope 'sensitivity' needs training images; name a data set with --data"
-            )
-        return choose(split, self.images, seed)
+    def _pixels(self, context: Context) -> Pixels:
+        return choose(context.training_split(self), self.images, context.seed)
 
-    def __call__(
-        self,
-        model: HashModel,
-        split: Split | None = None,
-        *,
-        seed: int = 0,
-        reference: HashModel | None = None,
-        work: Path | None = None,
-    ) -> HashModel:
-        """Return the pruned model, retrained after each stage when ``finetune`` is set."""
-        original, result = model, model
+    def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
+        """Return the model with those weights at zero that ``decision`` takes, not retrained."""
+        densities = decision.data["density"]
+        if self.compensate == "none":
+            net = zeroed(model, decision.data["threshold"])
+        else:
+            net = compensated(model, densities, self.compensate, self._pixels(context), context.seed)
+        chosen = {"density": densities} if self.scope == "sensitivity" else {}
+        return model.edited(net, (Pruned(tuple(densities)),), self.step(context.seed, **chosen))
+
+    def execute(self, model: HashModel, decision: Decision, context: Context) -> tuple[HashModel, Decision]:
+        """Return the pruned model, retrained after each stage where ``finetune`` is set, and the last stage's decision."""
+        result = model
         for stage in range(1, self.stages + 1):
-            decision = self.decide(result, split, seed=seed, share=stage / self.stages)
-            if self.compensate == "none":
-                net = zeroed(result, decision["threshold"])
-            else:
-                net = compensated(result, decision["density"], self.compensate, self._pixels(split, seed), seed)
-            chosen = {"density": decision["density"]} if self.scope == "sensitivity" else {}
-            result = original.edited(net, (Pruned(tuple(decision["density"])),), step_of("prune", self, seed, **chosen))
+            if self.stages > 1:
+                decision = self._decided(result, context, stage / self.stages)
+            result = self.apply(result, decision, context)
+            if stage > 1:  # one line of history, and one edit, for all stages
+                edits, history = (*model.edits, result.edits[-1]), (*model.history, result.history[-1])
+                result = replace(result, edits=edits, history=history)
             if isinstance(self.finetune, Finetune):
-                folder = None if work is None else work / f"stage{stage}"
+                folder = None if context.work is None else context.work / f"stage{stage}"
                 if folder is not None:
                     folder.mkdir(exist_ok=True)
-                tuned = self.finetune(result, split, seed=seed, reference=reference or original, work=folder)
-                result = HashModel(tuned.net, result.arch, result.edits, result.history)
-        return result
+                tuning = replace(context, reference=context.reference or model, work=folder)
+                result = replace(result, net=self.finetune.run(result, tuning)[0].net)
+        return result, decision
 
     def _at(self, density: float, share: float) -> float:
         """Return the density on the way from 1 to ``density``, geometrically; zero is reached in the last stage."""

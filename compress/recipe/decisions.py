@@ -1,4 +1,4 @@
-"""What a pass decided, as people read it: layer by layer before it runs, and what it left alone, with the reasons grouped."""
+"""What a pass decided, as people read it: layer by layer before it runs, and what it skipped, with the reasons grouped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import islice
 
 from ...core.model import Json
 
-Decision = Mapping[str, Json]
+Data = Mapping[str, Json]  # of a decision
 BY_LAYER = ("layers", "widths", "density")  # where passes on structure and values say which layers they treat
 BEFORE_AND_AFTER = ("macs", "parameters", "widths")
 UNTOLD = ("seed",)
@@ -16,32 +16,32 @@ ITEMS = 9  # of a list
 ALL = "*"  # stands for the network where a reason is about all of it
 
 
-def treated(decision: Decision) -> int | None:
+def treated(data: Data) -> int | None:
     """Return how many layers a pass on structure or values changes; None where the decision is not by layer."""
-    table = next((decision[key] for key in BY_LAYER if key in decision), None)
+    table = next((data[key] for key in BY_LAYER if key in data), None)
     if table is None:
         return None
     return sum(not isinstance(plan, Mapping) or plan.get("removed") != 0 for plan in table.values())
 
 
-def left_alone(decision: Decision) -> str:
-    """Return in one line that nothing was done, or how many layers were left alone, and why; nothing if none was."""
-    reasons = _by_reason(decision)
+def skipped_in_brief(data: Data) -> str:
+    """Return in one line that nothing was done, or how many layers were skipped, and why; nothing if none was."""
+    reasons = _by_reason(data)
     count = sum(len(paths) for paths in reasons.values())
     often = sorted(reasons, key=lambda reason: -len(reasons[reason]))
     told = [reason if len(reasons) == 1 else f"{reason} ({len(reasons[reason])})" for reason in often[:REASONS]]
     why = "; ".join([*told, f"{len(often) - REASONS} more reasons"] if len(often) > REASONS else told)
-    if treated(decision) == 0:
+    if treated(data) == 0:
         return f"nothing was done: {why or 'no layer is of the kind, or has anything, that this changes'}"
-    return f"left alone, {count} layer{'s' * (count > 1)}: {why}" if count else ""
+    return f"skipped, {count} layer{'s' * (count > 1)}: {why}" if count else ""
 
 
-def told(decision: Decision) -> list[str]:
-    """Return the whole decision: what is for all layers, a line for each layer, a line for each reason to leave some alone."""
+def told(data: Data) -> list[str]:
+    """Return the whole decision: what is for all layers, a line for each layer, a line for each reason to skip some."""
     rows: dict[str, list[str]] = {}
     whole: list[str] = []
-    for key, value in decision.items():
-        if key == "left":
+    for key, value in data.items():
+        if key == "skipped":
             continue
         if not isinstance(value, Mapping):
             whole.append(_item(key, value))
@@ -50,19 +50,19 @@ def told(decision: Decision) -> list[str]:
             items = plan.items() if isinstance(plan, Mapping) else [(key, plan)]
             rows.setdefault(path, []).extend(_item(*item) for item in items if item[0] not in UNTOLD)
     width = max(map(len, rows), default=0)
-    lines = ["no layer is changed"] if treated(decision) == 0 else []
+    lines = ["no layer is changed"] if treated(data) == 0 else []
     lines += [", ".join(whole)] if whole else []
     lines += [f"{path:{width}}  {', '.join(items)}" for path, items in rows.items()]
     return lines + [
-        f"left alone: {reason}" if paths == [ALL] else f"left alone: {', '.join(paths)}: {reason}"
-        for reason, paths in _by_reason(decision).items()
+        f"skipped: {reason}" if paths == [ALL] else f"skipped: {', '.join(paths)}: {reason}"
+        for reason, paths in _by_reason(data).items()
     ]
 
 
-def _by_reason(decision: Decision) -> dict[str, list[str]]:
-    """Return the layers that are left alone by reason."""
+def _by_reason(data: Data) -> dict[str, list[str]]:
+    """Return the layers that were skipped by reason."""
     found: dict[str, list[str]] = {}
-    for path, reason in (decision.get("left") or {}).items():
+    for path, reason in (data.get("skipped") or {}).items():
         found.setdefault(str(reason), []).append(path)
     return found
 

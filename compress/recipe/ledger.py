@@ -12,8 +12,7 @@ from ...core.model import HashModel, Json, Step
 from ...core.units import format_bytes
 from ...hashnets.retrieval.codes import outputs
 from ...hashnets.retrieval.evaluate import error_rate, evaluate
-from ...modelfile.file import file_size
-from .decisions import left_alone, told
+from .decisions import skipped_in_brief, told
 
 BELOW = 4 * " "
 MANY = 0.2  # share of flipped bits from which codes hardly find what they found
@@ -46,7 +45,7 @@ class Line:
         shown = [f"{self.step:2}  {self.name:10}"]
         for name, value in self.figures.items():
             shown.append(format_bytes(value) if name == "bytes" else f"{name} {value:.4g}")
-        more = [left_alone(self.decision), *(f"warning: {text}" for text in self.warnings)]
+        more = [skipped_in_brief(self.decision), *(f"warning: {text}" for text in self.warnings)]
         return "\n".join(["  ".join(shown), *(f"{BELOW}{text}" for text in more if text)])
 
     def in_full(self) -> str:
@@ -97,9 +96,11 @@ def unmeasurable(model: HashModel, split: Split | None, wanted: Sequence[str]) -
     ]
 
 
-def measured(model: HashModel, start: HashModel, split: Split | None, wanted: Sequence[str]) -> dict[str, Json]:
-    """Return the bytes of the model's file and the ``wanted`` figures, none :func:`unmeasurable`, on the queries."""
-    figures: dict[str, Json] = {"bytes": file_size(model)}
+def measured(
+    model: HashModel, size: int, start: HashModel, split: Split | None, wanted: Sequence[str]
+) -> dict[str, Json]:
+    """Return the bytes of the model's file, its ``size``, and the ``wanted`` figures, none :func:`unmeasurable`."""
+    figures: dict[str, Json] = {"bytes": size}
     if split is None:
         return figures
     if "flips" in wanted and model is not start:

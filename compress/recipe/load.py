@@ -21,8 +21,10 @@ def named_recipes() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
+def load_recipe(recipe: str | os.PathLike[str], *, trust_code: bool = False) -> Recipe:
     """Return the recipe of a TOML file or of a name, ``recipe:`` before it or not; call :meth:`Recipe.check` to hear of all its problems.
+
+    With ``trust_code`` passes called ``module:Class`` are imported.
 
     Raises:
         RecipeError: there is no such file or name, or the file is no TOML.
@@ -35,12 +37,12 @@ def load_recipe(recipe: str | os.PathLike[str]) -> Recipe:
             content = path.read_bytes()
         except OSError as fault:
             raise RecipeError(f"cannot read recipe {path}: {fault.strerror}") from fault
-        return parse(content, str(path))
+        return parse(content, str(path), trust_code=trust_code)
     lookup(dict.fromkeys(named_recipes()), name, "recipe (a name, or a file ending in .toml)", RecipeError)
     return parse((resources.files(__package__.rpartition(".")[0]) / "recipes" / f"{name}.toml").read_bytes(), name)
 
 
-def parse(content: bytes, name: str) -> Recipe:
+def parse(content: bytes, name: str, *, trust_code: bool = False) -> Recipe:
     """Return the recipe of the bytes of a TOML file.
 
     Raises:
@@ -58,7 +60,8 @@ def parse(content: bytes, name: str) -> Recipe:
     ]
     if problems:
         raise RecipeError(problems)
-    return Recipe(tuple(table.get("pass", [])), table.get("about", ""), tuple(table.get("measure", ["flips"])), name)
+    measure = tuple(table.get("measure", ["flips"]))
+    return Recipe(tuple(table.get("pass", [])), table.get("about", ""), measure, name, trust_code)
 
 
 def _texts(value: object) -> bool:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
-from typing import Any
 
 from ...core.data.images import Split
 from ...core.errors import HashpressError, InputError, RecipeError
-from ...core.model import HashModel
-from ...core.once import remembering
-from ..base import Pass, settings_of
+from ...core.model import HashModel, Json
+from ...modelfile.file import file_size
+from ..base import Context, Pass, settings_of
 from .check import objections
-from .ledger import Ledger, Line, measured, warnings_of
-
-UNTRAINED = {"stages": 1, "finetune": None, "bytes": None, "steps": 0}
+from .ledger import Ledger, Line, warnings_of
 
 
 def preview(
@@ -35,22 +31,16 @@ def preview(
     problems = objections(passes, model, split, measure)
     if problems:
         raise RecipeError(problems)
-    lines = [Line(0, "start", figures=measured(model, model, None, ()))]
+    figures: dict[str, Json] = {"bytes": file_size(model)}
+    lines = [Line(0, "start", figures=figures)]
     for number, (name, item) in enumerate(passes, start=1):
-        with named(number, name), remembering(model):
-            decision = item.decide(model, split, seed=seed)
-            step = None
-            if item.phase != "finetune":
-                model = at_once(item)(model, split, seed=seed)
-                step = model.history[-1]
-        figures = measured(model, model, None, ())
-        lines.append(Line(number, name, settings_of(item), decision, figures, warnings_of(figures, step)))
+        with named(number, name):
+            changed, decision = item.preview(model, Context(split, seed))
+        step = None
+        if changed is not model:
+            model, step, figures = changed, changed.history[-1], {"bytes": file_size(changed)}
+        lines.append(Line(number, name, settings_of(item), decision.data, figures, warnings_of(figures, step)))
     return Ledger(tuple(lines))
-
-
-def at_once(item: Any) -> Any:
-    """Return the pass without the training inside it."""
-    return replace(item, **{field.name: UNTRAINED[field.name] for field in fields(item) if field.name in UNTRAINED})
 
 
 @contextmanager

@@ -4,57 +4,48 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from ...core.data.images import Split
 from ...core.errors import HashpressError, RecipeError, lookup
+from ...core.imports import imported
 from ...core.model import HashModel, Json
 from ...core.settings import made, problems_of
 from ..base import Pass, settings_of
 from ..passes import PASSES
 from .ledger import Ledger
+from .order import refusal
 from .preview import preview
 from .run import compress
 
-RANKS = {"fold": 0, "structure": 1, "values": 2}  # finetune and thresholds may stand anywhere
 MEASURES = {
     "flips": "share of code bits that differ from the uncompressed network's",
     "map": "mean average precision, symmetric and against the uncompressed database",
     "error": "share of wrong classes, for codes that are classes",
 }
-REASONS = {
-    0: "norms are folded before anything else changes weights",
-    1: "layers change shape before their values are pruned or shared",
-}
-REFUSED = {
-    (
-        "share",
-        "prune",
-    ): "weights that share values cannot be pruned one by one; prune first, or let share pay for bits (lam)",
-    **dict.fromkeys(
-        (("int8", name) for name, kind in PASSES.items() if kind.phase in ("values", "finetune") and name != "int8"),
-        "int8 is the last pass: no gradient goes through whole numbers, and they take no other form",
-    ),
-}
-# into the factors of shared weights, or of Fastfood; a norm that finds none is left with the reason
-ALLOWED = {("share", "fold"), ("fastfood", "fold")}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Passes by name with their settings, as a TOML file holds them; nothing is checked before :meth:`check`."""
+    """Passes by name with their settings, as a TOML file holds them; nothing is checked before :meth:`check`.
+
+    A pass that is none of ours is named ``module:Class``. Its class is among ``classes``, or with ``trust_code`` imported.
+    """
 
     entries: tuple[Mapping[str, Json], ...]
     about: str = ""
     measure: tuple[str, ...] = ("flips",)
     name: str = "recipe"
+    trust_code: bool = False
+    classes: Mapping[str, type[Pass]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, *passes: Pass, about: str = "", measure: tuple[str, ...] = ("flips",)) -> Recipe:
         """Return the recipe of these passes."""
-        names = {kind: name for name, kind in PASSES.items()}
-        return cls(tuple({"name": names[type(item)], **settings_of(item)} for item in passes), about, measure)
+        classes = {name_of(type(item)): type(item) for item in passes}
+        entries = tuple({"name": name_of(type(item)), **settings_of(item)} for item in passes)
+        return cls(entries, about, measure, classes=classes)
 
     def problems(self) -> list[str]:
         """Return everything that is wrong, one line each."""
@@ -63,19 +54,19 @@ class Recipe:
             found += _refusal(lambda name=name: lookup(MEASURES, name, "measure"), self.name)
         if not self.entries:
             found.append(f"{self.name}: no pass; write [[pass]] and a name")
-        names: list[str] = []
+        before: list[type[Pass]] = []
         for number, entry in enumerate(self.entries, start=1):
-            where = f"step {number}"
-            name = entry.get("name")
+            where, name = f"step {number}", entry.get("name")
             if not isinstance(name, str):
                 found.append(f"{where}: no name (there are: {', '.join(PASSES)})")
                 continue
-            refusal = _refusal(lambda name=name: lookup(PASSES, name, "pass"), where)
-            found += refusal
-            if not refusal:
-                found += problems_of(PASSES[name], _settings(entry), f"{where} ({name})")
-                found += _order(number, name, names)
-                names.append(name)
+            unknown = _refusal(lambda name=name: self._class(name), where)
+            found += unknown
+            if not unknown:
+                kind, where = self._class(name), f"{where} ({name})"
+                found += problems_of(kind, _settings(entry), where)
+                found += [f"{where}: {why}"] if (why := refusal(kind, before)) else []
+                before.append(kind)
         return found
 
     def check(self) -> None:
@@ -91,7 +82,23 @@ class Recipe:
             RecipeError: with all problems.
         """
         self.check()
-        return [(str(entry["name"]), made(PASSES[str(entry["name"])], _settings(entry))) for entry in self.entries]
+        names = [str(entry["name"]) for entry in self.entries]
+        return [
+            (name, made(self._class(name), _settings(entry))) for name, entry in zip(names, self.entries, strict=True)
+        ]
+
+    def _class(self, name: str) -> type[Pass]:
+        """Return the class of a pass by name.
+
+        Raises:
+            RecipeError: there is none, or it would have to be imported and code is not trusted.
+        """
+        if ":" not in name:
+            return lookup(PASSES, name, "pass", RecipeError)
+        kind = self.classes.get(name) or imported(name, "pass", trust_code=self.trust_code, error=RecipeError)
+        if not (isinstance(kind, type) and issubclass(kind, Pass)):
+            raise RecipeError(f"pass {name!r} is a {type(kind).__name__}, a subclass of hashpress.Pass was expected")
+        return kind
 
     def preview(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> Ledger:
         """Return what each pass would decide and the size of the file behind it, without any training."""
@@ -119,8 +126,13 @@ class Recipe:
         return [_written(name, item) for name, item in self.passes()]
 
 
+def name_of(kind: type[Pass]) -> str:
+    """Return what recipes call a class of passes: its name where it is one of ours, else ``module:Class``."""
+    return kind.name if PASSES.get(kind.name) is kind else f"{kind.__module__}:{kind.__qualname__}"
+
+
 def _written(name: str, item: Pass) -> str:
-    resolved = {field.name: getattr(item, field.name) for field in fields(item)}  # type: ignore[arg-type]  # passes are dataclasses
+    resolved = {field.name: getattr(item, field.name) for field in fields(item)}
     lines = [f"{key} = {_toml(value)}" for key, value in resolved.items() if value is not None]
     return "\n".join(["[[pass]]", f"name = {_toml(name)}", *lines])
 
@@ -135,16 +147,6 @@ def _refusal(call: Any, where: str) -> list[str]:
     except HashpressError as fault:
         return [f"{where}: {fault}"]
     return []
-
-
-def _order(number: int, name: str, before: list[str]) -> list[str]:
-    """Return why the pass may not come after those ``before``."""
-    rank = RANKS.get(PASSES[name].phase, max(RANKS.values()))
-    late = [other for other in before if RANKS.get(PASSES[other].phase, -1) > rank and (other, name) not in ALLOWED]
-    if late:
-        return [f"step {number} ({name}): must come before {late[0]}: {REASONS[rank]}"]
-    refused = [REFUSED[other, name] for other in before if (other, name) in REFUSED]
-    return [f"step {number} ({name}): {refused[0]}"] if refused else []
 
 
 def _toml(value: Any) -> str:

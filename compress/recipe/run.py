@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass, field, replace
@@ -13,10 +12,10 @@ from ...core.data.images import Split
 from ...core.errors import InputError, RecipeError
 from ...core.files import atomic_write
 from ...core.model import HashModel, Json, Step
-from ...core.once import remembering
-from ...modelfile.file import content, save
-from ..base import Pass, settings_of
-from .check import blind, objections
+from ...modelfile.encoded import EncodedModel
+from ...modelfile.file import encode
+from ..base import Context, Pass, settings_of
+from .check import lacking_images, objections
 from .ledger import Ledger, Line, measured, warnings_of
 from .preview import named
 from .workdir import Kept, opened
@@ -59,20 +58,26 @@ def compress(
         InputError: a pass failed (named with its step), a file cannot be written, or ``out.work`` is of another run.
     """
     passes = recipe.passes()
-    problems = [*blind(passes, split), *objections(passes, model, split, recipe.measure)]
+    problems = [*lacking_images(passes, split), *objections(passes, model, split, recipe.measure)]
     if problems:
         raise RecipeError(problems)
+    encoded = encode(model)
     if out is None:
-        return _Run(model, recipe, split, seed, None).through(passes)
+        return _Run(model, encoded, recipe, split, seed, None).through(passes)[0]
     out = Path(out)
     if out.is_dir():
         raise InputError(f"cannot write {out}: it is a folder")
-    steps = recipe.steps()
-    kept = opened(out.with_name(f"{out.name}.work"), model, _made_of(model, recipe, split, seed), steps, resume=resume)
+    made_of = {
+        "measure": list(recipe.measure),
+        "model": encoded.digest,
+        "data": None if split is None else split.digest,
+        "seed": seed,
+    }  # what, beside its steps, must be the same for a run to go on
+    kept = opened(out.with_name(f"{out.name}.work"), model, made_of, recipe.steps(), resume=resume)
     try:
-        run = _Run(model, recipe, split, seed, kept)
-        result = run.through(passes)
-        _finish(out, result, recipe, run.ledger)
+        run = _Run(model, encoded, recipe, split, seed, kept)
+        result, encoded = run.through(passes)
+        _finish(out, encoded, recipe, run.ledger)
     except BaseException:
         kept.drop(empty_only=True)  # nothing to go on from
         raise
@@ -83,50 +88,50 @@ def compress(
 @dataclass
 class _Run:
     start: HashModel
+    encoded: EncodedModel  # of the start
     recipe: RecipeToRun
     split: Split | None
     seed: int
     kept: Kept | None
     ledger: Ledger = field(default_factory=lambda: Ledger(()))
 
-    def through(self, passes: list[tuple[str, Pass]]) -> HashModel:
-        """Return the model after all passes, taking finished steps from the work folder."""
-        figures = measured(self.start, self.start, self.split, self.recipe.measure)
-        lines, model = [Line(0, "start", figures=figures)], self.start
+    def through(self, passes: list[tuple[str, Pass]]) -> tuple[HashModel, EncodedModel]:
+        """Return the model after all passes and its file, taking finished steps from the work folder."""
+        model, encoded = self.start, self.encoded
+        lines = [Line(0, "start", figures=self._measured(model, encoded))]
         for number, (name, item) in enumerate(passes, start=1):
             found = self.kept.step(number) if self.kept else None
             if found is None:
                 with named(number, name):
-                    found = self._step(number, name, item, model, lines[-1])
+                    model, encoded, line = self._step(number, name, item, model, lines[-1])
                 if self.kept:
-                    self.kept.keep(number, *found)
-            model, line = found
+                    self.kept.keep(number, encoded, line)
+            else:
+                model, line = found
+                if number == len(passes):
+                    encoded = encode(model)
             lines.append(line)
             self.ledger = Ledger(tuple(lines))
-        return model
+        return model, encoded
 
-    def _step(self, number: int, name: str, item: Pass, model: HashModel, last: Line) -> tuple[HashModel, Line]:
+    def _step(
+        self, number: int, name: str, item: Pass, model: HashModel, last: Line
+    ) -> tuple[HashModel, EncodedModel, Line]:
         folder = self.kept.unfinished(number) if self.kept else None
-        with remembering(model):
-            decision = item.decide(model, self.split, seed=self.seed)
-            result = item(model, self.split, seed=self.seed, reference=self.start, work=folder)
+        result, decision = item.run(model, Context(self.split, self.seed, self.start, folder))
         before = {key: value for key, value in last.figures.items() if key in ("bytes", "map", "error")}
         step: Step = replace(result.history[-1], before=before)
         result = replace(result, history=(*result.history[:-1], step))
-        figures = measured(result, self.start, self.split, self.recipe.measure)
-        return result, Line(number, name, settings_of(item), decision, figures, warnings_of(figures, step))
+        encoded = encode(result)
+        figures = self._measured(result, encoded)
+        line = Line(number, name, settings_of(item), decision.data, figures, warnings_of(figures, step))
+        return result, encoded, line
+
+    def _measured(self, model: HashModel, encoded: EncodedModel) -> dict[str, Json]:
+        return measured(model, encoded.size, self.start, self.split, self.recipe.measure)
 
 
-def _made_of(model: HashModel, recipe: RecipeToRun, split: Split | None, seed: int) -> dict[str, Json]:
-    """Return what, beside its steps, must be the same for a run to go on."""
-    digest = hashlib.sha256()
-    for part in content(model):
-        digest.update(part)
-    data = None if split is None else split.digest
-    return {"measure": list(recipe.measure), "model": digest.hexdigest(), "data": data, "seed": seed}
-
-
-def _finish(out: Path, model: HashModel, recipe: RecipeToRun, ledger: Ledger) -> None:
+def _finish(out: Path, encoded: EncodedModel, recipe: RecipeToRun, ledger: Ledger) -> None:
     """Write the three files, or none."""
     beside = (out.with_name(f"{out.name}.recipe.toml"), out.with_name(f"{out.name}.ledger.json"))
     ready = [path.with_name(f"{path.name}.new") for path in beside]  # an earlier run's files stay until all is written
@@ -134,7 +139,7 @@ def _finish(out: Path, model: HashModel, recipe: RecipeToRun, ledger: Ledger) ->
         for path, text in zip(ready, (recipe.to_toml(), json.dumps(ledger.to_json(), indent=1) + "\n"), strict=True):
             with atomic_write(path, "w") as handle:
                 handle.write(text)
-        save(model, out)
+        encoded.write(out)
         for new, path in zip(ready, beside, strict=True):
             new.replace(path)
     finally:

@@ -13,7 +13,8 @@ from ...core.errors import InputError
 from ...core.files import atomic_write
 from ...core.model import HashModel, Json
 from ...modelfile.container import dump
-from ...modelfile.file import load, save
+from ...modelfile.encoded import EncodedModel
+from ...modelfile.file import load
 from ...modelfile.reader import read_manifest
 from .ledger import Line
 
@@ -47,11 +48,11 @@ class Kept:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def keep(self, number: int, model: HashModel, line: Line) -> None:
+    def keep(self, number: int, encoded: EncodedModel, line: Line) -> None:
         """Write a finished step in the place of its training."""
         about = self._place(number, "json")
         about.unlink(missing_ok=True)  # that of another run must not stand beside this model
-        save(model, self._place(number, "safetensors"))
+        encoded.write(self._place(number, "safetensors"))
         with atomic_write(about, "w") as handle:
             handle.write(dump({"prefix": self.prefixes[number - 1], "line": line.to_json()}))
         shutil.rmtree(self._unfinished(number), ignore_errors=True)

@@ -20,6 +20,7 @@ from ...core.progress import track
 from ...hashnets.retrieval.codes import outputs
 from ...modelfile.file import coded
 from ...modelfile.layers.int8 import Quantized
+from ..base import Context
 from ..channels.graph import channels
 from ..observe.macs import count
 from ..observe.moments import choose
@@ -51,7 +52,7 @@ class Sensitivity:
     macs: int
     images: int
     points: tuple[Point, ...]
-    left: Mapping[str, str]  # "pass layer" -> reason, with the amounts where others have points
+    skipped: Mapping[str, str]  # "pass layer" -> reason, with the amounts where others have points
 
     def to_json(self) -> dict[str, Json]:
         """Return plain JSON values."""
@@ -60,14 +61,14 @@ class Sensitivity:
             "macs": self.macs,
             "images": self.images,
             "points": [asdict(point) for point in self.points],
-            "left": dict(self.left),
+            "skipped": dict(self.skipped),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> Sensitivity:
         """Return what :meth:`to_json` wrote."""
         points = tuple(Point(**point) for point in value["points"])
-        return cls(value["bytes"], value["macs"], value["images"], points, value["left"])
+        return cls(value["bytes"], value["macs"], value["images"], points, value["skipped"])
 
     def curves(self) -> dict[str, dict[str, list[Point]]]:
         """Return the points by pass and layer."""
@@ -103,7 +104,7 @@ class Sensitivity:
             lines += [
                 "  ".join(cell.rjust(size) for cell, size in zip(r, sizes, strict=True)) for r in (columns, *table)
             ]
-        lines += [f"left alone: {what}: {reason}" for what, reason in self.left.items()]
+        lines += [f"skipped: {what}: {reason}" for what, reason in self.skipped.items()]
         return "\n".join(lines)
 
 
@@ -148,12 +149,12 @@ def sensitivity(
         else:
             weight = float((margins * flipped).sum() / max(margins.sum(), 1e-30))
             points.append(Point(name, layer, amount, size, price, float(flipped.mean()), weight))
-    left = {
+    unprobed = {
         f"{name} {layer}": others[layer] if layer in others else _reason(name, reasons[name, layer])
         for name, layer in chosen
         if layer in others or (name, layer) in reasons
     }
-    return Sensitivity(sum(sizes.values()), macs, len(pixels), tuple(points), left)
+    return Sensitivity(sum(sizes.values()), macs, len(pixels), tuple(points), unprobed)
 
 
 def _check(passes: Sequence[str], layers: Sequence[str], known: Mapping[str, Any]) -> None:
@@ -177,11 +178,10 @@ def _changed(
     Raises:
         InputError: it changed nothing, or took another setting than the one asked for.
     """
-    made = PASSES[name](**settings)
-    changed = made(model, split, seed=seed)
+    changed, decision = PASSES[name](**settings).run(model, Context(split, seed))
     edits = changed.edits[len(model.edits) :]
     if not edits:
-        reasons = made.decide(model, split, seed=seed)["left"]
+        reasons = decision.data["skipped"]
         raise InputError(reasons.get(layer) or reasons.get("*") or "nothing would change")
     for edit in edits:
         if isinstance(edit, Quantized) and edit.bits != settings["bits"][edit.layer]:

@@ -8,36 +8,35 @@ hash layer, which is small and stays dense unless asked for.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from ...core.data.images import Split
 from ...core.errors import RecipeError
 from ...core.layers import get_layer
-from ...core.model import HashModel, Json
+from ...core.model import HashModel
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...modelfile.decode.hadamard import padded_size
 from ...modelfile.decode.hashing import layer_seed
 from ...modelfile.layers.base import round_layer
 from ...modelfile.layers.fastfood import Fastfooded
-from ..base import step_of
+from ..base import Context, Decision, Pass
 from ..select import check_keys, skipped, spread, weighted
 
 PRECISIONS = ("float16", "float32")
 
 
 @dataclass(frozen=True)
-class Fastfood:
+class Fastfood(Pass):
     """Replace every dense layer that this makes smaller.
 
     Raises:
         RecipeError: a setting is out of range.
     """
 
+    name: ClassVar[str] = "fastfood"
     phase: ClassVar[str] = "structure"
     precision: str = "float16"
     skip: tuple[str, ...] = ("head",)
@@ -50,37 +49,29 @@ class Fastfood:
         if problems:
             raise RecipeError(problems)
 
-    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
-        """Return length, blocks, values and seed of each layer, and ``left``: layer -> reason."""
-        layers, left = {}, skipped(model.net)
+    def decide(self, model: HashModel, context: Context) -> Decision:
+        """Return length, blocks, values and seed of each layer, and ``skipped``: layer -> reason."""
+        layers, untreated = {}, skipped(model.net)
         plain = weighted(model.net)
         for path in spread(True, model.net, self.skip):  # the value of every layer
             layer = plain[path]
             if not isinstance(layer, nn.Linear):
-                left.setdefault(path, "a convolution, and Fastfood replaces dense layers")
+                untreated.setdefault(path, "a convolution, and Fastfood replaces dense layers")
                 continue
             size = padded_size(layer.in_features)
             blocks = -(-layer.out_features // size)
             values = layer.out_features + blocks * (size + layer.in_features)
             if values >= layer.weight.numel():
-                left[path] = f"{values} values would replace {layer.weight.numel()}"
+                untreated[path] = f"{values} values would replace {layer.weight.numel()}"
                 continue
-            layers[path] = {"length": size, "blocks": blocks, "values": values, "seed": layer_seed(seed, path)}
-        return {"layers": layers, "left": left}
+            layers[path] = {"length": size, "blocks": blocks, "values": values, "seed": layer_seed(context.seed, path)}
+        return Decision({"layers": layers, "skipped": untreated})
 
-    def __call__(
-        self,
-        model: HashModel,
-        split: Split | None = None,
-        *,
-        seed: int = 0,
-        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
-        work: Path | None = None,  # noqa: ARG002  # as all passes
-    ) -> HashModel:
+    def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with Fastfood layers at their random start and biases at zero."""
-        decision = self.decide(model, split, seed=seed)
-        net, made = model.copied_net(sharing=decision["layers"]), []
-        for path, plan in track(decision["layers"].items(), "Fastfood layers", len(decision["layers"])):
+        layers = decision.data["layers"]
+        net, made = model.copied_net(sharing=layers), []
+        for path, plan in track(layers.items(), "Fastfood layers", len(layers)):
             edit = Fastfooded(path, plan["seed"], self.precision == "float16")
             edit.apply(net)
             made.append(edit)
@@ -90,4 +81,4 @@ class Fastfood:
                 with torch.no_grad():
                     layer.bias.zero_()
             round_layer(path, layer)
-        return model.edited(net, made, step_of("fastfood", self, seed, left=decision["left"]))
+        return model.edited(net, made, self.step(context.seed, left=decision.data["skipped"]))

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from ...core.data.images import Split
 from ...core.errors import RecipeError
 from ...core.layers import get_layer
-from ...core.model import HashModel, Json
+from ...core.model import HashModel
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...modelfile.decode.hashing import layer_seed
 from ...modelfile.layers.base import round_layer
 from ...modelfile.layers.hashed import Hashed
-from ..base import step_of
+from ..base import Context, Decision, Pass
 from ..select import check_keys, skipped, spread, weighted
 from .bands import band_sizes
 
@@ -37,7 +35,7 @@ CHOICES = {
 
 
 @dataclass(frozen=True)
-class HashWeights:
+class HashWeights(Pass):
     """Keep a ``share`` of every layer's values, biases included.
 
     ``share`` is one number or a table by layer. ``alpha`` and ``beta`` are those of the beta distribution by which
@@ -47,6 +45,7 @@ class HashWeights:
         RecipeError: a setting is out of range.
     """
 
+    name: ClassVar[str] = "hashed"
     phase: ClassVar[str] = "structure"
     share: float | Mapping[str, float] = 0.125
     start: str = "trained"
@@ -76,47 +75,39 @@ class HashWeights:
         if problems:
             raise RecipeError(problems)
 
-    def decide(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> dict[str, Json]:  # noqa: ARG002  # as all passes
-        """Return shape, sizes of the bucket vectors and seed of each layer, and ``left``: layer -> reason."""
-        layers, left = {}, skipped(model.net)
+    def decide(self, model: HashModel, context: Context) -> Decision:
+        """Return shape, sizes of the bucket vectors and seed of each layer, and ``skipped``: layer -> reason."""
+        layers, untreated = {}, skipped(model.net)
         plain = weighted(model.net)
         for path, share in spread(self.share, model.net, self.skip).items():
             layer = plain[path]
             if isinstance(layer, nn.Conv2d) and isinstance(layer.padding, str):
-                left[path] = f"padding {layer.padding!r}"
-            if path in left:
+                untreated[path] = f"padding {layer.padding!r}"
+            if path in untreated:
                 continue
             biases = 0 if layer.bias is None else layer.bias.numel()
             values = round(share * (layer.weight.numel() + biases)) - biases
             if values < 1:
-                left[path] = f"its {biases} biases alone are more than a share of {share:g}"
+                untreated[path] = f"its {biases} biases alone are more than a share of {share:g}"
                 continue
             shape = tuple(layer.weight.shape)
             sizes = (values,)
             if len(shape) == 4 and self.transform == "cosine" and shape[2] + shape[3] > 2:
                 sizes = band_sizes(shape, values, self.alpha, self.beta)
-            layers[path] = {"shape": list(shape), "sizes": list(sizes), "seed": layer_seed(seed, path)}
-        return {"layers": layers, "left": left}
+            layers[path] = {"shape": list(shape), "sizes": list(sizes), "seed": layer_seed(context.seed, path)}
+        return Decision({"layers": layers, "skipped": untreated})
 
-    def __call__(
-        self,
-        model: HashModel,
-        split: Split | None = None,
-        *,
-        seed: int = 0,
-        reference: HashModel | None = None,  # noqa: ARG002  # as all passes
-        work: Path | None = None,  # noqa: ARG002  # as all passes
-    ) -> HashModel:
+    def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with hashed weights."""
-        decision = self.decide(model, split, seed=seed)
-        net, made = model.copied_net(sharing=decision["layers"]), []
-        for path, plan in track(decision["layers"].items(), "hashing weights", len(decision["layers"])):
+        layers = decision.data["layers"]
+        net, made = model.copied_net(sharing=layers), []
+        for path, plan in track(layers.items(), "hashing weights", len(layers)):
             weight = get_layer(net, path).get_parameter("weight").detach()
             edit = Hashed(path, tuple(plan["shape"]), tuple(plan["sizes"]), plan["seed"], self.precision == "float16")
             edit.apply(net)
             made.append(edit)
             _fill(path, get_layer(net, path), weight if self.start == "trained" else None, plan["seed"])
-        return model.edited(net, made, step_of("hashed", self, seed, left=decision["left"]))
+        return model.edited(net, made, self.step(context.seed, left=decision.data["skipped"]))
 
 
 @torch.no_grad()

@@ -69,12 +69,12 @@ def test_nothing_to_plot_is_a_message(json_too, model_file, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "no layer could be probed" in " ".join((err if json_too else out).split())
     found = json.loads((tmp_path / "s.json").read_text())
-    assert found["left"] == {"cp head": "a dense layer has no spatial axes; lowrank treats it"}
+    assert found["skipped"] == {"cp head": "a dense layer has no spatial axes; lowrank treats it"}
     assert not (tmp_path / "s.svg").exists()
     if json_too:
         assert json.loads(out) == found
     else:
-        assert "left alone: cp head" in out
+        assert "skipped: cp head" in out
 
 
 def test_the_table_is_there_when_writing_fails(model_file, tmp_path, monkeypatch, capsys):

@@ -9,6 +9,7 @@ import nets_foreign
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.channels.least_squares import watched
 from hashpress.compress.integers.int8 import means
 from hashpress.compress.passes import (
@@ -90,7 +91,7 @@ def test_every_pass_on_every_network(model: HashModel, split: Split, name: str, 
     before = {key: value.clone() for key, value in model.net.state_dict().items()}
     folded = Fold()(model)
     item = PASSES[name]
-    left = item.decide(folded, split).get("left", {})
+    left = item.decide(folded, Context(split)).data.get("skipped", {})
     result = item(folded, split)
     found = outputs(result, split.queries.pixels)
     save(result, tmp_path / "model.safetensors")
@@ -124,10 +125,10 @@ KEPT = {  # why a norm stays
 
 @pytest.mark.parametrize("name", KEPT)
 def test_norms_stay_where_more_than_their_layer_would_change(name: str, split: Split) -> None:
-    decision = Fold().decide(of(name, split))
+    decision = Fold().decide(of(name, split), Context()).data
     reason = KEPT[name]
     assert list(decision["fold"]) == ([] if reason else ["encoder.norm"])
-    assert reason in decision["left"].get("encoder.norm", "")
+    assert reason in decision["skipped"].get("encoder.norm", "")
 
 
 def test_integers_are_near(model: HashModel, split: Split) -> None:
@@ -175,7 +176,10 @@ def test_tied_weights_stay_tied_behind_a_file(split: Split, tmp_path: Path) -> N
 def test_what_is_read_outside_of_its_layer_stays(item: Cp | LowRank | Int8, split: Split) -> None:
     model = untrained(default_arch("nets_foreign:normed_read", 12, InputSpec.of(split)), seed=3, trust_code=True)
     result = item(Fold()(model), split)
-    assert item.decide(Fold()(model), split)["left"]["encoder.conv"] == "its bias and weight are read outside of it"
+    assert (
+        item.decide(Fold()(model), Context(split)).data["skipped"]["encoder.conv"]
+        == "its bias and weight are read outside of it"
+    )
     assert type(result.net.get_submodule("encoder.conv")) is torch.nn.Conv2d
     assert type(result.net.get_submodule("encoder.last")) is not torch.nn.Conv2d
 
@@ -193,9 +197,9 @@ def test_a_bias_of_two_layers_is_written_for_one(name: str, split: Split, tmp_pa
 
 
 def test_narrow_says_why_a_network_that_cannot_be_traced_is_left(split: Split) -> None:
-    found = Narrow(ratio=0.25).decide(of("untraceable", split), split)
+    found = Narrow(ratio=0.25).decide(of("untraceable", split), Context(split)).data
     assert found["widths"] == {}
-    assert "cannot be traced" in found["left"]["*"]
+    assert "cannot be traced" in found["skipped"]["*"]
     assert "nothing was done: the network cannot be traced" in str(Line(1, "narrow", decision=found))
 
 

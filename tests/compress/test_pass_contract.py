@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.passes import PASSES, Fold, LowRank, Merge, Narrow, Thresholds
 from hashpress.compress.recipe.recipe import Recipe
 from hashpress.core.data import load_data
@@ -88,7 +89,7 @@ def test_the_contract(net: str, name: str, models: dict[str, HashModel], splits:
         model = Fold()(model)
     edits, history = model.edits, model.history
     before = copy.deepcopy(model.net.state_dict())
-    decision = item.decide(model, split, seed=5)
+    decision = item.decide(model, Context(split, seed=5)).data
     assert json.loads(json.dumps(decision)) == decision
     result = item(model, split, seed=5)
     after = model.net.state_dict()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.passes import PASSES, Finetune, Fold, Prune, Share
 from hashpress.compress.select import spread
 from hashpress.core.data import load_data
@@ -68,7 +69,7 @@ def nets(split: Split) -> dict[str, HashModel]:
 def test_the_contract(name: str, net: str, nets: dict[str, HashModel], split: Split, tmp_path: Path) -> None:
     model, item = nets[net], OURS[name]()
     before = copy.deepcopy(model.net.state_dict())
-    decision = item.decide(model, split)
+    decision = item.decide(model, Context(split)).data
     assert json.loads(json.dumps(decision)) == decision
     result = item(model, split, seed=5)
     assert all(torch.equal(value, model.net.state_dict()[key]) for key, value in before.items()), (
@@ -141,9 +142,9 @@ def test_fold_is_exact_and_says_what_it_leaves(nets: dict[str, HashModel], split
             return self.bare(self.twice(hidden)).mean((2, 3))
 
     odd = HashModel(Odd().eval(), model.arch)
-    decision = Fold().decide(odd)
+    decision = Fold().decide(odd, Context()).data
     assert decision["fold"] == {"bare": "twice"}
-    assert decision["left"] == {
+    assert decision["skipped"] == {
         "norm": "the output of conv is used elsewhere too",
         "after": "no layer stands directly before it",
     }
@@ -165,7 +166,7 @@ def test_fold_goes_into_the_factors_of_shared_weights(nets: dict[str, HashModel]
     file.save(result, tmp_path / "m.safetensors")
     np.testing.assert_array_equal(outputs(file.load(tmp_path / "m.safetensors"), split.queries.pixels), given)
     unscaled = Share(bits=3)(nets["resnet20"])
-    assert "without factors" in next(iter(Fold().decide(unscaled)["left"].values()))
+    assert "without factors" in next(iter(Fold().decide(unscaled, Context()).data["skipped"].values()))
     assert not Fold()(unscaled).edits[len(unscaled.edits) :]
 
 
@@ -179,13 +180,15 @@ def test_prune_keeps_the_largest_in_the_asked_share(nets: dict[str, HashModel]) 
         wanted = np.zeros(before.size, dtype=np.float32)
         wanted[keep] = before.reshape(-1)[keep]
         np.testing.assert_array_equal(after.reshape(-1), wanted)
-    shares = Prune(density=0.4, scope="global").decide(model)["density"]
+    shares = Prune(density=0.4, scope="global").decide(model, Context()).data["density"]
     sizes = {path: model.net.get_submodule(path).weight.numel() for path in shares}
     assert sum(shares[path] * sizes[path] for path in shares) / sum(sizes.values()) == pytest.approx(0.4, abs=1e-3)
     weight = model.net.encoder.fc1.weight.detach().numpy()
     wanted = np.mean(np.abs(weight) >= 1.5 * weight.std())
-    assert Prune(q={"first": 1.5}).decide(model)["density"]["encoder.fc1"] == pytest.approx(wanted, abs=1e-6)
-    assert list(Prune(density=0.5, skip=("first", "head")).decide(model)["density"]) == ["encoder.fc2"]
+    assert Prune(q={"first": 1.5}).decide(model, Context()).data["density"]["encoder.fc1"] == pytest.approx(
+        wanted, abs=1e-6
+    )
+    assert list(Prune(density=0.5, skip=("first", "head")).decide(model, Context()).data["density"]) == ["encoder.fc2"]
 
 
 def test_stages_prune_further_each_time_and_zeros_stay(nets: dict[str, HashModel], split: Split) -> None:
@@ -268,7 +271,7 @@ def test_patterns_choose_the_narrowest(nets: dict[str, HashModel]) -> None:
     net = nets["wide"].net
     assert spread({"*": 1, "dense": 2, "head": 3, "first": 4}, net) == {"encoder.fc1": 4, "encoder.fc2": 2, "head": 3}
     assert spread({"re:encoder.*": 5, "encoder.fc1": 6}, net) == {"encoder.fc1": 6, "encoder.fc2": 5}
-    with pytest.raises(RecipeError, match=r"no layer answers to 'encoder\.fc9'"):
+    with pytest.raises(RecipeError, match=r"no layer matches 'encoder\.fc9'"):
         spread({"encoder.fc9": 1}, net)
     assert set(PASSES) >= {"fold", "prune", "share", "finetune"}
     with pytest.raises(InputError, match="needs training images"):

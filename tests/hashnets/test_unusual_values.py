@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.passes import (
     PASSES,
     Fastfood,
@@ -75,9 +76,9 @@ def test_every_pass_names_the_layer_whose_weights_are_unusable(
         PASSES[name](**SETTINGS.get(name, {})),
     )
     shown = re.escape(f"'{LAYER}' has {abs(value):g} in its weight")
-    for ask in (item.decide, item):
+    for ask in (item.preview, item.run):
         with pytest.raises(InputError, match=f"^{name} needs weights that are numbers.*{shown}"):
-            ask(model, split)
+            ask(model, Context(split))
 
 
 def test_statistics_of_norms_count_too(split: Split) -> None:
@@ -164,7 +165,10 @@ def test_a_network_in_half_precision_runs_after_every_pass(item: Any, split: Spl
     np.testing.assert_array_equal(outputs(again, split.queries.pixels), found)
     assert all(value.dtype == torch.float16 for name, value in result.net.encoder.named_parameters())
     if isinstance(item, Share | Int8):
-        assert item.decide(model, split)["left"]["encoder.net.4"] == "its weight is float16, and forms keep float32"
+        assert (
+            item.decide(model, Context(split)).data["skipped"]["encoder.net.4"]
+            == "its weight is float16, and forms keep float32"
+        )
 
 
 def test_a_type_that_no_file_can_keep_is_refused_by_name(split: Split, tmp_path: Path) -> None:
@@ -197,9 +201,9 @@ def some(split: Split, count: int, *, alike: bool = False) -> Split:
     ids=lambda item: type(item).__name__,
 )
 def test_a_data_set_without_training_images(item: Any, base: HashModel, split: Split) -> None:
-    for ask in (item.decide, item):
+    for ask in (item.preview, item.run):
         with pytest.raises(InputError, match=r"needs training images, digits.* has none; name another data set"):
-            ask(base, some(split, 0))
+            ask(base, Context(some(split, 0)))
 
 
 @pytest.mark.parametrize("width", [1, 3])
@@ -229,7 +233,7 @@ def test_integers_are_left_by_fold(base: HashModel, split: Split) -> None:
 
 def test_a_norm_behind_integers_stays(split: Split) -> None:
     model = untrained(default_arch("resnet20", 8, InputSpec.of(split), widths=(4, 4, 4)), seed=3)
-    left = Fold().decide(Int8(images=30)(model, split))["left"]
+    left = Fold().decide(Int8(images=30)(model, split), Context()).data["skipped"]
     assert left["encoder.bn1"] == "the layer before it, encoder.conv1, is a Int8Conv2d"
 
 

@@ -6,6 +6,7 @@ import nets_foreign
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.channels.graph import channels
 from hashpress.compress.channels.removal import cut
 from hashpress.compress.passes import Merge, Narrow
@@ -90,7 +91,7 @@ def test_scales_do_not_pass_a_border_of_ones(name, straight):
 )  # fmt: skip
 @pytest.mark.parametrize("work", PASSES)
 def test_layers_left_alone_say_why(name, path, reason, work):
-    left = PASSES[work].decide(of(name), SPLIT)["left"]
+    left = PASSES[work].decide(of(name), Context(SPLIT)).data["skipped"]
     assert reason in left[path]
 
 
@@ -99,8 +100,8 @@ def test_layers_left_alone_say_why(name, path, reason, work):
 def test_every_layer_stands_in_the_ledger(name, work):
     """Convolutions, dense and recurrent layers are named as thinner, or as left with a reason."""
     model = of(name)
-    decision = PASSES[work].decide(model, SPLIT)
-    told = {*decision["left"], *decision.get("widths", ()), *decision.get("layers", ())}
+    decision = PASSES[work].decide(model, Context(SPLIT)).data
+    told = {*decision["skipped"], *decision.get("widths", ()), *decision.get("layers", ())}
     kinds = (torch.nn.Conv2d, torch.nn.Linear, torch.nn.ConvTranspose2d, torch.nn.RNNBase)
     layers = {path for path, layer in model.net.named_modules() if isinstance(layer, kinds)}
     assert "*" in told or layers <= told

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.channels.constant_neurons import taken_up
 from hashpress.compress.channels.graph import channels
 from hashpress.compress.channels.merge import Merge
@@ -116,9 +117,9 @@ def test_a_constant_stays_where_no_bias_can_stand_for_it(options, value, goes):
     one = Merge(share={path: 1 / 8}, kinds=("dense", "conv"))(model)
     if goes:
         unchanged(model, one)
-    decision = work.decide(model)
+    decision = work.decide(model, Context()).data
     assert decision["layers"][path]["removed"] == (7 if goes else 6)
-    said = decision["left"][path]
+    said = decision["skipped"][path]
     assert ("one stays in every layer" in said) == goes
     assert ("those without weights stay" in said) == (not goes)
     reason = (
@@ -169,8 +170,8 @@ def test_what_only_neurons_that_went_fed_is_a_constant():
 
 
 def test_ordinary_layers_are_silent_about_what_went():
-    decision = Merge(share=0.5).decide(stacked(act="relu"))
-    assert decision["left"].keys() == {"head"}
+    decision = Merge(share=0.5).decide(stacked(act="relu"), Context()).data
+    assert decision["skipped"].keys() == {"head"}
     assert all("fewer" not in one for one in decision["layers"].values())
 
 

@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.channels import similarity
 from hashpress.compress.channels.graph import LayerTracer, _Walk, channels
 from hashpress.compress.channels.least_squares import refit
@@ -129,19 +130,19 @@ def test_equal_neurons_merge_without_any_change(encoder, path, options):
     assert {name: v.shape for name, v in rebuild(small.arch, small.edits).state_dict().items()} == {
         name: v.shape for name, v in small.net.state_dict().items()
     }
-    assert pick.decide(model)["layers"][path]["removed"] == 2
+    assert pick.decide(model, Context()).data["layers"][path]["removed"] == 2
 
 
 def test_residual_streams_and_norms_are_left_with_the_reason():
     spec = InputSpec((1, 16, 16), (0.5,), (0.5,))
     model = a_model("resnet20", spec=spec, widths=[4, 8, 8])
     merge = Merge(share=0.5, kinds=("dense", "conv"))
-    left = merge.decide(model)["left"]
+    left = merge.decide(model, Context()).data["skipped"]
     assert "batch norm" in left["encoder.layer1.0.conv1"]
     assert left["head"] == "reaches the hash outputs"
     folded = Fold()(model)
-    decided = merge.decide(folded)
-    assert "meet those of other layers" in decided["left"]["encoder.layer1.0.conv2"]
+    decided = merge.decide(folded, Context()).data
+    assert "meet those of other layers" in decided["skipped"]["encoder.layer1.0.conv2"]
     assert decided["layers"]["encoder.layer1.0.conv1"]["removed"] == 2
     assert set(decided["layers"]) == {f"encoder.layer{s}.{b}.conv1" for s in (1, 2, 3) for b in (0, 1, 2)}
 
@@ -176,10 +177,10 @@ def test_refit_is_better_than_merging_alone(tmp_path):
 def test_the_histogram_decides_without_a_share():
     model = a_model("lenet300", widths=[60, 30])
     twins(model, "encoder.fc1", [(0, k) for k in range(1, 40)], [1.0] * 39)
-    figures = Merge().decide(model)["layers"]["encoder.fc1"]
+    figures = Merge().decide(model, Context()).data["layers"]["encoder.fc1"]
     assert figures["removed"] >= 39
     assert figures["saliency"] <= figures["cutoff"]
-    half = Merge(caution=0.5).decide(model)["layers"]["encoder.fc1"]
+    half = Merge(caution=0.5).decide(model, Context()).data["layers"]["encoder.fc1"]
     assert half["removed"] == round(figures["removed"] / 2)
     assert Merge(share=0.0)(model).edits == ()
 
@@ -191,7 +192,7 @@ def test_wrong_settings_are_named():
         Merge(distance="far")
     with pytest.raises(RecipeError, match="kinds are"):
         Merge(kinds=("pool",))
-    with pytest.raises(RecipeError, match="no layer answers"):
+    with pytest.raises(RecipeError, match="no layer matches"):
         Merge(share={"encoder.fc9": 0.5})(a_model())
     with pytest.raises(InputError, match="training images"):
         Merge(refit=10)(a_model())
@@ -260,8 +261,8 @@ def test_no_choice_by_outputs_that_many_inputs_read(monkeypatch):
     split, model = load_data("digits?size=16&limit=100"), a_model("lenet5", widths=[6, 10, 40])
     for by, wide in (("outputs", {"encoder.conv1"}), ("weights", set())):
         work = Merge(share=0.5, kinds=("dense", "conv"), refit=50, by=by)
-        found = work.decide(model, split)
-        left = {path for path, reason in found["left"].items() if "which reads it, has" in reason}
+        found = work.decide(model, Context(split)).data
+        left = {path for path, reason in found["skipped"].items() if "which reads it, has" in reason}
         assert left == wide
         assert not left & found["layers"].keys()
         sizes = [len(work(model, split).net.get_submodule(path).weight) for path in ("encoder.conv1", "encoder.conv2")]

@@ -256,7 +256,7 @@ def test_wrong_settings_and_edits_are_named():
         Narrow()
     with pytest.raises(RecipeError, match="unknown score"):
         Narrow(ratio=0.5, score="magic")
-    with pytest.raises(RecipeError, match=r"no layer answers to 'encoder\.cnv1'"):
+    with pytest.raises(RecipeError, match=r"no layer matches 'encoder\.cnv1'"):
         Narrow(ratio=0.5, skip=("head", "encoder.cnv1"))(a_model())
     with pytest.raises(InputError, match="needs training images"):
         Narrow(ratio=0.5, score="code")(a_model())

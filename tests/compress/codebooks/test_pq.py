@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.codebooks.pq import ProductQuantize, layout
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -173,9 +174,9 @@ def test_correction_brings_the_outputs_nearer(model: HashModel, digits: Split) -
 
 
 def test_layers_that_would_not_shrink_are_left(model: HashModel) -> None:
-    plan = ProductQuantize(width=1, entries=256, precision="float32").decide(model)
-    assert set(plan["left"]) == {"encoder.fc1", "encoder.fc2", "head"}
-    assert "would replace 1600" in plan["left"]["head"]
+    plan = ProductQuantize(width=1, entries=256, precision="float32").decide(model, Context()).data
+    assert set(plan["skipped"]) == {"encoder.fc1", "encoder.fc2", "head"}
+    assert "would replace 1600" in plan["skipped"]["head"]
 
 
 RELEASED = [  # shape of the weight in Caffe's AlexNet, width, entries; conv1's three channels stand in eight
@@ -201,7 +202,7 @@ def test_the_released_alexnet_has_its_bytes() -> None:
 
 
 def test_decisions_count_what_the_state_holds(model: HashModel) -> None:
-    plan = ProductQuantize(sweeps=0, skip=("head",)).decide(model)
+    plan = ProductQuantize(sweeps=0, skip=("head",)).decide(model, Context()).data
     state = ProductQuantize(sweeps=0, skip=("head",))(model).net.state_dict()
     for path, row in plan["layers"].items():
         codebook, indices = state[f"{path}.form.codebook"], state[f"{path}.form.indices"]

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.factorize.cp import Cp, replace_layer
 from hashpress.compress.factorize.cp_ranks import chain_cost
 from hashpress.compress.factorize.tensors import whiten
@@ -89,7 +90,7 @@ def test_chains_cost_what_the_formulas_say():
 def test_pass_multiplies_less_and_its_file_is_the_same_model(settings, model, digits, tmp_path):
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
     work = Cp(sweeps=10, **settings)
-    plan = work.decide(model, digits)
+    plan = work.decide(model, Context(digits)).data
     small = work(model, digits)
     assert plan["layers"]
     for path, decision in plan["layers"].items():
@@ -98,15 +99,15 @@ def test_pass_multiplies_less_and_its_file_is_the_same_model(settings, model, di
         )
         assert decision["macs"][1] < decision["macs"][0]
         assert small.history[-1].after["error"][path] < 1
-    assert set(plan["left"]) | set(plan["layers"]) == {
+    assert set(plan["skipped"]) | set(plan["layers"]) == {
         "encoder.conv1",
         "encoder.conv2",
         "encoder.conv3",
         "encoder.fc1",
         "head",
     }
-    assert plan["left"]["encoder.conv1"] == "skipped by the settings"
-    assert isinstance(settings.get("rank"), dict) or "lowrank" in plan["left"]["head"]
+    assert plan["skipped"]["encoder.conv1"] == "skipped by the settings"
+    assert isinstance(settings.get("rank"), dict) or "lowrank" in plan["skipped"]["head"]
     assert count(small).macs < count(model).macs
     for name, value in model.net.state_dict().items():
         assert torch.equal(value, before[name])
@@ -127,26 +128,26 @@ def test_two_runs_give_the_same_bytes(model, digits, tmp_path):
 
 
 def test_rules_choose_the_rank_they_promise(model, digits):
-    energy = Cp(order=3, energy=0.8).decide(model)["layers"]
+    energy = Cp(order=3, energy=0.8).decide(model, Context()).data["layers"]
     for path, decision in energy.items():
         kernel = group_kernels(model.net.get_submodule(path))[0]
         (rank,) = decision["ranks"]
         assert decompose(kernel, "cp3", (rank,), Method(epc=False)).error ** 2 <= 0.2
         assert decompose(kernel, "cp3", (round(0.9 * rank),), Method(epc=False)).error ** 2 > 0.2
-    for path, decision in Cp(order=4, share=0.25).decide(model)["layers"].items():
+    for path, decision in Cp(order=4, share=0.25).decide(model, Context()).data["layers"].items():
         layer, shape = model.net.get_submodule(path), count(model)[path].input
         limit, rank = 0.25 * count(model)[path].parameters, decision["ranks"][0]
         assert decision["parameters"][1] <= limit < chain_cost(layer, "cp4", (rank + 1,), shape).parameters
-    strict, loose = (Cp(flips=limit, images=60).decide(model, digits)["layers"] for limit in (0.02, 0.2))
+    strict, loose = (Cp(flips=limit, images=60).decide(model, Context(digits)).data["layers"] for limit in (0.02, 0.2))
     assert all(loose[path]["ranks"] <= strict[path]["ranks"] for path in loose if path in strict)
     assert any(loose[path]["ranks"] < strict.get(path, {"ranks": [99]})["ranks"] for path in loose)
 
 
 def test_whole_rank_is_the_identity(model, digits):
     full = Cp(order="tucker", rank=[16, 16], skip=())
-    plan = full.decide(model)
+    plan = full.decide(model, Context()).data
     assert not plan["layers"]  # nothing would be saved
-    assert "saves no multiplications" in plan["left"]["encoder.conv2"]
+    assert "saves no multiplications" in plan["skipped"]["encoder.conv2"]
     assert full(model).edits == ()
     layer = model.net.encoder.conv2
     kernel = layer.weight.detach().double().numpy()
@@ -197,15 +198,15 @@ def test_what_cannot_be_treated_is_listed(digits):
     arch = dataclasses.replace(default_arch("lenet5", 16), input=InputSpec((4, 9, 9), (0.5,) * 4, (1.0,) * 4))
     odd = HashModel(Odd().eval(), arch)
     work = Cp(rank=3, sweeps=5, skip=())
-    plan = work.decide(odd)
+    plan = work.decide(odd, Context()).data
     assert set(plan["layers"]) == {"fine"}
-    assert "depthwise" in plan["left"]["depth"]
-    assert "reflect" in plan["left"]["mirror"] or "zero padding" in plan["left"]["mirror"]
-    assert "did not run" in plan["left"]["idle"]
-    assert "1x1" in plan["left"]["point"]
+    assert "depthwise" in plan["skipped"]["depth"]
+    assert "reflect" in plan["skipped"]["mirror"] or "zero padding" in plan["skipped"]["mirror"]
+    assert "did not run" in plan["skipped"]["idle"]
+    assert "1x1" in plan["skipped"]["point"]
     made = work(odd)
     assert made.net.fine[-1].bias is None
-    assert made.history[-1].after["left"] == plan["left"]
+    assert made.history[-1].after["left"] == plan["skipped"]
 
 
 @pytest.mark.parametrize(
@@ -231,8 +232,8 @@ def test_data_are_asked_for(model):
     with pytest.raises(InputError, match="--data"):
         Cp(rank=3, data=True)(model)
     with pytest.raises(InputError, match="--data"):
-        Cp(flips=0.1).decide(model)
-    with pytest.raises(RecipeError, match="no layer answers"):
+        Cp(flips=0.1).decide(model, Context())
+    with pytest.raises(RecipeError, match="no layer matches"):
         Cp(rank={"encoder.conv9": 3})(model)
     assert PASSES["cp"] is Cp
 

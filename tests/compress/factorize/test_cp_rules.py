@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.factorize.cp import Cp
 from hashpress.compress.factorize.tensors import epc
 from hashpress.compress.factorize.tensors.decompose import Method, decompose
@@ -58,7 +59,9 @@ def terms(chain):
 @pytest.mark.parametrize(("order", "path"), [(3, "encoder.conv2"), (4, "encoder.conv3"), ("tucker", "encoder.conv2")])
 def test_flips_hold_for_the_layer_that_is_put_in(order, path, model, digits):
     """Quick fits flip other bits than those of the pass: the ranks that they chose here flip up to 0.24."""
-    decision = Cp(order=order, flips={path: 0.1}, images=60, sweeps=40).decide(model, digits)["layers"][path]
+    decision = (
+        Cp(order=order, flips={path: 0.1}, images=60, sweeps=40).decide(model, Context(digits)).data["layers"][path]
+    )
     rank = decision["ranks"] if order == "tucker" else decision["ranks"][0]
     small = Cp(order=order, rank={path: rank}, sweeps=40)(model, digits)
     assert [edit.layer for edit in small.edits] == [path]
@@ -70,13 +73,13 @@ def test_flips_hold_for_the_layer_that_is_put_in(order, path, model, digits):
 
 
 def test_flips_that_no_rank_keeps_leave_the_layer(model, digits):
-    plan = Cp(flips=1e-9, images=60, sweeps=1, fit="greedy").decide(model, digits)
+    plan = Cp(flips=1e-9, images=60, sweeps=1, fit="greedy").decide(model, Context(digits)).data
     assert plan["layers"] == {}
-    assert "breaks the rule" in plan["left"]["encoder.conv2"]
+    assert "breaks the rule" in plan["skipped"]["encoder.conv2"]
 
 
 def test_tucker_keeps_the_share_of_squares(model):
-    plan = Cp(order="tucker", energy=0.6).decide(model)["layers"]
+    plan = Cp(order="tucker", energy=0.6).decide(model, Context()).data["layers"]
     for path, decision in plan.items():
         kernel = group_kernels(model.net.get_submodule(path))[0]
         for mode, rank in enumerate(decision["ranks"]):
@@ -92,7 +95,7 @@ def test_hint_is_a_multiple_of_what_stands_out_of_the_noise():
     planted = with_kernel(kernel + 0.1 * random.standard_normal(kernel.shape))
     for times in (1.0, 2.0):
         ranks = {
-            order: Cp(order=order, hint=times, skip=()).decide(planted)["layers"]["1"]["ranks"]
+            order: Cp(order=order, hint=times, skip=()).decide(planted, Context()).data["layers"]["1"]["ranks"]
             for order in ("tucker", 3)
         }
         assert ranks == {"tucker": [round(4 * times), round(3 * times)], 3: [round(4 * times)]}
@@ -162,7 +165,7 @@ def test_layers_without_bias_get_the_mean_they_lose(order, digits):
     work = Cp(order=order, rank=3 if order == 3 else [3, 3], data=True, images=200, skip=("0",))
     small = work(model, digits)
     assert small.edits[0].bias
-    assert work.decide(model, digits)["layers"]["2"]["parameters"][1] == sum(
+    assert work.decide(model, Context(digits)).data["layers"]["2"]["parameters"][1] == sum(
         value.numel() for value in small.net[2].parameters()
     )
     images = model.arch.input.normalise(moments.choose(digits, 200)[:])

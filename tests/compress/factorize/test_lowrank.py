@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.factorize.lowrank import LowRank
 from hashpress.compress.factorize.rebuild import Sample, rebuild_layer, wanted
 from hashpress.compress.factorize.tensors import ranks
@@ -208,9 +209,9 @@ def test_residual_target_is_the_sum_less_the_new_shortcut(residual, digits):
 def test_pass_meets_its_target_and_its_file_is_the_same_model(settings, small, digits, tmp_path):
     before = {name: value.clone() for name, value in small.net.state_dict().items()}
     work = LowRank(images=100, **settings)
-    plan, cut = work.decide(small, digits), work(small, digits)
+    plan, cut = work.decide(small, Context(digits)).data, work(small, digits)
     assert list(plan["layers"]) == [edit.layer for edit in cut.edits]
-    assert plan["left"]["head"] == plan["left"]["encoder.conv1"] == "skipped by the settings"
+    assert plan["skipped"]["head"] == plan["skipped"]["encoder.conv1"] == "skipped by the settings"
     after = count(cut).by_path
     for path, decision in plan["layers"].items():
         assert decision["macs"][1] == sum(layer.macs for name, layer in after.items() if name.startswith(path + "."))
@@ -247,7 +248,7 @@ def test_the_papers_ordering_without_training(small, residual, digits):
 
 
 def test_ranks_answer_the_papers_problem(small, digits):
-    plan = LowRank(speedup=2.0, solver="linear", images=100).decide(small, digits)["layers"]
+    plan = LowRank(speedup=2.0, solver="linear", images=100).decide(small, Context(digits)).data["layers"]
     costs = count(small)
     moments = calibrate.response_moments(small, calibrate.choose(digits, 100), [*plan])
     candidates = {
@@ -265,7 +266,7 @@ def test_ranks_answer_the_papers_problem(small, digits):
 
 def test_norms_have_to_be_folded(digits):
     with pytest.raises(RecipeError, match="fold batch norms first"):
-        LowRank(speedup=2.0).decide(made("resnet20", digits), digits)
+        LowRank(speedup=2.0).decide(made("resnet20", digits), Context(digits))
 
 
 @pytest.mark.parametrize(
@@ -288,9 +289,9 @@ def test_wrong_settings_are_refused(settings, message):
 
 def test_what_is_out_of_reach_or_missing_is_said(small, digits):
     with pytest.raises(RecipeError, match="out of reach"):
-        LowRank(speedup=1000.0, images=20).decide(small, digits)
+        LowRank(speedup=1000.0, images=20).decide(small, Context(digits))
     with pytest.raises(RecipeError, match="out of reach"):
-        LowRank(speedup=60.0, images=20, three_d=True).decide(small, digits)
+        LowRank(speedup=60.0, images=20, three_d=True).decide(small, Context(digits))
     with pytest.raises(InputError, match="--data"):
         LowRank(speedup=2.0)(small)
     assert LowRank(speedup=1.0, images=20)(small, digits).edits == ()

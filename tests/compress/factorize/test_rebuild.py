@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.factorize.lowrank import LowRank
 from hashpress.compress.factorize.rebuild import Sample, rebuild_layer
 from hashpress.compress.observe import moments
@@ -93,7 +94,7 @@ def test_layers_without_bias_get_one_where_there_is_a_mean(solver):
     split = load_data("digits?limit=100")
     model = around(nn.Conv2d(1, 6, 3, bias=False), nn.ReLU(), nn.Conv2d(6, 8, 3, bias=False))
     work = LowRank(ranks=2, solver=solver, images=20, skip=())
-    plan, small = work.decide(model, split)["layers"], work(model, split)
+    plan, small = work.decide(model, Context(split)).data["layers"], work(model, split)
     assert list(plan) == [edit.layer for edit in small.edits] == ["0", "2"]
     for path, decision in plan.items():
         chain = small.net.get_submodule(path)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.finetune.dropout import eased, rates
 from hashpress.compress.finetune.masks import masks_of
 from hashpress.compress.passes import Finetune, Prune
@@ -30,12 +31,12 @@ def spec_rates(model):
 
 def test_each_rate_falls_with_the_root_of_the_weights_left(pruned):
     assert spec_rates(pruned) == pytest.approx(RATES, rel=1e-3)
-    assert Finetune().decide(pruned)["dropout"] == spec_rates(pruned)
+    assert Finetune().decide(pruned, Context()).data["dropout"] == spec_rates(pruned)
 
 
 def test_nothing_is_said_where_nothing_was_pruned_or_nothing_drops(alexnet, pruned):
     assert spec_rates(alexnet) == {}
-    assert "dropout" not in Finetune().decide(alexnet)
+    assert "dropout" not in Finetune().decide(alexnet, Context()).data
     assert spec_rates(Prune(density=0.5)(a_model("lenet5"))) == {}
     without = a_model("alexnet", spec=SPEC, widths=(4,) * 5, hidden=(20, 10), dropout=0.0)
     assert spec_rates(Prune(density=0.5)(without)) == {}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.factorize.cp import Cp
 from hashpress.compress.finetune.temporary_norms import normed
 from hashpress.compress.passes import Fastfood, Finetune, Fold, Prune
@@ -82,7 +83,7 @@ def test_a_convolution_that_does_not_run_once_gets_none(split: Split) -> None:
     with normed(Twice(), split.train, InputSpec((1, 8, 8), split.mean, split.std)) as paths:
         assert paths == ["first"]
     arch = Arch("lenet5", 10, InputSpec((1, 8, 8), split.mean, split.std))
-    assert Finetune(**SETTINGS).decide(HashModel(Twice().eval(), arch), split)["normed"] == ["first"]
+    assert Finetune(**SETTINGS).decide(HashModel(Twice().eval(), arch), Context(split)).data["normed"] == ["first"]
 
 
 class Tied(nn.Module):
@@ -221,5 +222,5 @@ def test_a_stopped_training_goes_on_with_its_norms(
 
 
 def test_the_ledger_names_the_layers(small: HashModel, split: Split) -> None:
-    assert "encoder.conv1" in Finetune(**SETTINGS).decide(small, split)["normed"]
-    assert "normed" not in Finetune().decide(small, split)
+    assert "encoder.conv1" in Finetune(**SETTINGS).decide(small, Context(split)).data["normed"]
+    assert "normed" not in Finetune().decide(small, Context(split)).data

@@ -8,6 +8,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.fold import Fold
 from hashpress.compress.integers import ranges
 from hashpress.compress.integers.int8 import Int8
@@ -251,7 +252,7 @@ def test_wrong_settings_and_edits_are_named(split):
 
 def test_layers_it_cannot_treat_are_named(split):
     model = a_model("resnet20", widths=[4, 4, 8])
-    left = Int8(images=32, skip=("encoder.layer1.0.conv1",)).decide(model, split)["left"]
+    left = Int8(images=32, skip=("encoder.layer1.0.conv1",)).decide(model, Context(split)).data["skipped"]
     assert "batch norm" in left["encoder.bn1"]
     assert "skipped" in left["encoder.layer1.0.conv1"]
 

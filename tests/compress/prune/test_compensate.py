@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress import obs
+from hashpress.compress.base import Context
 from hashpress.compress.channels.least_squares import watched
 from hashpress.compress.passes import Share
 from hashpress.compress.prune import compensate
@@ -86,7 +87,7 @@ def test_prices_of_errors_are_between_those_of_outputs_and_of_weights(split: Spl
     with torch.no_grad():
         model.net.encoder.fc1.weight *= 8  # so that the two prices are far apart
         model.net.head.weight *= 0.1
-    errors = Share(bits=4, lam=0.1, importance="outputs")._errors(model, split, paths, 0)
+    errors = Share(bits=4, lam=0.1, importance="outputs")._errors(model, paths, Context(split))
     images = arch.input.normalise(split.train.pixels)
     wanted, worth = {}, {}
     for path in paths:

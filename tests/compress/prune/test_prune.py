@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.channels.least_squares import watched
 from hashpress.compress.observe.moments import choose
 from hashpress.compress.passes import Finetune, Prune
@@ -86,10 +87,10 @@ def test_layers_that_would_take_long_go_block_by_block(
     most = max(costs, key=costs.__getitem__)
     monkeypatch.setattr(compensate, "LONGEST", costs[most] - 1)
     exact, blocks = (Prune(density=0.3, compensate=how, images=100) for how in ("exact", "obs"))
-    reasons = exact.decide(model, split)["in_blocks"]
+    reasons = exact.decide(model, Context(split)).data["in_blocks"]
     assert list(reasons) == [most]
     assert reasons[most] == f"{few[most][0]} rows of {few[most][1]} inputs, too many to go weight by weight"
-    assert "in_blocks" not in blocks.decide(model, split)
+    assert "in_blocks" not in blocks.decide(model, Context(split)).data
     pixels = choose(split, 100, 0)
     for path in costs:
         found = [left(model, path, how, pixels, 0.3).weight for how in ("exact", "obs")]
@@ -134,8 +135,8 @@ def test_groups_of_a_convolution_have_their_own_inputs(split: Split) -> None:
     made_up = Prune(density={"2": 0.4}, compensate="obs")(model, split)
     assert layer_error(model, made_up, "2", split) < 0.6 * layer_error(model, plain, "2", split)
     net[0].padding_mode = "reflect"
-    decision = Prune(density=0.4, compensate="obs").decide(model, split)
-    assert decision["left"] == {"0": "padding 'reflect'"}
+    decision = Prune(density=0.4, compensate="obs").decide(model, Context(split)).data
+    assert decision["skipped"] == {"0": "padding 'reflect'"}
     assert list(decision["density"]) == ["2", "4"]
     assert "threshold" not in decision
     left = Prune(density=0.4, compensate="obs")(model, split)
@@ -198,7 +199,7 @@ def test_densities_by_sensitivity_flip_fewer_bits_than_one_density(model: HashMo
 def test_a_budget_of_flips_is_kept_and_used(model: HashModel, split: Split) -> None:
     sparse, sparser = (Prune(flips=amount, scope="sensitivity", compensate="obs") for amount in (0.02, 0.1))
     for item, amount in ((sparse, 0.02), (sparser, 0.1)):
-        assert item.decide(model, split)["flips"] == pytest.approx(amount, rel=0.1)
+        assert item.decide(model, Context(split)).data["flips"] == pytest.approx(amount, rel=0.1)
         assert flips(model, item(model, split), split) < 2 * amount + 0.01, "layers together, on unseen images"
     assert share_left(sparser(model, split)) < share_left(sparse(model, split)) < 0.9
 
@@ -224,7 +225,7 @@ def test_a_layer_of_zeros_has_no_deviation_to_prune_by() -> None:
     model = untrained(default_arch("lenet5", 8, InputSpec((1, 16, 16), (0.5,), (0.25,))))
     with torch.no_grad():
         get_layer(model.net, "encoder.fc1").weight.zero_()
-    decision = Prune(q=1.0).decide(model)
+    decision = Prune(q=1.0).decide(model, Context()).data
     assert decision["threshold"]["encoder.fc1"] == decision["density"]["encoder.fc1"] == 0.0
     weight = get_layer(model.net, "head").weight.detach().numpy().astype(np.float64)
     wanted = np.mean(np.abs(weight) >= np.sqrt(np.mean((weight - weight.mean()) ** 2)))

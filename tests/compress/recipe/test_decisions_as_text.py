@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from hashpress.cli.main import run
+from hashpress.compress.base import Context
 from hashpress.compress.factorize.tensors import cpd
 from hashpress.compress.passes import PASSES, Cp, Fastfood, Finetune, Fold, Merge, Narrow
-from hashpress.compress.recipe.decisions import left_alone, told, treated
+from hashpress.compress.recipe.decisions import skipped_in_brief, told, treated
 from hashpress.compress.recipe.ledger import Line, warnings_of
 from hashpress.compress.recipe.load import Recipe, compress
 from hashpress.core.data import load_data
@@ -41,12 +42,12 @@ NEEDED: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", PASSES)
 def test_every_layer_and_reason_of_every_pass_is_told_and_counted(name, conv, split):
-    decision = PASSES[name](**NEEDED.get(name, {})).decide(conv, split)
+    decision = PASSES[name](**NEEDED.get(name, {})).decide(conv, Context(split)).data
     lines = "\n".join(told(decision))
     tables = [value for value in decision.values() if isinstance(value, dict)]
     for path in {path for table in tables for path in table}:
         assert path in lines
-    for reason in decision.get("left", {}).values():
+    for reason in decision.get("skipped", {}).values():
         assert reason in lines
     of_layers = PASSES[name].phase in ("structure", "values")
     assert (treated(decision) is not None) == of_layers
@@ -55,44 +56,46 @@ def test_every_layer_and_reason_of_every_pass_is_told_and_counted(name, conv, sp
 
 
 def test_a_decision_is_told_layer_by_layer(conv):
-    decision = Cp(rank=2, sweeps=2).decide(conv)
+    decision = Cp(rank=2, sweeps=2).decide(conv, Context()).data
     assert told(decision) == [
         "encoder.conv2  form cp3, ranks 2, macs 14,400 -> 1,184, parameters 906 -> 80",
         "encoder.conv3  form cp3, ranks 2, macs 4,800 -> 312, parameters 1,208 -> 86",
-        "left alone: encoder.conv1: skipped by the settings",
-        "left alone: encoder.fc1, head: a dense layer has no spatial axes; lowrank treats it",
+        "skipped: encoder.conv1: skipped by the settings",
+        "skipped: encoder.fc1, head: a dense layer has no spatial axes; lowrank treats it",
     ]
-    assert left_alone(decision) == (
-        "left alone, 3 layers: a dense layer has no spatial axes; lowrank treats it (2); skipped by the settings (1)"
+    assert skipped_in_brief(decision) == (
+        "skipped, 3 layers: a dense layer has no spatial axes; lowrank treats it (2); skipped by the settings (1)"
     )
-    assert told(Narrow(ratio=0.5).decide(conv))[0] == "encoder.conv1  widths 6 -> 3"
-    assert told(Finetune(epochs=2).decide(conv)) == ["trained 2,786, held at zero 0, epochs 2, steps None"]
+    assert told(Narrow(ratio=0.5).decide(conv, Context()).data)[0] == "encoder.conv1  widths 6 -> 3"
+    assert told(Finetune(epochs=2).decide(conv, Context()).data) == [
+        "trained 2,786, held at zero 0, epochs 2, steps None"
+    ]
 
 
 @pytest.mark.parametrize(
     ("decision", "text"),
     [
-        ({"layers": {}, "left": {"a": "dense", "b": "dense"}}, "nothing was done: dense"),
+        ({"layers": {}, "skipped": {"a": "dense", "b": "dense"}}, "nothing was done: dense"),
         (
-            {"widths": {}, "left": {"*": "the network cannot be traced"}},
+            {"widths": {}, "skipped": {"*": "the network cannot be traced"}},
             "nothing was done: the network cannot be traced",
         ),
-        ({"layers": {"a": {"neurons": 9, "removed": 0}}, "left": {}}, "nothing was done: no layer is of the kind"),
-        ({"density": {}, "left": {}}, "nothing was done: no layer"),
-        ({"density": {"a": 0.5}, "left": {}}, ""),
-        ({"fold": {}, "left": {}}, ""),
-        ({"fold": {}, "left": {"bn": "called 2 times"}}, "left alone, 1 layer: called 2 times"),
+        ({"layers": {"a": {"neurons": 9, "removed": 0}}, "skipped": {}}, "nothing was done: no layer is of the kind"),
+        ({"density": {}, "skipped": {}}, "nothing was done: no layer"),
+        ({"density": {"a": 0.5}, "skipped": {}}, ""),
+        ({"fold": {}, "skipped": {}}, ""),
+        ({"fold": {}, "skipped": {"bn": "called 2 times"}}, "skipped, 1 layer: called 2 times"),
         ({"trained": 3, "epochs": 2}, ""),
         ({}, ""),
         (
-            {"layers": {"z": {}}, "left": {name: f"reason {name if name in 'abcd' else 'x'}" for name in "abcdefg"}},
-            "left alone, 7 layers: reason x (3); reason a (1); reason b (1); 2 more reasons",
+            {"layers": {"z": {}}, "skipped": {name: f"reason {name if name in 'abcd' else 'x'}" for name in "abcdefg"}},
+            "skipped, 7 layers: reason x (3); reason a (1); reason b (1); 2 more reasons",
         ),
     ],
 )
-def test_nothing_done_and_layers_left_alone_are_one_line(decision, text):
-    assert left_alone(decision).startswith(text)
-    assert bool(left_alone(decision)) == bool(text)
+def test_nothing_done_and_skipped_layers_are_one_line(decision, text):
+    assert skipped_in_brief(decision).startswith(text)
+    assert bool(skipped_in_brief(decision)) == bool(text)
     line = str(Line(1, "x", decision=decision, figures={"bytes": 5}))
     assert line.count("\n") == bool(text)
 

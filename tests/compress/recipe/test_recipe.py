@@ -8,8 +8,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import hashpress.compress.recipe.run as running
-import hashpress.compress.recipe.workdir as keeping
 import pytest
 from hashpress.compress.passes import Finetune, Fold, Prune, Share
 from hashpress.compress.recipe.load import Recipe, compress, load_recipe, named_recipes, parse
@@ -20,6 +18,7 @@ from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.training import train
 from hashpress.modelfile import file, reader
+from hashpress.modelfile.encoded import EncodedModel
 
 RECIPE = b"""
 about = "a test"
@@ -245,7 +244,7 @@ def test_resume_refuses_another_run(model: HashModel, split: Split, tmp_path: Pa
 def test_faults_are_wrapped_once_with_their_step(
     model: HashModel, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(RecipeError, match=r"^step 1 \(prune\): no layer answers to 'conv9'"):
+    with pytest.raises(RecipeError, match=r"^step 1 \(prune\): no layer matches 'conv9'"):
         compress(model, Recipe.of(Prune(density={"conv9": 0.5})), split, out=tmp_path / "out.st")
     assert listing(tmp_path) == [], "nothing was done, nothing is kept"
 
@@ -253,10 +252,10 @@ def test_faults_are_wrapped_once_with_their_step(
         raise InputError("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Share, "codebooks", refuse)
+        patch.setattr(Share, "decide", refuse)
         with pytest.raises(InputError, match=r"^step 1 \(share\): no$"):
             compress(model, Recipe.of(Share()), split)
-    monkeypatch.setattr(Share, "codebooks", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(Share, "decide", lambda *_, **__: 1 / 0)
     with pytest.raises(HashpressError, match=r"^step 1 \(share\): ZeroDivisionError: division by zero$") as caught:
         compress(model, Recipe.of(Share()), split)
     assert caught.value.exit_code == 1
@@ -265,7 +264,7 @@ def test_faults_are_wrapped_once_with_their_step(
 def test_steps_that_need_images_are_named_before_the_first_one_runs(
     model: HashModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Share, "codebooks", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr(Share, "decide", lambda *_, **__: pytest.fail("it ran"))
     message = r"^step 2 \(finetune\) needs training images; step 3 \(finetune\) needs .*; name a data set with --data$"
     with pytest.raises(RecipeError, match=message):
         compress(model, Recipe.of(Share(), Finetune(), Finetune()), None, out=tmp_path / "out.st")
@@ -281,8 +280,7 @@ def test_a_full_disk_leaves_nothing_half_written(
         raise InputError("cannot write: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(running, "save", full)
-        patch.setattr(keeping, "save", full)
+        patch.setattr(EncodedModel, "write", full)
         with pytest.raises(InputError, match="No space left"):
             compress(model, recipe, split, out=tmp_path / "out.st")
     assert listing(tmp_path) == []

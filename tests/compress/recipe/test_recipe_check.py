@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from hashpress.compress.passes import PASSES, Cp, Finetune, Int8, LowRank, Narrow, ProductQuantize, Prune, Share
-from hashpress.compress.recipe.check import keys_of, objections
+from hashpress.compress.recipe.check import objections
 from hashpress.compress.recipe.load import Recipe, compress
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -33,7 +33,7 @@ def steps(*passes: Any) -> list[Any]:
 
 
 def test_all_of_a_recipe_is_told_at_once_and_nothing_runs(model, split, tmp_path, monkeypatch):
-    monkeypatch.setattr(Finetune, "__call__", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr(Finetune, "apply", lambda *_, **__: pytest.fail("it trained"))
     recipe = Recipe.of(
         Finetune(epochs=4),
         Share(bits={"*": 4, "encoder.nolayer": 4}, skip=("encoder.typo",)),
@@ -44,8 +44,8 @@ def test_all_of_a_recipe_is_told_at_once_and_nothing_runs(model, split, tmp_path
         with pytest.raises(RecipeError) as caught:
             call()
         assert list(caught.value.problems) == [
-            "step 2 (share): no layer answers to 'encoder.nolayer', 'encoder.typo'",
-            "step 3 (int8): no layer answers to 'nope' "
+            "step 2 (share): no layer matches 'encoder.nolayer', 'encoder.typo'",
+            "step 3 (int8): no layer matches 'nope' "
             "(there are: encoder.conv1, encoder.conv2, encoder.conv3, encoder.fc1, head)",
             "measure 'error' is for codes that are classes; these have 16 bits and the data 10 classes: "
             "measure flips or map",
@@ -54,7 +54,7 @@ def test_all_of_a_recipe_is_told_at_once_and_nothing_runs(model, split, tmp_path
 
 
 def test_images_that_are_missing_are_told_with_the_rest(model):
-    with pytest.raises(RecipeError, match=r"step 1 \(finetune\) needs .* --data; step 2 \(share\): no layer answers"):
+    with pytest.raises(RecipeError, match=r"step 1 \(finetune\) needs .* --data; step 2 \(share\): no layer matches"):
         compress(model, Recipe.of(Finetune(), Share(skip=("x",))), None)
 
 
@@ -76,7 +76,7 @@ def test_names_behind_a_pass_that_makes_new_ones_are_taken_below_known_layers(mo
     problems = objections(steps(*passes), model, None)
     assert len(problems) == bool(found)
     if found:
-        assert f"no layer answers to {', '.join(map(repr, found))} (there are: encoder.conv1," in problems[0]
+        assert f"no layer matches {', '.join(map(repr, found))} (there are: encoder.conv1," in problems[0]
 
 
 def test_a_step_accepts_the_names_that_the_step_before_really_makes(model, split):
@@ -108,9 +108,9 @@ def test_every_table_of_a_pass_is_by_layer_or_known_not_to_be():
         ("prune", "density"), ("prune", "q"), ("share", "bits"), ("int8", "bits"),
     }  # fmt: skip
     assert tables == settings | by_layer
-    assert keys_of(Finetune(system="dpsh", settings={"eta": 0.1})) == []
-    assert keys_of(Share(lam=1.0, finetune={"epochs": 1}, skip=("a",))) == ["a"]
-    assert keys_of(Prune(density={"b": 0.5, "c": 0.5}, skip=("a", "b"))) == ["b", "c", "a"]
+    assert Finetune(system="dpsh", settings={"eta": 0.1}).layer_keys() == []
+    assert Share(lam=1.0, finetune={"epochs": 1}, skip=("a",)).layer_keys() == ["a"]
+    assert Prune(density={"b": 0.5, "c": 0.5}, skip=("a", "b")).layer_keys() == ["b", "c", "a"]
 
 
 def test_a_shipped_command_says_it_before_it_works(model_file, tmp_path, capsys):
@@ -120,6 +120,6 @@ def test_a_shipped_command_says_it_before_it_works(model_file, tmp_path, capsys)
     words = ["compress", model_file, "--recipe", tmp_path / "r.toml", "--data", "digits?limit=60"]
     for more in (["--dry-run"], ["-o", tmp_path / "out"], ["-o", tmp_path / "out", "--resume"]):
         line = refused(capsys, *words, *more)
-        assert "no layer answers to 'typo'" in line
+        assert "no layer matches 'typo'" in line
         assert "measure 'error' is for codes that are classes" in line
     assert [path.name for path in tmp_path.iterdir()] == ["r.toml"]

@@ -17,6 +17,7 @@ from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch, untrained
+from hashpress.modelfile.encoded import EncodedModel
 from hashpress.modelfile.file import load, save
 
 GOOD = (Prune(density=0.4), Finetune(epochs=1, lr=0.01), Share(bits=3), Int8(images=30))
@@ -39,12 +40,12 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     for kind in (Prune, Finetune, Share, Int8):
 
-        def call(self: Any, *args: Any, real: Any = kind.__call__, **kwargs: Any) -> HashModel:
+        def call(self: Any, *args: Any, real: Any = kind.execute, **kwargs: Any) -> Any:
             result = real(self, *args, **kwargs)
             done.append(type(self).__name__)
             return result
 
-        monkeypatch.setattr(kind, "__call__", call)
+        monkeypatch.setattr(kind, "execute", call)
     return done
 
 
@@ -97,13 +98,13 @@ def test_a_kill_between_the_two_files_of_a_step_does_not_mix_two_recipes(model, 
     wanted = whole(model, split, tmp_path, *GOOD[:2])
     broken_off(model, split, tmp_path / "out.st", *GOOD[:2])
 
-    def killed(network: HashModel, path: Path) -> None:
-        save(network, path)
+    def killed(encoded: EncodedModel, path: Path, write: Any = EncodedModel.write) -> None:
+        write(encoded, path)
         if path.name.startswith("step02"):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("hashpress.compress.recipe.workdir.save", killed)
+        patch.setattr(EncodedModel, "write", killed)
         with pytest.raises(KeyboardInterrupt):
             compress(model, Recipe.of(*other), split, out=tmp_path / "out.st", resume=True)
     compress(model, Recipe.of(*GOOD[:2]), split, out=tmp_path / "out.st", resume=True)
@@ -176,7 +177,7 @@ def test_a_recipe_that_is_refused_leaves_finished_steps_alone(model, split, tmp_
     work = broken_off(model, split, tmp_path / "out.st", *GOOD[:2])
     before = sorted(path.name for path in work.iterdir())
     for resume in (False, True):
-        with pytest.raises(InputError, match="no layer answers"):
+        with pytest.raises(InputError, match="no layer matches"):
             compress(model, Recipe.of(*GOOD[:2], Share(skip=("typo",))), split, out=tmp_path / "out.st", resume=resume)
     assert sorted(path.name for path in work.iterdir()) == before
     shutil.rmtree(work)

@@ -95,7 +95,7 @@ def test_json_round_trip_table_and_plot(found, tmp_path):
     assert again == found
     text = str(found)
     assert "encoder.fc1" in text
-    assert "left alone: narrow head" in text
+    assert "skipped: narrow head" in text
     for name in ("a.svg", "a.png"):
         plot(found, tmp_path / name)
         plot(found, tmp_path / f"again-{name}")
@@ -132,7 +132,7 @@ def test_bits_that_the_pass_overrules_are_no_points(name, split):
             assert has_point == (done.bits == amount)
             if not has_point:
                 kept.add(layer)
-                assert found.left[f"int8 {layer}"] == "bits 6, 5, 4, 3, 2: the pass keeps it at 8 bits"
+                assert found.skipped[f"int8 {layer}"] == "bits 6, 5, 4, 3, 2: the pass keeps it at 8 bits"
     assert len(kept) == (4 if name == "chain" else 2)  # the head, and the first layer with all its parts
 
 
@@ -141,16 +141,16 @@ class Failing(Prune):
 
     fault: ClassVar[type[BaseException]] = ZeroDivisionError
 
-    def __call__(self, model, split=None, **kwargs):
+    def execute(self, model, decision, context):
         if "encoder.fc1" in self.density or self.density.get("head") == 0.3:
             raise self.fault("by nothing\nat all")
-        return super().__call__(model, split, **kwargs)
+        return super().execute(model, decision, context)
 
 
 def test_a_probe_that_fails_costs_no_other(split, monkeypatch):
     monkeypatch.setitem(PASSES, "prune", Failing)
     found = sensitivity(a_model(widths=[4, 6, 20]), split, passes=("prune", "share"), images=10)
-    assert found.left == {
+    assert found.skipped == {
         "prune encoder.fc1": "ZeroDivisionError: by nothing",
         "prune head": "density 0.3: ZeroDivisionError: by nothing",
     }
@@ -180,19 +180,19 @@ def test_layers_in_another_form_are_left_with_the_reason(split):
     found = sensitivity(model, split, passes=("prune",), images=10)
     assert list(found.curves()["prune"]) == ["encoder.conv1", "head"]
     reason = "already in another form"
-    assert found.left == {"prune encoder.conv2": reason, "prune encoder.fc1": reason}
+    assert found.skipped == {"prune encoder.conv2": reason, "prune encoder.fc1": reason}
     found = sensitivity(model, split, passes=("prune", "int8"), layers=("encoder.fc1",), images=10)
     assert not found.points
-    assert found.left == {"prune encoder.fc1": reason, "int8 encoder.fc1": reason}
-    assert f"left alone: int8 encoder.fc1: {reason}" in str(found)
+    assert found.skipped == {"prune encoder.fc1": reason, "int8 encoder.fc1": reason}
+    assert f"skipped: int8 encoder.fc1: {reason}" in str(found)
 
 
 def test_reasons_are_those_of_the_pass(split):
     model = a_model(widths=[4, 6, 20])
     found = sensitivity(model, split, passes=("narrow", "cp", "pq"), layers=("encoder.fc1", "head"), images=10)
-    assert found.left["cp encoder.fc1"] == "a dense layer has no spatial axes; lowrank treats it"
-    assert found.left["narrow head"] == "reaches the hash outputs"
-    assert found.left["pq head"] == (
+    assert found.skipped["cp encoder.fc1"] == "a dense layer has no spatial axes; lowrank treats it"
+    assert found.skipped["narrow head"] == "reaches the hash outputs"
+    assert found.skipped["pq head"] == (
         "entries 256: codewords and indices of 10836 bytes would replace 960; "
         "entries 64: codewords and indices of 2751 bytes would replace 960"
     )
@@ -200,8 +200,8 @@ def test_reasons_are_those_of_the_pass(split):
     model = of_nobody("untraceable", split)
     found = sensitivity(model, split, passes=("narrow", "merge"), layers=("encoder.second",), images=10)
     assert not found.points
-    assert "cannot be followed: the network cannot be traced" in found.left["narrow encoder.second"]
-    assert "the network cannot be traced" in found.left["merge encoder.second"]
+    assert "cannot be followed: the network cannot be traced" in found.skipped["narrow encoder.second"]
+    assert "the network cannot be traced" in found.skipped["merge encoder.second"]
 
 
 def test_the_axis_is_macs_only_where_a_pass_saves_them(split, tmp_path):
@@ -230,7 +230,7 @@ def test_forms_that_need_training_are_probed_as_they_start(split):
     curves = found.curves()
     assert list(curves["hashed"]) == ["encoder.conv1", "encoder.conv2", "encoder.fc1", "head"]
     assert list(curves["fastfood"]) == ["encoder.fc1", "head"]
-    assert found.left["fastfood encoder.conv1"] == "a convolution, and Fastfood replaces dense layers"
+    assert found.skipped["fastfood encoder.conv1"] == "a convolution, and Fastfood replaces dense layers"
     pixels = split.queries.pixels[np.sort(np.random.default_rng(0).permutation(len(split.queries))[:30])]
     before = outputs(model, pixels) >= 0
     for work, layer, amount in (

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.structured.fastfood import Fastfood
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
 from hashpress.core.model import HashModel
@@ -125,8 +126,8 @@ def test_the_pass_leaves_three_diagonals_and_a_seed(lenet: HashModel) -> None:
         "encoder.fc1.form.gauss": (1, 1024),
         "encoder.fc1.form.norms": (500,),
     }
-    assert Fastfood().decide(lenet, seed=3)["layers"]["encoder.fc1"]["values"] == 500 + 1024 + 800
-    assert set(Fastfood().decide(lenet)["left"]) == {"encoder.conv1", "encoder.conv2"}
+    assert Fastfood().decide(lenet, Context(seed=3)).data["layers"]["encoder.fc1"]["values"] == 500 + 1024 + 800
+    assert set(Fastfood().decide(lenet, Context()).data["skipped"]) == {"encoder.conv1", "encoder.conv2"}
     pixels = np.random.default_rng(0).integers(0, 256, (20, 1, 28, 28), dtype=np.uint8)
     np.testing.assert_allclose(outputs(model, pixels), outputs(densified(model), pixels), rtol=1e-4, atol=1e-4)
     state = rebuild(model.arch, [edit_from_json(edit_to_json(edit))]).state_dict()
@@ -145,12 +146,12 @@ def test_values_of_the_deep_fried_paper() -> None:
 
 
 def test_layers_that_would_grow_are_left(lenet: HashModel) -> None:
-    plan = Fastfood(skip=()).decide(lenet)
+    plan = Fastfood(skip=()).decide(lenet, Context()).data
     assert "encoder.fc1" in plan["layers"]
     assert "head" in plan["layers"]
     arch = default_arch("lenet300", 2, widths=(300, 4))
-    plan = Fastfood(skip=()).decide(untrained(arch))
-    assert plan["left"]["head"] == "10 values would replace 8"
+    plan = Fastfood(skip=()).decide(untrained(arch), Context()).data
+    assert plan["skipped"]["head"] == "10 values would replace 8"
 
 
 def test_settings_out_of_range() -> None:

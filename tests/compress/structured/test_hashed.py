@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.fft
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.structured.hashed import HashWeights, band_sizes
 from hashpress.core.errors import ModelFileError, RecipeError
 from hashpress.core.model import HashModel, InputSpec
@@ -204,8 +205,8 @@ def test_hashed_layers_learn(lenet: HashModel) -> None:
 
 
 def test_bands_that_cannot_pay_their_biases_are_left(lenet: HashModel) -> None:
-    plan = HashWeights(share={"*": 0.001}).decide(lenet)
-    assert "biases alone" in plan["left"]["encoder.conv1"]
+    plan = HashWeights(share={"*": 0.001}).decide(lenet, Context()).data
+    assert "biases alone" in plan["skipped"]["encoder.conv1"]
     assert "encoder.conv1" not in plan["layers"]
 
 
@@ -245,5 +246,5 @@ def test_convolutions_that_pad_by_name_are_left() -> None:
     net = build(arch)
     net.encoder = nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), nn.Flatten())
     net.head = nn.Linear(72, 4)
-    plan = HashWeights().decide(HashModel(net, arch))
-    assert plan["left"]["encoder.0"] == "padding 'same'"
+    plan = HashWeights().decide(HashModel(net, arch), Context()).data
+    assert plan["skipped"]["encoder.0"] == "padding 'same'"

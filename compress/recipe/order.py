@@ -1,0 +1,28 @@
+"""Which pass may follow which in a recipe: rules by phase, and what the classes of passes say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..base import Pass
+
+RANKS = {"fold": 0, "structure": 1, "values": 2}  # passes of the other phases may stand anywhere
+REASONS = {
+    "fold": "norms are folded before anything else changes weights",
+    "structure": "layers change shape before their values are pruned or shared",
+}
+ENDED = ("values", "finetune")  # phases of which no pass follows one that has to be the last
+
+
+def refusal(item: type[Pass], before: Sequence[type[Pass]]) -> str:
+    """Return why a pass may not follow those ``before``, or nothing."""
+    rank = RANKS.get(item.phase, max(RANKS.values()))
+    for other in before:
+        if RANKS.get(other.phase, -1) > rank and other.name not in item.may_follow:
+            return f"must come before {other.name}: {REASONS[item.phase]}"
+    for other in before:
+        if other.name in item.refused_after:
+            return item.refused_after[other.name]
+        if other.last_because and item.phase in ENDED and other.name != item.name:
+            return other.last_because
+    return ""

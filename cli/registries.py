@@ -6,6 +6,8 @@ import ast
 from functools import cache
 from pathlib import Path
 
+from ..core.errors import HashpressError
+
 PACKAGE = Path(__file__).resolve().parent.parent
 API = "api"  # the folder of ``hashpress`` itself; all others have the names of their packages
 
@@ -18,10 +20,14 @@ def entries(module: str, name: str) -> dict[str, str]:
     """
     path = _file(module)
     tree = _tree(path)
-    table = next(node.value for node in tree.body if _target(node) == name and isinstance(node.value, ast.Dict))
+    table = next(
+        node.value for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign) and _name(node) == name
+    )
+    if not isinstance(table, ast.Dict):
+        raise HashpressError(f"{name} of {module} is not a literal dictionary, and is listed without being imported")
     homes = _imports(tree, module, path)
     return {
-        key.value: _about(value, homes)
+        str(key.value): _about(value, homes)
         for key, value in zip(table.keys, table.values, strict=True)
         if isinstance(key, ast.Constant)
     }
@@ -38,17 +44,15 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _target(node: ast.stmt) -> str:
-    target = (
-        node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
-    )
+def _name(node: ast.Assign | ast.AnnAssign) -> str:
+    target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
     return target.id if isinstance(target, ast.Name) else ""
 
 
 def _imports(tree: ast.Module, module: str, path: Path) -> dict[str, str]:
     """Return the module that each relatively imported name comes from."""
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-    homes = {}
+    homes: dict[str, str] = {}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.level:
             base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]

@@ -18,11 +18,20 @@ from .structured.hashed import HashWeights
 from .thresholds import Thresholds
 
 PASSES: dict[str, type[Pass]] = {
-    kind.name: kind
-    for kind in (
-        Fold, Merge, Narrow, Cp, LowRank, HashWeights, Fastfood, Finetune, Prune, Share, ProductQuantize, Int8, Thresholds,
-    )
-}  # fmt: skip
+    "fold": Fold,
+    "merge": Merge,
+    "narrow": Narrow,
+    "cp": Cp,
+    "lowrank": LowRank,
+    "hashed": HashWeights,
+    "fastfood": Fastfood,
+    "finetune": Finetune,
+    "prune": Prune,
+    "share": Share,
+    "pq": ProductQuantize,
+    "int8": Int8,
+    "thresholds": Thresholds,
+}
 
 __all__ = [
     "PASSES", "Cp", "Fastfood", "Finetune", "Fold", "HashWeights", "Int8", "LowRank", "Merge", "Narrow", "Pass",

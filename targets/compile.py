@@ -16,7 +16,7 @@ from ..core.errors import TargetError
 from ..core.files import sha256_file
 from ..core.model import HashModel
 from ..modelfile.file import save
-from ..modelfile.layers.densify import densified
+from ..modelfile.layers.densify import densified, own_encodings_only
 from .abi import PARAMETERS, itemsize
 from .bundle import FORMAT, GOLDEN, LIBRARY, MANIFEST, MODEL, PARTS, Bundle, new_bundle, open_bundle
 from .codegen.codegen import generate_library
@@ -52,7 +52,7 @@ def compile_model(
     with new_bundle(out) as folder:
         module = generate(made, chosen)
         generate_library(module, chosen, folder / LIBRARY)
-        save(model, folder / MODEL)
+        save(own_encodings_only(model), folder / MODEL)
         np.savez_compressed(folder / GOLDEN, **golden(plain))  # type: ignore[arg-type]
         files = {
             name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in PARTS

@@ -10,7 +10,8 @@ from torch import nn
 
 from ...core.layers import set_layer
 from ...core.model import HashModel
-from .base import CompressedConv2d, CompressedLinear
+from ..edits import kind_of
+from .base import CompressedConv2d, CompressedLayer, CompressedLinear
 
 
 def densified(model: HashModel) -> HashModel:
@@ -20,6 +21,23 @@ def densified(model: HashModel) -> HashModel:
         if isinstance(layer, CompressedConv2d | CompressedLinear):
             set_layer(net, path, layer.dense().train(layer.training))
     return replace(model, net=net)
+
+
+def own_encodings_only(model: HashModel) -> HashModel:
+    """Return a model whose file can be decoded without code from outside of hashpress.
+
+    Layers that an edit called ``module:Class`` compressed become plain ones, without that edit; the outputs are the same.
+    """
+    outside = {edit.layer for edit in model.edits if ":" in kind_of(edit) and hasattr(edit, "layer")}
+    layers = {path: model.net.get_submodule(path) for path in outside}
+    dense = {path: layer.dense() for path, layer in layers.items() if isinstance(layer, CompressedLayer)}
+    if not dense:
+        return model
+    net = model.copied_net()
+    for path, layer in dense.items():
+        set_layer(net, path, layer)
+    edits = tuple(edit for edit in model.edits if ":" not in kind_of(edit) or getattr(edit, "layer", None) not in dense)
+    return replace(model, net=net, edits=edits)
 
 
 @contextmanager

@@ -28,11 +28,19 @@ if TYPE_CHECKING:
     from .compress.sensitivity.sensitivity import sensitivity as sensitivity
     from .core.data import load_data as load_data
     from .core.data.images import Images as Images
-    from .core.data.images import Split as Split
+    from .core.data.labels import ClassLabels as ClassLabels
+    from .core.data.labels import MultiLabels as MultiLabels
+    from .core.data.labels import PairLabels as PairLabels
+    from .core.data.split import Split as Split
+    from .core.data.texts import Texts as Texts
+    from .core.data.vectors import Vectors as Vectors
     from .core.errors import HashpressError as HashpressError
+    from .core.inputs import ImageInput as ImageInput
+    from .core.inputs import TextInput as TextInput
+    from .core.inputs import VectorInput as VectorInput
+    from .core.inputs import input_of as input_of
     from .core.model import Arch as Arch
     from .core.model import HashModel as HashModel
-    from .core.model import InputSpec as InputSpec
     from .core.model import Step as Step
     from .hashnets.build import default_arch as default_arch
     from .hashnets.build import untrained as untrained
@@ -77,11 +85,19 @@ _HOMES = {
     "sensitivity": "compress.sensitivity.sensitivity",
     "load_data": "core.data",
     "Images": "core.data.images",
-    "Split": "core.data.images",
+    "Vectors": "core.data.vectors",
+    "Texts": "core.data.texts",
+    "ClassLabels": "core.data.labels",
+    "MultiLabels": "core.data.labels",
+    "PairLabels": "core.data.labels",
+    "Split": "core.data.split",
     "HashpressError": "core.errors",
     "Arch": "core.model",
     "HashModel": "core.model",
-    "InputSpec": "core.model",
+    "ImageInput": "core.inputs",
+    "VectorInput": "core.inputs",
+    "TextInput": "core.inputs",
+    "input_of": "core.inputs",
     "Step": "core.model",
     "default_arch": "hashnets.build",
     "untrained": "hashnets.build",

@@ -57,7 +57,7 @@ def verb(
     """Train a hashing network with one of the published systems and write its model file."""
     set_threads(threads)
     from ..core.data import load_data
-    from ..core.model import InputSpec
+    from ..core.inputs import input_of
     from ..hashnets.build import default_arch, untrained
     from ..hashnets.training.schedule import Schedule
     from ..hashnets.training.train import train
@@ -86,7 +86,7 @@ def verb(
         if init:
             start = load(init, trust_code=trust_code)
         else:
-            arch = default_arch(encoder, bits, InputSpec.of(split))
+            arch = default_arch(encoder, bits, input_of(split))
             start = untrained(arch, seed=seed, trust_code=trust_code)
         model = train(start, split, system, schedule, seed=seed, checkpoint=checkpoint, settings=own)
         save(model, output)

@@ -66,7 +66,7 @@ def _few(images: Images, limit: int) -> Images:
 
 
 def _sized(images: Images, spec: Spec) -> Images:
-    return replace(images, pixels=fitted(images.pixels, spec))
+    return Images(fitted(images.pixels, spec), images.typed_labels)
 
 
 __all__ = ["DATASETS", "Images", "Parts", "Source", "Spec", "Split", "load_data", "parse_spec"]

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import DataError, lookup
-from .images import Images, Split
 from .source import Parts
+from .split import Split
 
 HOLD_OUT = 5  # one item in five becomes a query where a source has no test part
 
@@ -46,7 +46,7 @@ def _protocol_b(parts: Parts, name: str, seed: int) -> Split:
 
 def _protocol_a(parts: Parts, name: str, protocol: str, seed: int) -> Split:
     """Draw queries and training images out of all parts; of a small class 1/12 and 5/12 instead of 100 and 500."""
-    pool = parts.train if parts.test is None else _joined(parts.train, parts.test)
+    pool = parts.train if parts.test is None else parts.train.joined(parts.test)
     queries, train = _drawn(
         parts, pool.labels, seed, lambda count: (min(100, max(1, count // 12)), min(500, max(1, 5 * count // 12)))
     )
@@ -56,12 +56,6 @@ def _protocol_a(parts: Parts, name: str, protocol: str, seed: int) -> Split:
         raise DataError(f"{name}: protocol {protocol} leaves no database of {len(pool)} images")
     words = f"{protocol} (seed {seed})"
     return Split(name, words, pool.take(train), pool.take(queries), pool.take(database), parts.classes)
-
-
-def _joined(first: Images, second: Images) -> Images:
-    if first.pixels.shape[1:] != second.pixels.shape[1:]:
-        raise DataError(f"train and test images differ: {first.pixels.shape[1:]} and {second.pixels.shape[1:]}")
-    return Images(np.concatenate([first.pixels, second.pixels]), np.concatenate([first.labels, second.labels]))
 
 
 def _drawn(

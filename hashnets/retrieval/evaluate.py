@@ -20,7 +20,6 @@ from .metrics import (
     curve,
     precision_at,
     precision_within,
-    same_label,
 )
 from .published_map import published
 
@@ -134,7 +133,7 @@ def quality(
             )
     if any(k < 1 for k in at):
         raise InputError(f"results are counted from 1, got k in {tuple(at)}")
-    counts = count(queries_nb, database_nb, bits, same_label(split.queries.labels, split.database.labels))
+    counts = count(queries_nb, database_nb, bits, split.relevance())
     lowest, highest = average_precision_bounds(counts)
     precision, recall = curve(counts)
     return Quality(

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from ...core.data.images import Images, Split
 from ...core.errors import DataError, InputError, lookup
-from ...core.model import HashModel, InputSpec, Json, Step
+from ...core.inputs import Input
+from ...core.model import HashModel, Json, Step
 from ...core.progress import track
 from .. import heads
 from ..systems import SYSTEMS
@@ -76,7 +77,7 @@ def fit(
     net: nn.Module,
     objective: Objective,
     images: Images,
-    input: InputSpec,  # noqa: A002  # the field's name in Arch
+    input: Input,  # noqa: A002  # the field's name in Arch
     schedule: Schedule,
     *,
     seed: int = 0,
@@ -118,7 +119,7 @@ class _Run:
     net: nn.Module
     objective: Objective
     images: Images
-    input: InputSpec
+    input: Input
     schedule: Schedule
     seed: int
     optimizer: torch.optim.Optimizer

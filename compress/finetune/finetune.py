@@ -250,6 +250,12 @@ class Imitation:
         if teacher is not None:
             teacher.requires_grad_(requires_grad=False).eval()
 
+    @property
+    def settings(self) -> dict[str, Json]:
+        """Return the weights of both losses and the system's own settings."""
+        own = {} if self._task is None else dict(self._task.settings)
+        return {"distill": self._distill, "task": self._weight, "system": own}
+
     def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the weighted sum of both losses."""
         loss = outputs.new_zeros(())

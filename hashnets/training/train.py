@@ -127,7 +127,8 @@ class _Run:
 
     def fingerprint(self) -> str:
         """Return a hash of everything that decides how this run ends, before it starts."""
-        settings = [self.schedule.to_json(), self.seed, self.input.to_json(), type(self.objective).__name__]
+        system = f"{type(self.objective).__module__}.{type(self.objective).__qualname__}"
+        settings = [self.schedule.to_json(), self.seed, self.input.to_json(), system, dict(self.objective.settings)]
         return fingerprint([*settings, self.images.digest], self.net.state_dict(), self.objective.state_dict())
 
     def epoch(self, epoch: int, loss: float) -> dict[str, Json]:

@@ -31,11 +31,13 @@ Threads = Annotated[
         "--threads", min=1, help="Threads for arithmetic; another number changes last digits, so bytes of files too."
     ),
 ]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="What computes: cpu or cuda (cuda:N).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, everything else on stderr.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue interrupted work; it ends in the same bytes.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be decided, write nothing.")]
 TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Let a model file import the encoder module:function that it names.")
+    bool,
+    typer.Option("--trust-code", help="Import and run the module of an encoder, system or data set module:name."),
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="What to write.")]
 MaybeOutput = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write it as JSON.")]

@@ -153,6 +153,11 @@ class HashModel:
                 "keep what is no parameter, buffer or number out of its layers"
             ) from fault
 
+    def on(self, device: torch.device) -> HashModel:
+        """Return this model on a device: itself where it is there, else with a copy of the network."""
+        here = next((value.device for value in self.net.parameters()), device)
+        return self if here == device else replace(self, net=self.copied_net().to(device))
+
     def edited(self, net: nn.Module, edits: Sequence[Edit], step: Step) -> HashModel:
         """Return a model around ``net`` with ``edits`` and ``step`` appended; this one stays as it is."""
         return replace(self, net=net.eval(), edits=(*self.edits, *edits), history=(*self.history, step))

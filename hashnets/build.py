@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 from ..core.errors import InputError, lookup
 from ..core.inputs import Input
 from ..core.model import Arch, HashModel
+from ..core.plugins import import_name
 from . import heads
 from .encoders import ENCODERS
 from .net import HashNet
@@ -27,7 +27,7 @@ def build(arch: Arch, *, seed: int = 0, trust_code: bool = False) -> HashNet:
     Raises:
         InputError: an unknown encoder or option, an input it cannot take, code that is not trusted.
     """
-    maker = _foreign(arch.encoder, trust_code) if ":" in arch.encoder else _known(arch)
+    maker = import_name(arch.encoder, "encoder", trust_code=trust_code) if ":" in arch.encoder else _known(arch)
     options = {**arch.input.encoder_options, **arch.options}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -71,19 +71,6 @@ def _known(arch: Arch) -> Callable[..., nn.Module]:
         if name not in accepted:
             raise InputError(f"{arch.encoder} has no option {name!r} (there are: {', '.join(accepted)})")
     return maker
-
-
-def _foreign(name: str, trust_code: bool) -> Callable[..., nn.Module]:
-    module, _, function = name.partition(":")
-    if not trust_code:
-        raise InputError(
-            f"encoder {name!r} would import and run code from module {module!r}; allow it with trust_code "
-            "(--trust-code) if you know where it comes from"
-        )
-    try:
-        return getattr(import_module(module), function)
-    except (ImportError, AttributeError) as fault:
-        raise InputError(f"encoder {name!r} cannot be imported: {fault}") from fault
 
 
 def _width(encoder: nn.Module, arch: Arch) -> int:

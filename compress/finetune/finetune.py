@@ -267,6 +267,12 @@ class Imitation:
             loss = loss + self._distill * self._match(outputs, wanted)
         return loss
 
+    def to(self, device: torch.device) -> None:
+        """Move the teacher and the system to the device that trains."""
+        for part in (self._teacher, self._task):
+            if part is not None:
+                part.to(device)
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """Return the system's parameters; the teacher has none that move."""
         return iter(()) if self._task is None else iter(self._task.parameters())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -92,3 +92,30 @@ def labels_of(values: ClassLabels | np.ndarray) -> ClassLabels:
     if isinstance(values, ClassLabels):
         return values
     return MultiLabels(values) if values.ndim == MultiLabels.dimensions else ClassLabels(values)
+
+
+def read_labels(values: np.ndarray, classes: Sequence[str] | None, where: str) -> tuple[ClassLabels, tuple[str, ...]]:
+    """Return labels as a file holds them, and the names of the classes.
+
+    One label each, (n,), numbers or strings, becomes class labels: numbers count into ``classes`` where those are
+    given. Rows (n, classes) of zeros and ones become multi-labels.
+
+    Raises:
+        DataError: other values, or numbers that ``classes`` does not have.
+    """
+    if values.ndim == MultiLabels.dimensions and values.dtype.kind in "biu" and np.isin(values, (0, 1)).all():
+        names = tuple(map(str, classes if classes is not None else range(values.shape[1])))
+        if len(names) != values.shape[1]:
+            raise DataError(f"{where} has {len(names)} names of classes and labels for {values.shape[1]}")
+        return MultiLabels(values.astype(bool)), names
+    if values.ndim != 1 or values.dtype.kind not in "iuUO":
+        raise DataError(
+            f"{where}: labels are numbers or strings (n,), or zeros and ones (n, classes); "
+            f"found {values.dtype} {values.shape}"
+        )
+    if classes is not None and values.dtype.kind in "iu":
+        if len(values) and not 0 <= values.min() <= values.max() < len(classes):
+            raise DataError(f"{where}: labels {values.min()} to {values.max()} do not count {len(classes)} classes")
+        return ClassLabels(values.astype(np.int64)), tuple(map(str, classes))
+    found, numbers = np.unique(values, return_inverse=True)
+    return ClassLabels(numbers.astype(np.int64)), tuple(map(str, found))

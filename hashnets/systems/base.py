@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from ...core.model import Json
@@ -29,6 +30,9 @@ class Objective(Protocol):
 
     def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the scalar loss of ``outputs`` (B, bits)."""
+
+    def to(self, device: torch.device) -> Any:
+        """Move state and parameters to the device that trains."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Return what is trained beside the network."""

@@ -39,7 +39,7 @@ def test_images_are_described_as_before_there_were_other_inputs():
 
 
 def test_vectors_are_normalised_by_the_training_part():
-    values = np.random.default_rng(0).normal(5, [1, 3, 0], (50, 3)) + [0, 10, 2]
+    values = np.random.default_rng(0).normal([5, 15, 7], [1, 3, 0], (50, 3))
     spec = input_of(split(Vectors(values.astype(np.float32), np.zeros(50, int))))
     found = spec.tensor(values).numpy()
     np.testing.assert_allclose(found[:, :2].mean(0), 0, atol=1e-5)

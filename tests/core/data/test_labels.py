@@ -34,7 +34,7 @@ def test_equal_classes_are_relevant_whatever_their_numbers():
 
 def test_labels_of_different_kinds_do_not_compare():
     numbers, many = np.arange(3), np.eye(3, dtype=bool)
-    with pytest.raises(DataError, match="ClassLabels .* cannot search a database with MultiLabels"):
+    with pytest.raises(DataError, match=r"ClassLabels .* cannot search a database with MultiLabels"):
         ClassLabels(numbers).relevance(MultiLabels(many))
     with pytest.raises(DataError, match=r"MultiLabels \(3, 3\) cannot search"):
         MultiLabels(many).relevance(MultiLabels(np.eye(4, dtype=bool)))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from .data.images import Images
+from .data.items import Items
 from .data.split import Split
 from .data.texts import Texts
 from .data.vectors import Vectors
@@ -295,7 +296,7 @@ def input_from_json(value: Mapping[str, Any]) -> Input:
     return kind.from_json({name: entry for name, entry in value.items() if name != "kind"})
 
 
-def _check_kind(split: Split, items: type) -> None:
+def _check_kind(split: Split, items: type[Items]) -> None:
     if not isinstance(split.train, items):
         raise InputError(f"{split.name} holds {split.train.noun}, not {items.noun}")
 

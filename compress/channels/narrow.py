@@ -13,7 +13,8 @@ from typing import ClassVar
 import numpy as np
 from torch import nn
 
-from ...core.data.images import Images, Split
+from ...core.data.images import Split
+from ...core.data.items import Items
 from ...core.errors import InputError, RecipeError
 from ...core.layers import get_layer
 from ...core.model import HashModel, Json
@@ -137,7 +138,7 @@ def thinner(found: Channels, removed: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def places(images: Images, count: int, seed: int) -> np.ndarray:
+def places(images: Items, count: int, seed: int) -> np.ndarray:
     """Return the places of ``count`` images, drawn once, or of all."""
     if count >= len(images):
         return np.arange(len(images))

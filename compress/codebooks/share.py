@@ -160,7 +160,7 @@ class Share:
         # errors of priced weights all point to zero and add up; the geometric mean with the relative error of the
         # layer, which assumes that they do, lost half as many bits at equal size (ResNet-20) as the energy alone
         costs = {path: np.sqrt(np.multiply(cost, relative(layers[path].weight), out=cost), out=cost)
-                 for path, cost in output_energy(model, split.train.pixels, paths, seed=seed).items()}  # fmt: skip
+                 for path, cost in output_energy(model, split.train.values, paths, seed=seed).items()}  # fmt: skip
         total = sum(priced_at(layers[path].weight, cost) for path, cost in costs.items())
         unit = max(total / max(sum(cost.size for cost in costs.values()), 1), 1e-30)
         for cost in costs.values():

@@ -213,7 +213,7 @@ class Finetune:
 
 def alike(model: HashModel, reference: HashModel, split: Split) -> bool:
     """Return whether a network gives what it would learn to give, but for rounding: training would follow the noise."""
-    some = split.train.pixels[:PROBES]
+    some = split.train.values[:PROBES]
     if not len(some):
         return False  # what is missing is said where it is needed
     given, wanted = outputs(model, some), outputs(reference, some)

@@ -90,7 +90,7 @@ def _limited(parts: Parts, limit: int | None) -> Parts:
 
 
 def _sized(items: Items, spec: Spec) -> Items:
-    return Images(fitted(items.pixels, spec), items.typed_labels) if isinstance(items, Images) else items
+    return Images(fitted(items.pixels, spec), items.labels, items.label_type) if isinstance(items, Images) else items
 
 
 __all__ = [

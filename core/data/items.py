@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
 
 from ..errors import DataError
-from .labels import ClassLabels, labels_of
+from .labels import ClassLabels, MultiLabels
 
 BLOCK = 4096  # items touched at once, so that mapped sets never come into memory whole
 
@@ -47,8 +47,8 @@ def together(values: Values, most: int, numbers: int) -> int:
 class Items:
     """``values`` (n, ...), an array or a memory map, with their labels; subclasses say of which type and shape.
 
-    Labels are int64 (n,), one class each, or bool (n, classes), any number of classes each; labels of another meaning
-    are given as what they are, such as ``PairLabels(numbers)``.
+    Labels are int64 (n,), one class each, or bool (n, classes), any number of classes each; ``label_type`` is given where
+    they mean something else, ``PairLabels``.
 
     Raises:
         DataError: values of another type or shape, labels of another type, or not one for each item.
@@ -56,24 +56,19 @@ class Items:
 
     values: np.ndarray
     labels: np.ndarray
-    label_type: type[ClassLabels] = field(init=False, repr=False)
+    label_type: type[ClassLabels] = ClassLabels
 
     noun: ClassVar[str] = "items"
 
     def __post_init__(self) -> None:
         self.check_values()
-        try:
-            labels = labels_of(self.labels)
-        except DataError:
-            labels = None
-        if labels is None or len(labels) != len(self.values):
-            found = self.labels if labels is None else labels.values
+        if self.label_type is ClassLabels and self.labels.ndim == MultiLabels.dimensions:
+            object.__setattr__(self, "label_type", MultiLabels)
+        if not self.label_type.fits(self.labels) or len(self.labels) != len(self.values):
             raise DataError(
                 f"{len(self.values)} {self.noun} need int64 labels ({len(self.values)},) or bool labels "
-                f"({len(self.values)}, classes), found {found.dtype} {found.shape}"
+                f"({len(self.values)}, classes), found {self.labels.dtype} {self.labels.shape}"
             )
-        object.__setattr__(self, "labels", labels.values)
-        object.__setattr__(self, "label_type", type(labels))
 
     def check_values(self) -> None:
         """Raise DataError unless the values have the type and shape of this kind of item."""
@@ -97,7 +92,7 @@ class Items:
 
     def take(self, index: np.ndarray | slice) -> Self:
         """Return the items at ``index``, in its order; a slice is a view, anything else a copy in memory."""
-        return type(self)(self.values[index], self.label_type(self.labels[index]))
+        return type(self)(self.values[index], self.labels[index], self.label_type)
 
     def batches(self, size: int = BLOCK) -> Iterator[np.ndarray]:
         """Yield the values in order, at most ``size`` at once."""
@@ -113,7 +108,7 @@ class Items:
         if type(other) is not type(self) or self.shape != other.shape or self.label_type is not other.label_type:
             raise DataError(f"train and test {self.noun} differ: {self.shape} and {other.shape}")
         values, labels = (np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("values", "labels"))
-        return type(self)(values, self.label_type(labels))
+        return type(self)(values, labels, self.label_type)
 
     @cached_property
     def digest(self) -> str:

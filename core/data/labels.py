@@ -34,11 +34,16 @@ class ClassLabels:
     dimensions: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if self.values.ndim != self.dimensions or self.values.dtype != self.dtype:
+        if not self.fits(self.values):
             raise DataError(
                 f"{type(self).__name__} take {np.dtype(self.dtype)} labels of {self.dimensions} dimension(s), "
                 f"found {self.values.dtype} {self.values.shape}"
             )
+
+    @classmethod
+    def fits(cls, values: np.ndarray) -> bool:
+        """Return whether an array has the type and the dimensions of these labels."""
+        return values.ndim == cls.dimensions and values.dtype == cls.dtype
 
     def __len__(self) -> int:
         return len(self.values)
@@ -83,18 +88,9 @@ class MultiLabels(ClassLabels):
         return self.values.astype(np.float32), database.values.astype(np.float32)  # whose product BLAS computes
 
 
-def labels_of(values: ClassLabels | np.ndarray) -> ClassLabels:
-    """Return labels as they are; an array becomes class labels or, with two dimensions, multi-labels.
-
-    Raises:
-        DataError: an array of another type.
-    """
-    if isinstance(values, ClassLabels):
-        return values
-    return MultiLabels(values) if values.ndim == MultiLabels.dimensions else ClassLabels(values)
-
-
-def read_labels(values: np.ndarray, classes: Sequence[str] | None, where: str) -> tuple[ClassLabels, tuple[str, ...]]:
+def read_labels(
+    values: np.ndarray, classes: Sequence[str] | np.ndarray | None, where: str
+) -> tuple[ClassLabels, tuple[str, ...]]:
     """Return labels as a file holds them, and the names of the classes.
 
     One label each, (n,), numbers or strings, becomes class labels: numbers count into ``classes`` where those are

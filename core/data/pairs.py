@@ -76,14 +76,14 @@ def read(spec: Spec) -> Parts:
     if not count == len(texts) == len(labels):
         raise DataError(f"{spec.where} has {count} images, {len(texts)} texts and {len(labels)} labels")
     order = shuffled(count)
-    chosen = type(labels)(labels.values[order])
+    chosen = labels.values[order]
     items: Items
     if spec.side == "images":
-        items = Images(fitted(_channels_first(arrays["images"], str(spec.where))[order], spec), chosen)
+        items = Images(fitted(_channels_first(arrays["images"], str(spec.where))[order], spec), chosen, type(labels))
     else:
         if texts.ndim != 1 or texts.dtype.kind != "U":
             raise DataError(f"{spec.where}: texts are strings (n,), found {texts.dtype} {texts.shape}")
-        items = Texts(as_array(texts[order].tolist()), chosen)
+        items = Texts(as_array(texts[order].tolist()), chosen, type(labels))
     return Parts(items, None, classes)
 
 

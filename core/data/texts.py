@@ -59,8 +59,8 @@ def read(spec: Spec) -> Parts:
     parts = [list(_lines(path)) for path in files]
     labels, classes = _labels([label for part in parts for _, label in part], str(where))
     count = len(parts[0])
-    train = _part(parts[0], type(labels)(labels.values[:count]))
-    test = _part(parts[1], type(labels)(labels.values[count:])) if len(parts) > 1 else None
+    train = _part(parts[0], labels.values[:count])
+    test = _part(parts[1], labels.values[count:]) if len(parts) > 1 else None
     return Parts(train, test, classes)
 
 
@@ -71,7 +71,7 @@ def as_array(texts: list[str]) -> np.ndarray:
     return found
 
 
-def _part(lines: list[Line], labels: ClassLabels) -> Texts:
+def _part(lines: list[Line], labels: np.ndarray) -> Texts:
     return Texts(as_array([text for text, _ in lines]), labels).take(shuffled(len(lines)))
 
 
@@ -112,7 +112,7 @@ def _line(line: str, where: str) -> Line:
     except (ValueError, RecursionError) as fault:
         raise DataError(f"{where}: no JSON ({fault})") from fault
     text, label = (value.get(name) if isinstance(value, dict) else None for name in ("text", "label"))
-    several = isinstance(label, list) and all(isinstance(name, str) for name in label)
-    if not isinstance(text, str) or not (isinstance(label, str) or several):
+    names = label if isinstance(label, list) else [label]
+    if not isinstance(text, str) or not all(isinstance(name, str) for name in names):
         raise DataError(f'{where}: write {{"text": "...", "label": "..."}}, a label may be a list; found {line[:60]!r}')
-    return text, label
+    return text, names if isinstance(label, list) else names[0]

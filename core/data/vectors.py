@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DataError
 from .items import Items
-from .labels import ClassLabels, read_labels
+from .labels import read_labels
 from .source import Parts, shuffled
 from .spec import Spec
 
@@ -67,14 +67,14 @@ def read(spec: Spec) -> Parts:
     if len({part.shape[1:] for part in labels}) > 1:
         raise DataError(f"{spec.where}: y and y_test differ in shape, {labels[0].shape} and {labels[1].shape}")
     known, classes = read_labels(np.concatenate(labels), arrays.get("classes"), str(spec.where))
-    kind, count = type(known), len(arrays["y"])
-    parts = [_part(arrays["x"], kind(known.values[:count]))]
+    count = len(arrays["y"])
+    parts = [_part(arrays["x"], known.values[:count])]
     if test:
-        parts.append(_part(arrays["x_test"], kind(known.values[count:])))
+        parts.append(_part(arrays["x_test"], known.values[count:]))
     return Parts(parts[0], parts[1] if test else None, classes)
 
 
-def _part(values: np.ndarray, labels: ClassLabels) -> Vectors:
+def _part(values: np.ndarray, labels: np.ndarray) -> Vectors:
     return Vectors(values, labels).take(shuffled(len(values)))
 
 

@@ -60,5 +60,6 @@ class System(nn.Module):
     def end_epoch(self) -> None:
         """Pass the end of an epoch on to the parts that change with it."""
         for part in self.children():
-            if hasattr(part, "end_epoch"):
-                part.end_epoch()
+            change = getattr(part, "end_epoch", None)
+            if callable(change):
+                change()

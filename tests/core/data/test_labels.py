@@ -48,14 +48,14 @@ def test_labels_of_different_kinds_do_not_compare():
 @pytest.mark.parametrize(
     "items",
     [
-        lambda labels: Images(np.arange(5 * 12, dtype=np.uint8).reshape(5, 3, 2, 2), labels),
-        lambda labels: Vectors(np.arange(10.0).reshape(5, 2), labels),
-        lambda labels: Texts(np.array(["a", "b c", "ä", "", "e"], dtype=object), labels),
+        lambda *labels: Images(np.arange(5 * 12, dtype=np.uint8).reshape(5, 3, 2, 2), *labels),
+        lambda *labels: Vectors(np.arange(10.0).reshape(5, 2), *labels),
+        lambda *labels: Texts(np.array(["a", "b c", "ä", "", "e"], dtype=object), *labels),
     ],
 )
-@pytest.mark.parametrize("labels", [np.arange(5), np.eye(5, 3, dtype=bool), PairLabels(np.arange(5))])
+@pytest.mark.parametrize("labels", [(np.arange(5),), (np.eye(5, dtype=bool),), (np.arange(5), PairLabels)])
 def test_items_of_every_kind_keep_one_protocol(items, labels):
-    whole = items(labels)
+    whole = items(*labels)
     assert len(whole) == 5
     few = whole.take(np.array([3, 1]))
     assert few.label_type is whole.label_type

@@ -85,7 +85,8 @@ def read_arrays(path: Path, needed: tuple[str, ...]) -> dict[str, np.ndarray]:
         DataError: no such file, one that is damaged or holds pickles, or lacks an array.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle:
+            file = np.load(handle, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} is one array; give an .npz file with {', '.join(needed)}")
             arrays = {name: file[name] for name in file.files}

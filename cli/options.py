@@ -12,7 +12,8 @@ BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder w
 _DATA = typer.Option(
     "--data",
     metavar="SPEC",
-    help="digits (embedded), mnist:DIR, fashion-mnist:DIR, cifar10:PATH or imagefolder:DIR; options as in "
+    help="digits (embedded), mnist:DIR, fashion-mnist:DIR, cifar10:PATH, imagefolder:DIR, vectors:FILE, text:FILE, "
+    "pairs:FILE or, with --trust-code, module:function (hashpress ls datasets); options as in "
     "imagefolder:DIR?size=64&limit=1000. Queries are drawn by ?seed=N (0), whatever --seed is.",
 )
 Data = Annotated[str, _DATA]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-PADDING, UNKNOWN, FIRST = 0, 1, 2  # token ids: behind the end, not in the vocabulary, first of the vocabulary
+PADDING, UNKNOWN, FIRST = 0, 1, 2  # token ids: after the end of a text, not in the vocabulary, first of the vocabulary
 WORD = re.compile(r"\w+(?:[-'+.]\w+)*")
 
 

@@ -17,9 +17,9 @@ from .split import Split
 HOLD_OUT = 5  # one item in five becomes a query where a source has no test part
 
 PROTOCOLS = {
-    "A": "100 queries and 500 training images of each class, database = all but the queries (DPSH, DSDH, DTSH)",
-    "A-excl": "as A, the database without the training images (DCH, HashNet's successors)",
-    "B": "queries = test part, training images = database = train part (DSH, DLBHC, DSDH's second setting)",
+    "A": "100 queries and 500 training items of each class, database = all but the queries (DPSH, DSDH, DTSH)",
+    "A-excl": "as A, the database without the training items (DCH, HashNet's successors)",
+    "B": "queries = test part, training items = database = train part (DSH, DLBHC, DSDH's second setting)",
 }
 
 
@@ -53,7 +53,7 @@ def _protocol_b(parts: Parts, name: str, seed: int) -> Split:
 
 
 def _protocol_a(parts: Parts, name: str, protocol: str, seed: int) -> Split:
-    """Draw queries and training images out of all parts; of a small class 1/12 and 5/12 instead of 100 and 500."""
+    """Draw queries and training items out of all parts; of a small class 1/12 and 5/12 instead of 100 and 500."""
     pool = parts.train if parts.test is None else parts.train.joined(parts.test)
     if pool.label_type is PairLabels:
         raise DataError(f"{name}: protocol {protocol} draws from classes, and pairs have none; take protocol B")

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -112,7 +112,7 @@ def _line(line: str, where: str) -> Line:
     except (ValueError, RecursionError) as fault:
         raise DataError(f"{where}: no JSON ({fault})") from fault
     text, label = (value.get(name) if isinstance(value, dict) else None for name in ("text", "label"))
-    names = label if isinstance(label, list) else [label]
+    names: list[Any] = label if isinstance(label, list) else [label]
     if not isinstance(text, str) or not all(isinstance(name, str) for name in names):
         raise DataError(f'{where}: write {{"text": "...", "label": "..."}}, a label may be a list; found {line[:60]!r}')
     return text, names if isinstance(label, list) else names[0]

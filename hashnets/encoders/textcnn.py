@@ -11,7 +11,7 @@ from torch.nn.functional import relu
 from ...core.errors import InputError
 from .spec import Encoder, Shape
 
-PADDING = 0  # the token id behind the end of a text
+PADDING = 0  # the token id after the end of a text
 
 
 class TextCnn(Encoder):

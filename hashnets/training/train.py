@@ -70,6 +70,9 @@ def train(
         objective = maker(model.arch, len(split.classes), len(split.train), seed, **settings)
     except TypeError as fault:
         raise InputError(f"system {system!r} does not take these settings: {fault}") from fault
+    missing = [name for name in ("settings", "parameters", "state_dict", "end_epoch") if not hasattr(objective, name)]
+    if missing:
+        raise InputError(f"system {system!r} has no {', '.join(missing)}; make it a subclass of hashpress.System")
     head = getattr(net, "head", None)
     if isinstance(head, nn.Linear) and not any(step.name == "train" for step in model.history):
         some = split.train.values[:: max(1, len(split.train) // START)][:START]

@@ -29,13 +29,26 @@ if TYPE_CHECKING:
     from .compress.recipe.recipe import Recipe as Recipe
     from .compress.sensitivity.sensitivity import Sensitivity as Sensitivity
     from .compress.sensitivity.sensitivity import sensitivity as sensitivity
+    from .core.data import Source as Source
     from .core.data import load_data as load_data
+    from .core.data import load_pairs as load_pairs
     from .core.data.images import Images as Images
-    from .core.data.images import Split as Split
+    from .core.data.labels import ClassLabels as ClassLabels
+    from .core.data.labels import MultiLabels as MultiLabels
+    from .core.data.labels import PairLabels as PairLabels
+    from .core.data.labels import relevance as relevance
+    from .core.data.source import Parts as Parts
+    from .core.data.split import Split as Split
+    from .core.data.texts import Texts as Texts
+    from .core.data.vectors import Vectors as Vectors
+    from .core.errors import DataError as DataError
     from .core.errors import HashpressError as HashpressError
+    from .core.inputs import ImageInput as ImageInput
+    from .core.inputs import TextInput as TextInput
+    from .core.inputs import VectorInput as VectorInput
+    from .core.inputs import input_of as input_of
     from .core.model import Arch as Arch
     from .core.model import HashModel as HashModel
-    from .core.model import InputSpec as InputSpec
     from .core.model import Step as Step
     from .hashnets.build import default_arch as default_arch
     from .hashnets.build import untrained as untrained
@@ -46,6 +59,7 @@ if TYPE_CHECKING:
     from .hashnets.retrieval.codes import pack as pack
     from .hashnets.retrieval.evaluate import evaluate as evaluate
     from .hashnets.systems import SYSTEMS as SYSTEMS
+    from .hashnets.systems.base import System as System
     from .hashnets.training.schedule import Schedule as Schedule
     from .hashnets.training.train import train as train
     from .modelfile.file import load as load
@@ -87,12 +101,25 @@ _HOMES = {
     "Sensitivity": "compress.sensitivity.sensitivity",
     "sensitivity": "compress.sensitivity.sensitivity",
     "load_data": "core.data",
+    "load_pairs": "core.data",
+    "Source": "core.data",
+    "Parts": "core.data.source",
+    "relevance": "core.data.labels",
     "Images": "core.data.images",
-    "Split": "core.data.images",
+    "Vectors": "core.data.vectors",
+    "Texts": "core.data.texts",
+    "ClassLabels": "core.data.labels",
+    "MultiLabels": "core.data.labels",
+    "PairLabels": "core.data.labels",
+    "Split": "core.data.split",
+    "DataError": "core.errors",
     "HashpressError": "core.errors",
     "Arch": "core.model",
     "HashModel": "core.model",
-    "InputSpec": "core.model",
+    "ImageInput": "core.inputs",
+    "VectorInput": "core.inputs",
+    "TextInput": "core.inputs",
+    "input_of": "core.inputs",
     "Step": "core.model",
     "default_arch": "hashnets.build",
     "untrained": "hashnets.build",
@@ -104,6 +131,7 @@ _HOMES = {
     "import_checkpoint": "hashnets.importers.recognise",
     "Schedule": "hashnets.training.schedule",
     "SYSTEMS": "hashnets.systems",
+    "System": "hashnets.systems.base",
     "train": "hashnets.training.train",
     "profile": "profiling.profile",
     "compile_model": "targets.compile",

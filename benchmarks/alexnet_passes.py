@@ -96,7 +96,7 @@ def peak_of(call: Callable[[], Any]) -> tuple[Any, int, dict[str, float]]:
 
 def enlarged(split: Split) -> Split:
     """Return the split with every pixel seven times as wide and high: 32 becomes 224."""
-    train = replace(split.train, pixels=split.train.pixels.repeat(7, axis=2).repeat(7, axis=3))
+    train = replace(split.train, values=split.train.pixels.repeat(7, axis=2).repeat(7, axis=3))
     return replace(split, train=train)
 
 

@@ -57,7 +57,7 @@ def verb(
     plan.check()
     start = load(model, trust_code=trust_code)
     with progress():
-        split = None if data is None else load_data(data, protocol=protocol)
+        split = None if data is None else load_data(data, protocol=protocol, trust_code=trust_code)
         if split is not None:
             warn(seen(start, split))  # before hours of work, not behind them
         if output is None or dry_run:

@@ -1,4 +1,4 @@
-"""hashpress encode: images become codes."""
+"""hashpress encode: images, vectors and texts become codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def verb(
     model: Annotated[Path, typer.Argument(metavar="MODEL|BUNDLE", help="A model file or a compiled bundle.")],
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Image files, .npy arrays (N, C, H, W) uint8, or data specs."),
+        typer.Argument(
+            metavar="INPUT...",
+            help="Image files, .npy arrays (N, C, H, W) uint8 or (N, d), .txt files of one text a line, or data specs.",
+        ),
     ],
     output: options.Output,
     trust_code: options.TrustCode = False,
@@ -34,13 +37,14 @@ def verb(
 ) -> None:
     """Write the packed codes (N, ceil(bits / 8)) uint8 of inputs in the order given; bit k of a code is output k >= 0.
 
-    Of a data spec, all images are coded: the database, then the queries.
+    Of a data spec, all items are coded: the database, then the queries.
     """
     set_threads(threads)
     import numpy as np
 
     from ..core.errors import InputError
     from ..core.files import atomic_write
+    from ..core.inputs import ImageInput
     from .inputs import read_inputs
 
     with progress():
@@ -48,7 +52,7 @@ def verb(
             from ..targets.devices.table import parse_device
 
             deployment = parse_device(device).push(model, threads=threads)
-            codes = deployment.encode(read_inputs(inputs, deployment.bundle.input_shape))
+            codes = deployment.encode(read_inputs(inputs, ImageInput(tuple(deployment.bundle.input_shape), (), ())))
         elif device != "local":
             raise InputError(
                 f"{model} is a model file, which runs on this machine only; compile it for {device!r} first"
@@ -58,7 +62,7 @@ def verb(
             from ..modelfile.file import load
 
             network = load(model, trust_code=trust_code)
-            codes = pack(outputs(network, read_inputs(inputs, network.arch.input.shape)))
+            codes = pack(outputs(network, read_inputs(inputs, network.arch.input, trust_code=trust_code)))
     with atomic_write(output) as handle:
         np.save(handle, codes)
     console().print(f"{output}: {codes.shape[0]} codes of {codes.shape[1]} bytes")

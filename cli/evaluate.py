@@ -27,6 +27,7 @@ def verb(
         typer.Option("--against", metavar="BASE", help="The original: also bit flips and the asymmetric mAP."),
     ] = None,
     output: options.MaybeOutput = None,
+    device: options.Device = "cpu",
     trust_code: options.TrustCode = False,
     threads: options.Threads = 1,
     json: options.Json = False,
@@ -39,10 +40,10 @@ def verb(
     from ..modelfile.file import load
 
     with progress():
-        split = load_data(data, protocol=protocol)
+        split = load_data(data, protocol=protocol, trust_code=trust_code)
         base = load(against, trust_code=trust_code) if against else None
         network = load(model, trust_code=trust_code)
-        found = assess(network, split, base)
+        found = assess(network, split, base, device=device)
     warn(seen(network, split))
     if output:
         found.save(output)

@@ -1,4 +1,4 @@
-"""The inputs of ``hashpress encode``: image files, .npy arrays and data specs become pixels for one network."""
+"""The inputs of ``hashpress encode``: files and data specs become raw items for one network."""
 
 from __future__ import annotations
 
@@ -9,44 +9,58 @@ import numpy as np
 
 from ..core.data import DATASETS, load_data, parse_spec
 from ..core.data.image_files import decode
-from ..core.data.spec import Spec
+from ..core.data.spec import Spec, foreign_name
+from ..core.data.texts import as_array
 from ..core.errors import DataError
+from ..core.inputs import ImageInput, Input, TextInput
 
 
-def read_inputs(inputs: Sequence[str], shape: Sequence[int]) -> np.ndarray:
-    """Return uint8 pixels (N, C, H, W) of ``inputs`` in the order given, in the ``shape`` (C, H, W) the network takes.
+def read_inputs(inputs: Sequence[str], taken: Input, *, trust_code: bool = False) -> np.ndarray:
+    """Return the raw items of ``inputs`` in the order given, as the input ``taken`` of a network takes them.
 
-    Image files are resized; arrays and data sets must have the shape, or ask for it (``?size=32``).
+    Image files are resized; arrays and data sets must have the network's shape, or ask for it (``?size=32``). A text
+    file holds one text a line.
 
     Raises:
-        DataError: an input that cannot be read, or of another shape.
+        DataError: an input that cannot be read, or of another kind or shape.
     """
-    return np.concatenate([_read(text, tuple(shape)) for text in inputs])
+    return np.concatenate([_read(text, taken, trust_code=trust_code) for text in inputs])
 
 
-def _read(text: str, shape: tuple[int, ...]) -> np.ndarray:
-    kind = parse_spec(text).kind
-    if kind in DATASETS:
-        split = load_data(text)
-        pixels = np.concatenate([split.database.pixels, split.queries.pixels])
+def _read(text: str, taken: Input, *, trust_code: bool) -> np.ndarray:
+    if foreign_name(text) is not None or parse_spec(text, foreign=True).kind.partition(":")[0] in DATASETS:
+        split = load_data(text, trust_code=trust_code)
+        items = np.concatenate([split.database.values, split.queries.values])
     elif text.endswith(".npy"):
-        pixels = _array(Path(text))
+        items = _array(Path(text), taken)
+    elif isinstance(taken, TextInput):
+        items = _texts(Path(text))
+    elif isinstance(taken, ImageInput):
+        items = _image(Path(text), taken.shape)
     else:
-        pixels = _image(Path(text), shape)
-    if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
+        raise DataError(f"{text}: the network takes vectors; give an .npy array (N, {taken.shape[0]}) or a data spec")
+    if isinstance(taken, ImageInput) and (items.dtype != np.uint8 or items.shape[1:] != taken.shape):
         raise DataError(
-            f"{text}: the network takes uint8 images of shape {shape}, found {pixels.dtype} of shape {pixels.shape[1:]}"
+            f"{text}: the network takes uint8 images of shape {taken.shape}, "
+            f"found {items.dtype} of shape {items.shape[1:]}"
         )
-    return pixels
+    return items
 
 
-def _array(path: Path) -> np.ndarray:
+def _array(path: Path, taken: Input) -> np.ndarray:
     try:
         found = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
         raise DataError(f"cannot read array {path}: {reason}") from fault
-    return found[None] if found.ndim == 3 else found
+    return found[None] if found.ndim == len(taken.shape) and not isinstance(taken, TextInput) else found
+
+
+def _texts(path: Path) -> np.ndarray:
+    try:
+        return as_array(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as fault:
+        raise DataError(f"cannot read texts from {path}: {fault} (a UTF-8 text file or a data spec)") from fault
 
 
 def _image(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -12,7 +12,8 @@ BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder w
 _DATA = typer.Option(
     "--data",
     metavar="SPEC",
-    help="digits (embedded), mnist:DIR, fashion-mnist:DIR, cifar10:PATH or imagefolder:DIR; options as in "
+    help="digits (embedded), mnist:DIR, fashion-mnist:DIR, cifar10:PATH, imagefolder:DIR, vectors:FILE, text:FILE, "
+    "pairs:FILE or, with --trust-code, module:function (hashpress ls datasets); options as in "
     "imagefolder:DIR?size=64&limit=1000. Queries are drawn by ?seed=N (0), whatever --seed is.",
 )
 Data = Annotated[str, _DATA]
@@ -31,11 +32,13 @@ Threads = Annotated[
         "--threads", min=1, help="Threads for arithmetic; another number changes last digits, so bytes of files too."
     ),
 ]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="What computes: cpu or cuda (cuda:N).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, everything else on stderr.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue interrupted work; it ends in the same bytes.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be decided, write nothing.")]
 TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Let model files and recipes import the code, module:name, that they name.")
+    bool,
+    typer.Option("--trust-code", help="Import and run the code, module:name, that a model, recipe or data set names."),
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="What to write.")]
 MaybeOutput = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write it as JSON.")]

@@ -55,7 +55,7 @@ def verb(
     for option, path in (("--output", output), ("--plot", plot)):
         _check_place(option, path)
     with progress():
-        split = load_data(data, protocol=protocol)
+        split = load_data(data, protocol=protocol, trust_code=trust_code)
         network = load(model, trust_code=trust_code)
         found = sensitivity(network, split, passes=_names(passes), layers=_names(layers), images=images, seed=seed)
     warn(seen(network, split))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ NAME = "train"
 EXAMPLES = options.examples(
     "train --system dpsh --encoder smallconv --bits 24 --data digits -o model.safetensors",
     "train --system dpsh --encoder resnet20 --bits 48 --data cifar10:cifar.tar.xz --augment flip-crop -o m.safetensors",
+    "train --encoder textcnn --optimizer adam --data text:lines.jsonl.gz --device cuda -o m.safetensors",
     "train --init imported.safetensors --system dlbhc --data imagefolder:photos --epochs 5 --lr 1e-3 -o m.safetensors",
 )
 
@@ -21,7 +23,9 @@ EXAMPLES = options.examples(
 def verb(
     *,
     output: options.Output,
-    system: Annotated[str, typer.Option("--system", metavar="NAME", help="See: hashpress ls systems.")] = "dpsh",
+    system: Annotated[
+        str, typer.Option("--system", metavar="NAME", help="See: hashpress ls systems; or module:Class.")
+    ] = "dpsh",
     encoder: Annotated[
         str, typer.Option("--encoder", metavar="NAME", help="See: hashpress ls encoders; or module:function.")
     ] = "smallconv",
@@ -50,6 +54,7 @@ def verb(
     ] = [],  # noqa: B006  # typer reads it, nothing writes it
     resume: options.Resume = False,
     seed: options.Seed = 0,
+    device: options.Device = "cpu",
     trust_code: options.TrustCode = False,
     threads: options.Threads = 1,
     json: options.Json = False,
@@ -57,8 +62,9 @@ def verb(
     """Train a hashing network with one of the published systems and write its model file."""
     set_threads(threads)
     from ..core.data import load_data
-    from ..core.model import InputSpec
+    from ..core.inputs import input_of
     from ..hashnets.build import default_arch, untrained
+    from ..hashnets.training.distributed import is_main_process
     from ..hashnets.training.schedule import Schedule
     from ..hashnets.training.train import train
     from ..modelfile.file import load, save
@@ -79,16 +85,21 @@ def verb(
     )
     own = dict(options.setting(text) for text in settings)
     checkpoint = output.with_suffix(".checkpoint")
-    if not resume:
+    if not resume and is_main_process():
         checkpoint.unlink(missing_ok=True)
-    with progress():
-        split = load_data(data, protocol=protocol)
+    with progress() if is_main_process() else nullcontext():
+        split = load_data(data, protocol=protocol, trust_code=trust_code)
         if init:
             start = load(init, trust_code=trust_code)
         else:
-            arch = default_arch(encoder, bits, InputSpec.of(split))
+            arch = default_arch(encoder, bits, input_of(split))
             start = untrained(arch, seed=seed, trust_code=trust_code)
-        model = train(start, split, system, schedule, seed=seed, checkpoint=checkpoint, settings=own)
+        model = train(
+            start, split, system, schedule, seed=seed, checkpoint=checkpoint, settings=own, device=device,
+            trust_code=trust_code,
+        )  # fmt: skip
+        if not is_main_process():
+            return  # one of several under torchrun; the first writes
         save(model, output)
     checkpoint.unlink(missing_ok=True)
     log = model.history[-1].to_json()

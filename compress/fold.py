@@ -85,7 +85,7 @@ def output_axes(model: HashModel) -> dict[str, int]:
         for path, layer in layers.items()
     ]
     try:
-        model.net.eval()(torch.zeros(1, *model.arch.input.shape))
+        model.net.eval()(model.arch.input.example())
     finally:
         for handle in handles:
             handle.remove()

@@ -44,5 +44,5 @@ def computed(layer: nn.Conv2d | nn.Linear) -> bool:
 
 
 def original(layer: nn.Module) -> Tensor:
-    """Return the weight behind the parametrization, the one that trains."""
+    """Return the weight under the parametrization, the one that trains."""
     return layer.parametrizations["weight"].original  # type: ignore[union-attr,index]  # torch's typing knows no parametrizations

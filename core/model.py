@@ -8,55 +8,14 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import nn
 
-from .data.images import Split
 from .errors import InputError
-from .settings import check_fields
+from .inputs import ImageInput, Input, input_from_json
+from .settings import Json, check_fields
 
-Json = Any  # what json.dumps takes and json.loads gives back unchanged
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What one input looks like and how pixels become numbers: ``(pixel / 255 - mean) / std`` per channel."""
-
-    shape: tuple[int, ...]  # (C, H, W)
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        check_fields("input", self)
-
-    @classmethod
-    def of(cls, split: Split) -> InputSpec:
-        """Return the spec of a data set's images: their shape, mean and standard deviation of the training images."""
-        return cls(split.train.pixels.shape[1:], split.mean, split.std)
-
-    def normalise(self, pixels: np.ndarray) -> torch.Tensor:
-        """Return uint8 ``pixels`` (N, C, H, W) as the float32 tensor the network takes.
-
-        Raises:
-            InputError: another type or shape.
-        """
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != self.shape:
-            raise InputError(
-                f"the network takes uint8 images of shape {self.shape}, found {pixels.dtype} of shape {pixels.shape[1:]}"
-            )
-        scale = torch.tensor([1.0 / (255.0 * s) for s in self.std], dtype=torch.float32).view(1, -1, 1, 1)
-        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=torch.float32)
-        return torch.from_numpy(np.ascontiguousarray(pixels)).float() * scale + shift.view(1, -1, 1, 1)
-
-    def to_json(self) -> dict[str, Json]:
-        """Return plain lists."""
-        return {"shape": list(self.shape), "mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Json]) -> InputSpec:
-        """Return the spec that :meth:`to_json` wrote."""
-        return cls(tuple(value["shape"]), tuple(value["mean"]), tuple(value["std"]))
+InputSpec = ImageInput  # its name until version 0.1
 
 
 @dataclass(frozen=True)
@@ -65,7 +24,7 @@ class Arch:
 
     encoder: str
     bits: int
-    input: InputSpec
+    input: Input
     options: Mapping[str, Json] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -85,8 +44,18 @@ class Arch:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> Arch:
-        """Return the architecture that :meth:`to_json` wrote."""
-        return cls(value["encoder"], value["bits"], InputSpec.from_json(value["input"]), value["options"])
+        """Return the architecture that :meth:`to_json` wrote, which may come from anywhere.
+
+        Raises:
+            InputError: a missing or unknown entry, or one of another type.
+        """
+        kinds = {"encoder": str, "bits": int, "input": dict, "options": dict}
+        if not isinstance(value, dict) or set(value) != set(kinds):
+            raise InputError(f"the architecture must have {', '.join(kinds)}, found {str(value)[:80]}")
+        for key, kind in kinds.items():
+            if type(value[key]) is not kind:
+                raise InputError(f"{key} of the architecture must be {kind.__name__}, found {str(value[key])[:80]}")
+        return cls(value["encoder"], value["bits"], input_from_json(value["input"]), value["options"])
 
     def __deepcopy__(self, memo: dict[int, object]) -> Arch:
         return self  # frozen, and mapping proxies do not copy
@@ -133,7 +102,7 @@ class Step:
 
 @dataclass(frozen=True)
 class HashModel:
-    """A hashing network: ``net`` maps (N, C, H, W) to real outputs (N, bits); the code is ``output >= 0``.
+    """A hashing network: ``net`` maps a batch of ``arch.input`` to real outputs (N, bits); the code is ``output >= 0``.
 
     Invariant: ``rebuild(arch, edits)`` has exactly the state-dict keys, shapes and dtypes of ``net``.
     """
@@ -183,6 +152,11 @@ class HashModel:
                 f"the network cannot be copied, and a pass works on a copy ({str(fault).splitlines()[0][:120]}); "
                 "keep what is no parameter, buffer or number out of its layers"
             ) from fault
+
+    def on(self, device: torch.device) -> HashModel:
+        """Return this model on a device: itself where it is there, else with a copy of the network."""
+        here = next((value.device for value in self.net.parameters()), device)
+        return self if here == device else replace(self, net=self.copied_net().to(device))
 
     def edited(self, net: nn.Module, edits: Sequence[Edit], step: Step) -> HashModel:
         """Return a model around ``net`` with ``edits`` and ``step`` appended; this one stays as it is."""

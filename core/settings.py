@@ -7,11 +7,14 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
+from inspect import isabstract
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from .errors import HashpressError, InputError, RecipeError
+
+Json = Any  # what json.dumps takes and json.loads gives back unchanged
 
 NAMES = {
     float: "a number",
@@ -74,7 +77,8 @@ def fits(value: object, hint: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is Any:
         return True
-    return isinstance(value, hint) if is_dataclass(hint) and isinstance(hint, type) else type(value) is hint
+    wide = isinstance(hint, type) and (is_dataclass(hint) or isabstract(hint))
+    return isinstance(value, hint) if wide else type(value) is hint
 
 
 def described(hint: Any) -> str:

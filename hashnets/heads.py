@@ -16,7 +16,7 @@ def linear(features: int, bits: int) -> nn.Linear:
 def spread(net: nn.Module, head: nn.Linear, inputs: Tensor) -> None:
     """Scale and shift the new ``head`` of ``net``, in place, so that every bit has mean 0 and deviation 1 over ``inputs``.
 
-    Pair losses stand still where all codes are equal, and features behind a ReLU give nearly equal outputs at first.
+    Pair losses stand still where all codes are equal, and features after a ReLU give nearly equal outputs at first.
     One batch of data sets the scale, as in LSUV (Mishkin & Matas 2016, arXiv:1511.06422).
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]):

@@ -7,13 +7,13 @@ from torch import nn
 
 
 class HashNet(nn.Module):
-    """Images (N, C, H, W) to real outputs (N, bits); the code is ``output >= 0``."""
+    """A batch of inputs (N, ...) to real outputs (N, bits); the code is ``output >= 0``."""
 
     def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return outputs (N, bits)."""
-        return self.head(self.encoder(images))
+        return self.head(self.encoder(inputs))

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from ..core.errors import HashpressError, ModelFileError, lookup
-from ..core.imports import imported
 from ..core.layers import get_layer, set_layer
 from ..core.model import Arch, Edit, Json
+from ..core.plugins import import_name
 from ..hashnets.build import build
 from .layers.base import absorbing
 from .layers.factored import Factored
@@ -101,7 +101,7 @@ def edit_to_json(edit: Edit) -> dict[str, Json]:
 def _edit_class(kind: str, *, trust_code: bool) -> type[Edit]:
     if ":" not in kind:
         return lookup(EDITS, kind, "edit", ModelFileError)
-    found = imported(kind, "edit", trust_code=trust_code, error=ModelFileError)
+    found = import_name(kind, "edit", trust_code=trust_code, error=ModelFileError)
     usable = isinstance(found, type) and is_dataclass(found) and callable(getattr(found, "apply", None))
     if not usable:
         raise ModelFileError(f"edit {kind!r} is not a dataclass with a method apply(net)")
@@ -124,10 +124,9 @@ def edit_from_json(value: Any, *, trust_code: bool = False) -> Edit:
             raise ModelFileError(
                 f"edit {value['kind']!r} has no field {str(name)[:40]!r} (there are: {', '.join(types)})"
             )
-        if not _fits(content, str(types[name].type)):
-            raise ModelFileError(
-                f"edit {value['kind']!r}: {name} must be {types[name].type}, found {str(content)[:80]}"
-            )
+        annotation = _annotation(types[name].type)
+        if not _fits(content, annotation):
+            raise ModelFileError(f"edit {value['kind']!r}: {name} must be {annotation}, found {str(content)[:80]}")
     missing = [name for name, field in types.items() if field.default is MISSING and name not in given]
     if missing:
         raise ModelFileError(f"edit {value['kind']!r} lacks {', '.join(missing)}")
@@ -136,6 +135,11 @@ def edit_from_json(value: Any, *, trust_code: bool = False) -> Edit:
         return edit(**plain)
     except HashpressError as fault:
         raise ModelFileError(f"edit {value['kind']!r}: {fault}") from fault
+
+
+def _annotation(kind: Any) -> str:
+    """Return the type of a field as it is written, also where its module does not postpone annotations."""
+    return kind.__name__ if isinstance(kind, type) and "[" not in str(kind) else str(kind)
 
 
 def _fits(content: object, annotation: str) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..core.errors import HashpressError, ModelFileError
-from ..core.model import Arch, Edit, HashModel, InputSpec, Step
+from ..core.model import Arch, Edit, HashModel, Step
 from . import container, reader
 from .coding import floats, integers
 from .edits import edit_from_json, edit_to_json, rebuild
@@ -169,21 +169,8 @@ def _rebuilt(arch: Arch, edits: tuple[Edit, ...], trust_code: bool) -> nn.Module
 
 def _arch(value: Any) -> Arch:
     """Return the architecture of a manifest whose values are of the right types."""
-    keys = {"encoder": str, "bits": int, "input": dict, "options": dict}
-    if not isinstance(value, dict) or set(value) != set(keys):
-        raise ModelFileError(f"the architecture must have {', '.join(keys)}, found {str(value)[:80]}")
-    for key, kind in keys.items():
-        if type(value[key]) is not kind:
-            raise ModelFileError(f"{key} of the architecture must be {kind.__name__}, found {str(value[key])[:80]}")
-    spec = value["input"]
-    if set(spec) != {"shape", "mean", "std"} or not all(isinstance(item, list) for item in spec.values()):
-        raise ModelFileError(f"the input of the architecture needs shape, mean and std, found {str(spec)[:80]}")
-    if not spec["shape"] or not all(type(side) is int and 0 < side < 1 << 20 for side in spec["shape"]):
-        raise ModelFileError(f"the input shape must be positive numbers, found {str(spec['shape'])[:80]}")
-    if not all(type(item) in (int, float) for item in (*spec["mean"], *spec["std"])):
-        raise ModelFileError("mean and std of the input must be numbers")
     try:
-        return Arch(value["encoder"], value["bits"], InputSpec.from_json(spec), value["options"])
+        return Arch.from_json(value)
     except HashpressError as fault:
         raise ModelFileError(str(fault)) from fault
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..core.errors import ModelFileError
-from ..core.imports import imported
+from ..core.plugins import import_name
 from . import container
 from .coding import floats, integers
 from .decode import weights
@@ -174,7 +174,7 @@ def decoded_layers(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def _foreign_decoder(edit: Mapping[str, Any], *, trust_code: bool) -> Decoder:
     """Return the function of the class ``module:Class`` that an edit is called by."""
-    made_by = imported(
+    made_by = import_name(
         edit["kind"], f"the form of layer {edit['layer']!r},", trust_code=trust_code, error=ModelFileError
     )
     decoder: Decoder | None = getattr(made_by, "decode", None)

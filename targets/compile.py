@@ -14,6 +14,7 @@ import torch
 
 from ..core.errors import TargetError
 from ..core.files import sha256_file
+from ..core.inputs import ImageInput
 from ..core.model import HashModel
 from ..modelfile.file import save
 from ..modelfile.layers.densify import densified, own_encodings_only
@@ -47,6 +48,7 @@ def compile_model(
         TargetError: an unknown target, a layer without a kernel, no linker, a place that cannot be written.
     """
     chosen = resolve(target, trust_code=trust_code)
+    check_images(model)
     plain = densified(model)
     made = plan_model(plain, chosen)
     with new_bundle(out) as folder:
@@ -60,6 +62,12 @@ def compile_model(
         manifest = _manifest(model, chosen, made) | {"files": files}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return open_bundle(Path(out))
+
+
+def check_images(model: HashModel) -> None:
+    """Raise TargetError unless the network takes images: bundles and ONNX files have no other inputs yet."""
+    if not isinstance(model.arch.input, ImageInput):
+        raise TargetError(f"{model.arch.encoder} takes {model.arch.input.kind} inputs; only networks of images compile")
 
 
 def plan_model(model: HashModel, target: Target) -> Plan:
@@ -81,7 +89,7 @@ def golden(model: HashModel, seed: int = 0) -> dict[str, np.ndarray]:
     shape = (GOLDEN_IMAGES, *model.arch.input.shape)
     pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     with torch.inference_mode():
-        values = model.net.eval()(model.arch.input.normalise(pixels))
+        values = model.net.eval()(model.arch.input.tensor(pixels))
     return {"pixels": pixels, "outputs": values.float().numpy()}
 
 

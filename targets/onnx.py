@@ -17,6 +17,7 @@ from torch import nn
 
 from ..core.errors import TargetError
 from ..core.files import atomic_write
+from ..core.inputs import ImageInput
 from ..core.model import HashModel
 from ..modelfile.layers.densify import densified
 
@@ -32,9 +33,13 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str]) -> None:
         TargetError: torch cannot express the network in ONNX, or ONNX Runtime computes other codes.
         InputError: the file cannot be written.
     """
+    if not isinstance(model.arch.input, ImageInput):
+        raise TargetError(
+            f"{model.arch.encoder} takes {model.arch.input.kind} inputs; only networks of images are exported"
+        )
     net = densified(model).copied_net()
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, *model.arch.input.shape), dtype=np.uint8)
-    images = model.arch.input.normalise(pixels)
+    images = model.arch.input.tensor(pixels)
     with tempfile.TemporaryDirectory(prefix="hashpress-") as folder:
         file = Path(folder) / "model.onnx"
         try:

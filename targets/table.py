@@ -9,11 +9,11 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import TargetError, lookup
+from ..core.plugins import import_name
 from .abi import ALIGNMENT
 
 MAX_LANES = ALIGNMENT // 4  # a vector of float32 is at most as wide as buffers are aligned
@@ -116,16 +116,7 @@ def resolve(target: str | Target | HostTarget, *, trust_code: bool = False) -> T
 
 
 def _foreign(name: str, trust_code: bool) -> Target | HostTarget:
-    module, _, attribute = name.partition(":")
-    if not trust_code:
-        raise TargetError(
-            f"target {name!r} would import and run code from module {module!r}; allow it with trust_code "
-            "(--trust-code) if you know where it comes from"
-        )
-    try:
-        found = getattr(import_module(module), attribute)
-    except Exception as fault:  # whatever a module raises while it is imported
-        raise TargetError(f"target {name!r} cannot be imported: {fault}") from fault
+    found = import_name(name, "target", trust_code=trust_code, error=TargetError)
     if not isinstance(found, Target | HostTarget):
         raise TargetError(f"target {name!r} is a {type(found).__name__}; it must be a hashpress.Target")
     return found

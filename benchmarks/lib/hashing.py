@@ -15,7 +15,7 @@ from hashpress.core.data import Split, load_data
 from hashpress.core.model import HashModel
 from hashpress.hashnets.retrieval.bit_flips import bit_flips
 from hashpress.hashnets.retrieval.codes import outputs, pack
-from hashpress.hashnets.retrieval.metrics import average_precision, count, same_label
+from hashpress.hashnets.retrieval.metrics import average_precision, count
 
 from . import spine_models
 from .cells import SEED
@@ -59,7 +59,7 @@ def judged(
     queries, database = split.queries.take(np.sort(chosen)), split.database.take(np.sort(searched))
     codes, kept = hasher(queries.pixels), hasher(database.pixels)
     found = bit_flips(codes, reference(queries.pixels))
-    counts = count(pack(codes), pack(kept), codes.shape[1], same_label(queries.labels, database.labels))
+    counts = count(pack(codes), pack(kept), codes.shape[1], queries.typed_labels.relevance(database.typed_labels))
     precisions = average_precision(counts)
     if kept_at is not None:
         np.save(kept_at, precisions)

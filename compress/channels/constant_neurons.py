@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...core.inputs import Input
 from ...core.layers import get_layer
-from ...core.model import InputSpec
 from .graph import Channels
 from .least_squares import watched
 from .neurons import outgoing_of, readers
@@ -24,7 +24,7 @@ Gains = dict[str, np.ndarray]  # reader -> what its bias gains (O,), where that 
 
 @torch.no_grad()
 def taken_up(
-    net: nn.Module, found: Channels, path: str, still: Iterable[int], spec: InputSpec
+    net: nn.Module, found: Channels, path: str, still: Iterable[int], spec: Input
 ) -> tuple[dict[int, Gains], str]:
     """Return what the biases behind gain for each of the neurons ``still`` of ``path``, which have no weights.
 
@@ -34,7 +34,7 @@ def taken_up(
     why = ""
     for reader, places in readers(found, found.layers[path].outputs) if free else ():
         layer: Any = get_layer(net, reader)
-        given = watched(net, reader, torch.zeros(1, *spec.shape))[0][0].double()
+        given = watched(net, reader, spec.example())[0][0].double()
         pixels = given.reshape(len(given), -1).numpy()  # (I, places of the image)
         for neuron in list(free):
             values = pixels[places[neuron]]

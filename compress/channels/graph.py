@@ -89,7 +89,7 @@ def channels(model: HashModel) -> Channels:
     net = rebuild(model.arch, model.edits, trust_code=True)
     try:
         walk = _Walk(net, LayerTracer().trace(net))
-        walk.run(torch.empty(1, *model.arch.input.shape, device="meta"))
+        walk.run(model.arch.input.example().to("meta"))
     except Exception as fault:  # foreign code may raise anything while it is traced, or runs without values
         why = (str(fault).splitlines() or [type(fault).__name__])[0]
         return Channels({}, {-1: f"the network cannot be traced: {why[:80]}"}, frozenset())

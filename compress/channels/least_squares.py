@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from ...core.data.images import Pixels, together
 from ...core.heap import give_back
+from ...core.inputs import Input
 from ...core.layers import get_layer
-from ...core.model import InputSpec
 from ...core.progress import track
 
 BATCH, VALUES = 16, 1 << 20  # images that run together: at most so many, with so many values
@@ -33,7 +33,7 @@ def refit(
     original: nn.Module,
     kept: Mapping[str, Sequence[int] | np.ndarray],
     pixels: Pixels,
-    spec: InputSpec,
+    spec: Input,
     *,
     ridge: float = 1e-3,
     seed: int = 0,
@@ -46,7 +46,7 @@ def refit(
         layer: Any = get_layer(net, path)
         fit, batch = _Normal(layer, len(pixels), seed), together(pixels, BATCH, VALUES)
         for start in range(0, len(pixels), batch):
-            inputs = spec.normalise(pixels[start : start + batch])
+            inputs = spec.tensor(pixels[start : start + batch])
             _, wanted = watched(original, path, inputs)
             given, got = watched(net, path, inputs)
             fit.add(given, wanted[:, torch.as_tensor(rows)] - got)

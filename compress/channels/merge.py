@@ -18,8 +18,9 @@ from torch import nn
 from ...core.data.images import Pixels
 from ...core.errors import RecipeError
 from ...core.heap import give_back
+from ...core.inputs import Input
 from ...core.layers import get_layer
-from ...core.model import HashModel, InputSpec, Json
+from ...core.model import HashModel, Json
 from ...core.progress import track
 from ...core.settings import check_fields
 from ..base import Context, Decision, Pass
@@ -157,7 +158,7 @@ class Merge(Pass):
         return net, np.sort(np.concatenate(removed)), figures
 
     def _into_others(
-        self, net: nn.Module, found: Channels, path: str, count: int | None, spec: InputSpec
+        self, net: nn.Module, found: Channels, path: str, count: int | None, spec: Input
     ) -> tuple[list[int], dict[str, Json], str]:
         """Add up what goes out of the neurons of ``path`` and return those that can go, figures, and why others cannot."""
         neurons = neurons_of(net, found, path)

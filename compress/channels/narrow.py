@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from torch import nn
 
-from ...core.data.images import Images
+from ...core.data.items import Items
 from ...core.errors import RecipeError
 from ...core.layers import get_layer
 from ...core.model import HashModel
@@ -135,7 +135,7 @@ def thinner(found: Channels, removed: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def places(images: Images, count: int, seed: int) -> np.ndarray:
+def places(images: Items, count: int, seed: int) -> np.ndarray:
     """Return the places of ``count`` images, drawn once, or of all."""
     if count >= len(images):
         return np.arange(len(images))

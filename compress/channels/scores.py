@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...core.data.images import Images, together
+from ...core.data.images import together
+from ...core.data.items import Items
 from ...core.errors import InputError, RecipeError
 from ...core.layers import get_layer
 from ...core.model import HashModel
@@ -27,7 +28,7 @@ ROWS = 256  # of a weight looked at together
 PROBES = 16  # random sums of outputs, instead of one gradient for every bit
 
 
-def by_weights(model: HashModel, found: Channels, images: Images | None, seed: int, order: int) -> np.ndarray:  # noqa: ARG001  # as all scores
+def by_weights(model: HashModel, found: Channels, images: Items | None, seed: int, order: int) -> np.ndarray:  # noqa: ARG001  # as all scores
     """Return the norm of the filters that produce a label, averaged over its layers (Li et al. 2017, arXiv:1608.08710)."""
     norms = {}
     for path, layer in found.layers.items():
@@ -38,7 +39,7 @@ def by_weights(model: HashModel, found: Channels, images: Images | None, seed: i
     return _averaged(found, norms)
 
 
-def by_norms(model: HashModel, found: Channels, images: Images | None, seed: int) -> np.ndarray:  # noqa: ARG001  # as all scores
+def by_norms(model: HashModel, found: Channels, images: Items | None, seed: int) -> np.ndarray:  # noqa: ARG001  # as all scores
     """Return the factor that batch norm gives a label (Liu et al. 2017, arXiv:1708.06519).
 
     Raises:
@@ -54,7 +55,7 @@ def by_norms(model: HashModel, found: Channels, images: Images | None, seed: int
     return _averaged(found, factors)
 
 
-def by_taylor(model: HashModel, found: Channels, images: Images | None, seed: int) -> np.ndarray:
+def by_taylor(model: HashModel, found: Channels, images: Items | None, seed: int) -> np.ndarray:
     """Return the square of the first-order change of the pair loss (Molchanov et al. 2019, arXiv:1906.10771)."""
     images = _needed(images, "taylor")
     net = model.viewed_net().requires_grad_(requires_grad=False)
@@ -73,11 +74,11 @@ def by_taylor(model: HashModel, found: Channels, images: Images | None, seed: in
     for weight in owners:
         weight.requires_grad_().register_post_accumulate_grad_hook(count)
     order = np.random.default_rng(seed).permutation(len(images))
-    batch = together(images.pixels, BATCH, PAIRED)
+    batch = together(images.values, BATCH, PAIRED)
     for start in track(range(0, len(images), batch), "channel scores"):
         chosen = images.take(np.sort(order[start : start + batch]))
         labels = torch.from_numpy(chosen.labels)
-        given = net(model.arch.input.normalise(chosen.pixels))
+        given = net(model.arch.input.tensor(chosen.values))
         loss = pair_likelihood(given, labels, given.detach(), labels)
         change[:] = 0
         loss.backward()
@@ -85,7 +86,7 @@ def by_taylor(model: HashModel, found: Channels, images: Images | None, seed: in
     return scores
 
 
-def by_code(model: HashModel, found: Channels, images: Images | None, seed: int, probes: int = PROBES) -> np.ndarray:
+def by_code(model: HashModel, found: Channels, images: Items | None, seed: int, probes: int = PROBES) -> np.ndarray:
     """Return the bits of a code that are expected to flip when a label is removed, to first order.
 
     Removing a label moves output k by d = -(sum over its readers of gradient x activation). Outputs carry an error of
@@ -94,7 +95,7 @@ def by_code(model: HashModel, found: Channels, images: Images | None, seed: int,
     signs, of which ``probes`` are drawn (all bits one by one when there are fewer).
     """
     images = _needed(images, "code")
-    margins = np.abs(outputs(model, images.pixels))  # (N, bits)
+    margins = np.abs(outputs(model, images.values))  # (N, bits)
     spread = np.maximum(np.median(margins, axis=0) / 2, 1e-12)
     price = np.exp(-0.5 * (margins / spread) ** 2) / np.sqrt(2 * np.pi) * margins / (2 * spread**3)
     root = torch.from_numpy(np.sqrt(price)).float()
@@ -105,10 +106,10 @@ def by_code(model: HashModel, found: Channels, images: Images | None, seed: int,
     gates: dict[str, torch.Tensor] = {}
     handles = [get_layer(net, path).register_forward_pre_hook(_gate(path, gates)) for path in readers]
     try:
-        batch = together(images.pixels, BATCH, VALUES)
+        batch = together(images.values, BATCH, VALUES)
         for start in track(range(0, len(images), batch), "channel scores"):
             block = slice(start, start + batch)
-            given = net(model.arch.input.normalise(images.pixels[block])) * root[block]
+            given = net(model.arch.input.tensor(images.values[block])) * root[block]
             for signs in _signs(given, probes, generator):
                 found_gradients = torch.autograd.grad((given * signs).sum(), list(gates.values()), retain_graph=True)
                 moved = torch.zeros(len(given), len(scores))
@@ -152,13 +153,13 @@ def _labels(found: Channels) -> int:
     return 1 + max((int(max(layer.inputs.max(), layer.outputs.max())) for layer in found.layers.values()), default=0)
 
 
-def _needed(images: Images | None, score: str) -> Images:
+def _needed(images: Items | None, score: str) -> Items:
     if images is None or not len(images):
         raise InputError(f"narrow with score {score!r} needs training images; name a data set with --data")
     return images
 
 
-SCORES: dict[str, Callable[[HashModel, Channels, Images | None, int], np.ndarray]] = {
+SCORES: dict[str, Callable[[HashModel, Channels, Items | None, int], np.ndarray]] = {
     "l1": lambda model, found, images, seed: by_weights(model, found, images, seed, 1),
     "l2": lambda model, found, images, seed: by_weights(model, found, images, seed, 2),
     "bn": by_norms,

@@ -169,7 +169,7 @@ class Share(Pass):
         layers = weighted(model.net)
         if self.importance != "outputs":
             return lambda path: np.broadcast_to(relative(layers[path].weight), tuple(layers[path].weight.shape))
-        pixels = context.training_split(self).train.pixels
+        pixels = context.training_split(self).train.values
         # errors of priced weights all point to zero and add up; the geometric mean with the relative error of the
         # layer, which assumes that they do, lost half as many bits at equal size (ResNet-20) as the energy alone
         costs = {path: np.sqrt(np.multiply(cost, relative(layers[path].weight), out=cost), out=cost)

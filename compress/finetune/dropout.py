@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...core.inputs import Input
 from ...core.layers import get_layer
-from ...core.model import InputSpec
 from ...modelfile.layers.base import CompressedConv2d, CompressedLinear
 from ..observe.responses import calls
 
@@ -17,7 +17,7 @@ KINDS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
 READERS = (nn.Conv2d, nn.Linear, CompressedConv2d, CompressedLinear)
 
 
-def rates(net: nn.Module, masks: Mapping[str, Tensor], spec: InputSpec) -> dict[str, float]:
+def rates(net: nn.Module, masks: Mapping[str, Tensor], spec: Input) -> dict[str, float]:
     """Return the rate of every dropout that a pruned layer reads: its own times the root of the share of weights left.
 
     ``masks`` tell by layer which weights are left. A dropout is read by the layer that runs next.
@@ -44,7 +44,7 @@ def rates(net: nn.Module, masks: Mapping[str, Tensor], spec: InputSpec) -> dict[
 
 
 @contextmanager
-def eased(net: nn.Module, masks: Mapping[str, Tensor], spec: InputSpec) -> Iterator[None]:
+def eased(net: nn.Module, masks: Mapping[str, Tensor], spec: Input) -> Iterator[None]:
     """Let dropouts in front of pruned layers drop less in this block."""
     found = rates(net, masks, spec)
     layers: dict[str, Any] = {path: get_layer(net, path) for path in found}

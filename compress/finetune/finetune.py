@@ -215,7 +215,7 @@ class Finetune(Pass):
 
 def alike(model: HashModel, reference: HashModel, split: Split) -> bool:
     """Return whether a network gives what it would learn to give, but for rounding: training would follow the noise."""
-    some = split.train.pixels[:PROBES]
+    some = split.train.values[:PROBES]
     if not len(some):
         return False  # what is missing is said where it is needed
     given, wanted = outputs(model, some), outputs(reference, some)
@@ -252,6 +252,12 @@ class Imitation:
         if teacher is not None:
             teacher.requires_grad_(requires_grad=False).eval()
 
+    @property
+    def settings(self) -> dict[str, Json]:
+        """Return the weights of both losses and the system's own settings."""
+        own = {} if self._task is None else dict(self._task.settings)
+        return {"distill": self._distill, "task": self._weight, "system": own}
+
     def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the weighted sum of both losses."""
         loss = outputs.new_zeros(())
@@ -262,6 +268,12 @@ class Imitation:
                 wanted = self._teacher(batch.inputs)
             loss = loss + self._distill * self._match(outputs, wanted)
         return loss
+
+    def to(self, device: torch.device) -> None:
+        """Move the teacher and the system to the device that trains."""
+        for part in (self._teacher, self._task):
+            if part is not None:
+                part.to(device)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Return the system's parameters; the teacher has none that move."""

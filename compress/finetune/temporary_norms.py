@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
-from ...core.data.images import Images, together
+from ...core.data.images import together
+from ...core.data.items import Items
+from ...core.inputs import Input
 from ...core.layers import get_layer
-from ...core.model import InputSpec
 from ...modelfile.layers.fastfood import FastfoodLinear
 from ..fold import take_in, uses
 from ..observe.responses import calls
@@ -28,7 +29,7 @@ IMAGES = 1024  # images that tell where the outputs of a layer lie
 TOGETHER, VALUES = 128, 128 * 3 * 64 * 64  # images that run together: at most so many, with so many values
 
 
-def without(net: nn.Module, spec: InputSpec) -> list[str]:
+def without(net: nn.Module, spec: Input) -> list[str]:
     """Return the plain convolutions and Fastfood layers behind which a norm can stand, and be folded away again.
 
     They run once, have a bias and share no values; convolutions give several values an image.
@@ -60,7 +61,7 @@ class _Rows(nn.BatchNorm1d):
 
 
 @contextmanager
-def normed(net: nn.Module, images: Images, spec: InputSpec, *, seed: int = 0) -> Iterator[list[str]]:
+def normed(net: nn.Module, images: Items, spec: Input, *, seed: int = 0) -> Iterator[list[str]]:
     """Put a batch norm behind each layer that :func:`without` names, in place, and fold it into the layer at the end.
 
     The network computes the same before and after both. Yields the paths of the layers.
@@ -89,7 +90,7 @@ def normed(net: nn.Module, images: Images, spec: InputSpec, *, seed: int = 0) ->
 
 
 @torch.no_grad()
-def _statistics(net: nn.Module, paths: list[str], images: Images, spec: InputSpec) -> dict[str, tuple[Tensor, Tensor]]:
+def _statistics(net: nn.Module, paths: list[str], images: Items, spec: Input) -> dict[str, tuple[Tensor, Tensor]]:
     """Return mean and variance (O,) of the outputs of layers over all images and places or rows; few images run together."""
     counts: Counter[str] = Counter()
     sums: dict[str, tuple[Tensor, Tensor]] = {}  # of values and squares
@@ -106,9 +107,9 @@ def _statistics(net: nn.Module, paths: list[str], images: Images, spec: InputSpe
         for path in paths
     ]
     try:
-        batch = together(images.pixels, TOGETHER, VALUES)
+        batch = together(images.values, TOGETHER, VALUES)
         for start in range(0, len(images), batch):
-            net(spec.normalise(images.pixels[start : start + batch]))
+            net(spec.tensor(images.values[start : start + batch]))
     finally:
         for handle in handles:
             handle.remove()

@@ -120,13 +120,13 @@ def learned(
         given = []
         with torch.no_grad():
             for at in range(0, aside, size := together(pixels, 64, VALUES)):
-                given.append(net(model.arch.input.normalise(pixels[at : at + size][: aside - at])))
+                given.append(net(model.arch.input.tensor(pixels[at : at + size][: aside - at])))
                 give_back()  # what large images leave behind is as large as they are
         return float(loss(torch.cat(given), slice(0, aside)))
 
     def pull(chosen: Tensor) -> None:
         for part in chosen.split(together(pixels, batch, VALUES)):
-            given = net(model.arch.input.normalise(pixels[part.numpy()]))
+            given = net(model.arch.input.tensor(pixels[part.numpy()]))
             (loss(given, part) * (len(part) / batch)).backward()
             give_back()
 

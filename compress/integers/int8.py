@@ -242,7 +242,7 @@ def means(model: HashModel, paths: Sequence[str], pixels: Pixels) -> dict[str, T
             stack.callback(hook.remove)
         for start in track(range(0, len(pixels), batch), "mean outputs"):
             heard.clear()
-            model.net.eval()(model.arch.input.normalise(pixels[start : start + batch]))
+            model.net.eval()(model.arch.input.tensor(pixels[start : start + batch]))
     return {path: total / len(pixels) for path, total in totals.items()}
 
 
@@ -258,7 +258,7 @@ def correct(
     """Move the error of every output channel's mean (O,) into the bias (Nagel et al. 2019, arXiv:1906.04721)."""
     total, batch = torch.zeros(len(grid.steps), dtype=torch.float64), together(pixels, BATCH, ranges.VALUES)
     for start in range(0, len(pixels), batch):
-        total += _summed(watched(net, path, model.arch.input.normalise(pixels[start : start + batch]))[1])
+        total += _summed(watched(net, path, model.arch.input.tensor(pixels[start : start + batch]))[1])
     layer: Any = get_layer(net, path)
     error = wanted - total / len(pixels)
     put_bias(layer, layer.bias + torch.round(error / (edit.scale * grid.steps.double())).float())

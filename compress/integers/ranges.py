@@ -63,7 +63,7 @@ def watch(model: HashModel, pixels: Pixels, paths: Sequence[str], seed: int = 0)
     try:
         batch = together(pixels, BATCH, VALUES)
         for start in track(range(0, len(pixels), batch), "ranges"):
-            model.net.eval()(model.arch.input.normalise(pixels[start : start + batch]))
+            model.net.eval()(model.arch.input.tensor(pixels[start : start + batch]))
     finally:
         for handle in handles:
             handle.remove()

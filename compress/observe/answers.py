@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ...core.data.images import Pixels, together
 from ...core.heap import give_back
+from ...core.inputs import Input
 from ...core.layers import get_layer
-from ...core.model import InputSpec
 
 SAMPLES = 4096  # wanted at least of every layer
 PER_INPUT = 4  # samples wanted for every input
@@ -53,7 +53,7 @@ class Answers:
         net: nn.Module,
         ran: Iterable[tuple[str, torch.Size]],
         pixels: Pixels,
-        spec: InputSpec,
+        spec: Input,
         seeds: Mapping[str, int],
     ) -> None:
         self.net, self.pixels, self.spec, self.seeds = net, pixels, spec, seeds
@@ -104,7 +104,7 @@ class Answers:
         layers: dict[str, Any] = {path: get_layer(self.net, path) for path in group}
         places = {path: Places(layer, len(self.pixels), self.seeds[path]) for path, layer in layers.items()}
         for start, images in starts(self.pixels):
-            shown = self.spec.normalise(self.pixels[start : start + images])
+            shown = self.spec.tensor(self.pixels[start : start + images])
             heard = caught(self.net, group, shown, 1)
             del shown  # as large as what is still to run beside it
             yield {path: sampled(layers[path], heard.pop(path), places[path]) for path in group}

@@ -21,7 +21,7 @@ def lent(model: HashModel) -> dict[str, str]:
     """Return why a layer cannot do without its weight and bias: layer -> reason."""
     readers = _Readers(model.net)
     with torch.inference_mode(), readers.running(), readers:
-        model.net.eval()(torch.zeros(1, *model.arch.input.shape))
+        model.net.eval()(model.arch.input.example())
     return {
         path: f"its {' and '.join(sorted(what))} {'are' if len(what) > 1 else 'is'} read outside of it"
         for path, what in readers.found.items()

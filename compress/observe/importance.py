@@ -43,7 +43,7 @@ def output_energy(
     energy, batch = 0.0, together(pixels, batch, VALUES)
     for _ in track(range(batches), "importance of weights"):
         chosen = torch.randint(len(pixels), (batch,), generator=generator).sort().values
-        outputs = net(model.arch.input.normalise(pixels[chosen.numpy()]))
+        outputs = net(model.arch.input.tensor(pixels[chosen.numpy()]))
         signs = torch.randint(0, 2, outputs.shape, generator=generator).float() * 2 - 1
         (outputs * signs).sum().backward()  # a gradient is squared and let go before the next one is computed
         for listener in listeners:

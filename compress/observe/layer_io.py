@@ -16,8 +16,8 @@ from torch.nn.functional import pad
 from ...core.data.images import Pixels
 from ...core.errors import InputError
 from ...core.heap import give_back
+from ...core.inputs import Input
 from ...core.layers import get_layer
-from ...core.model import InputSpec
 from .answers import Answers, Places, caught, starts
 from .responses import calls
 
@@ -64,7 +64,7 @@ def collect(
     net: nn.Module,
     path: str,
     pixels: Pixels,
-    spec: InputSpec,
+    spec: Input,
     *,
     order: Tensor | None = None,
     seed: int = 0,
@@ -84,7 +84,7 @@ def collect(
     answers = answers or Answers(reference, calls(reference, [path], spec), pixels, spec, {path: seed})
     places = Places(layer, len(pixels), seed)
     for (start, images), y in zip(starts(pixels), answers.of(path), strict=True):
-        shown = spec.normalise(pixels[start : start + images])
+        shown = spec.tensor(pixels[start : start + images])
         x = _seen(layer, caught(net, [path], shown, 0)[path], places)  # (R, I, kH, kW), beside y (R, O)
         totals = totals or [
             _Total(inputs * kernel, outputs, len(x) // images * len(pixels), len(x), centred=layer.bias is not None)

@@ -90,10 +90,10 @@ class Costs:
 
 def count(model: HashModel) -> Costs:
     """Return the costs of ``model`` for one input of its own shape."""
-    return count_net(model.net, model.arch.input.shape)
+    return count_net(model.net, model.arch.input.shape, model.arch.input.example().dtype)
 
 
-def count_net(net: nn.Module, shape: Shape) -> Costs:
+def count_net(net: nn.Module, shape: Shape, dtype: torch.dtype = torch.float32) -> Costs:
     """Return the costs of ``net`` for one input of ``shape`` (C, H, W); ``net`` is not changed.
 
     Nothing is computed, unless the network looks at its values: then a copy of it runs on zeros.
@@ -102,19 +102,19 @@ def count_net(net: nn.Module, shape: Shape) -> Costs:
         InputError: the network cannot take this input.
     """
     try:
-        return _counted(_hollow(net), shape, "meta")
+        return _counted(_hollow(net), torch.zeros(1, *shape, dtype=dtype, device="meta"))
     except _FAULTS:
         try:
-            return _counted(copy.deepcopy(net).eval(), shape, "cpu")
+            return _counted(copy.deepcopy(net).eval(), torch.zeros(1, *shape, dtype=dtype))
         except _FAULTS as fault:
             text = "".join(str(fault).splitlines()[:1])[:200]
             raise InputError(f"the network cannot be followed with an input of shape {tuple(shape)}: {text}") from fault
 
 
-def _counted(net: nn.Module, shape: Shape, device: str) -> Costs:
+def _counted(net: nn.Module, example: Tensor) -> Costs:
     counter = _Counter()
-    with torch.no_grad(), torch.device(device), counter.watching(net), counter:
-        net(torch.zeros(1, *shape))
+    with torch.no_grad(), example.device, counter.watching(net), counter:
+        net(example)
     return Costs(tuple(_rows(net, counter)))
 
 

@@ -205,4 +205,4 @@ def _patches(images: Tensor, layer: nn.Conv2d) -> Tensor:
 
 def _run(model: HashModel, pixels: np.ndarray) -> None:
     device = next((value.device for value in model.net.parameters()), torch.device("cpu"))
-    model.net.eval()(model.arch.input.normalise(pixels).to(device))
+    model.net.eval()(model.arch.input.tensor(pixels).to(device))

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ...core.errors import InputError
+from ...core.inputs import Input
 from ...core.layers import get_layer
-from ...core.model import InputSpec
 
 ADDS = {"add", "add_", "__add__", "__iadd__", "__radd__"}
 RELUS = {"relu", "relu_"}
@@ -32,7 +32,7 @@ class Activations:
     sums: dict[str, np.ndarray]
 
 
-def calls(net: nn.Module, paths: Iterable[str], spec: InputSpec) -> list[tuple[str, torch.Size]]:
+def calls(net: nn.Module, paths: Iterable[str], spec: Input) -> list[tuple[str, torch.Size]]:
     """Return path and output shape of layers as they run on an image, each not at all, once or several times."""
     order: list[tuple[str, torch.Size]] = []
     handles = [
@@ -43,7 +43,7 @@ def calls(net: nn.Module, paths: Iterable[str], spec: InputSpec) -> list[tuple[s
     ]
     try:
         with torch.inference_mode():
-            net(torch.zeros(1, *spec.shape))
+            net(spec.example())
     finally:
         for handle in handles:
             handle.remove()

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core.model import InputSpec
+from ...core.errors import InputError
+from ...core.inputs import ImageInput, Input
 
 
-def noise(spec: InputSpec, count: int, seed: int = 0) -> np.ndarray:
+def noise(spec: Input, count: int, seed: int = 0) -> np.ndarray:
     """Return ``count`` images (n, C, H, W) uint8 whose mean and deviation are those that ``spec`` takes off its images.
 
     The amplitude falls with 1/f, the mean of an image varies like its slowest wave, channels do not depend on each other;
     what is darker than 0 or brighter than 255 is cut. Each image is a corner of one twice as wide, so that opposite sides
     do not meet.
     """
+    if not isinstance(spec, ImageInput):
+        raise InputError(f"noise in the place of data is drawn for images alone; name {spec.kind} data")
     channels, height, width = spec.shape
     rows, columns = 2 * height, 2 * width
     frequency = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.fftfreq(columns)[None])

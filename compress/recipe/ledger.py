@@ -104,7 +104,7 @@ def measured(
     if split is None:
         return figures
     if "flips" in wanted and model is not start:
-        pixels = split.queries.pixels[:PROBES]
+        pixels = split.queries.values[:PROBES]
         flips = (outputs(model, pixels) >= 0) != (outputs(start, pixels) >= 0)
         figures["flips"] = round(float(np.mean(flips)), 6)
     if "map" in wanted:

@@ -9,8 +9,8 @@ from typing import Any
 
 from ...core.data.images import Split
 from ...core.errors import HashpressError, RecipeError, lookup
-from ...core.imports import imported
 from ...core.model import HashModel, Json
+from ...core.plugins import import_name
 from ...core.settings import made, problems_of
 from ..base import Pass, settings_of
 from ..passes import PASSES
@@ -95,7 +95,7 @@ class Recipe:
         """
         if ":" not in name:
             return lookup(PASSES, name, "pass", RecipeError)
-        kind = self.classes.get(name) or imported(name, "pass", trust_code=self.trust_code, error=RecipeError)
+        kind = self.classes.get(name) or import_name(name, "pass", trust_code=self.trust_code, error=RecipeError)
         if not (isinstance(kind, type) and issubclass(kind, Pass)):
             raise RecipeError(f"pass {name!r} is a {type(kind).__name__}, a subclass of hashpress.Pass was expected")
         return kind

@@ -125,7 +125,7 @@ def sensitivity(
     known, others = weighted(model.net), skipped(model.net)
     _check(passes, layers, {**known, **others})
     found = channels(model)
-    pixels = split.queries.pixels
+    pixels = split.queries.values
     pixels = pixels[np.sort(np.random.default_rng(seed).permutation(len(pixels))[:images])]
     if not len(pixels):
         pixels = choose(split, images, seed)

@@ -1,4 +1,4 @@
-"""Which images train, which ask and which are found: the protocols that published figures use.
+"""Which items train, which ask and which are found: the protocols that published figures use.
 
 They move the same method by 0.1 and more, so that a figure without its protocol means nothing.
 """
@@ -10,15 +10,16 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import DataError, lookup
-from .images import Images, Split
+from .labels import ClassLabels, PairLabels
 from .source import Parts
+from .split import Split
 
 HOLD_OUT = 5  # one item in five becomes a query where a source has no test part
 
 PROTOCOLS = {
-    "A": "100 queries and 500 training images of each class, database = all but the queries (DPSH, DSDH, DTSH)",
-    "A-excl": "as A, the database without the training images (DCH, HashNet's successors)",
-    "B": "queries = test part, training images = database = train part (DSH, DLBHC, DSDH's second setting)",
+    "A": "100 queries and 500 training items of each class, database = all but the queries (DPSH, DSDH, DTSH)",
+    "A-excl": "as A, the database without the training items (DCH, HashNet's successors)",
+    "B": "queries = test part, training items = database = train part (DSH, DLBHC, DSDH's second setting)",
 }
 
 
@@ -26,7 +27,7 @@ def divide(parts: Parts, name: str, protocol: str, seed: int) -> Split:
     """Return the split that ``protocol`` makes of ``parts``.
 
     Raises:
-        DataError: an unknown protocol, or a class with too few images.
+        DataError: an unknown protocol, or a class with too few items.
     """
     lookup(PROTOCOLS, protocol, "protocol", DataError)
     if protocol == "B":
@@ -37,45 +38,56 @@ def divide(parts: Parts, name: str, protocol: str, seed: int) -> Split:
 def _protocol_b(parts: Parts, name: str, seed: int) -> Split:
     if parts.test is not None:
         return Split(name, "B", parts.train, parts.test, parts.train, parts.classes)
-    queries, _ = _drawn(parts, parts.train.labels, seed, lambda count: (max(1, round(count / HOLD_OUT)), 0))
-    rest = np.setdiff1d(np.arange(len(parts.train)), queries)
-    train = parts.train.take(rest)
-    words = f"B (1/{HOLD_OUT} of each class held out, seed {seed})"
-    return Split(name, words, train, parts.train.take(queries), train, parts.classes)
+    pool, words = parts.train, f"B (1/{HOLD_OUT} of each class held out, seed {seed})"
+    if pool.label_type is ClassLabels:
+        queries, _ = _drawn(parts, pool.labels, seed, lambda count: (max(1, round(count / HOLD_OUT)), 0))
+    else:
+        if len(pool) < 2:
+            raise DataError(f"{name}: dividing takes at least two {pool.noun}, found {len(pool)}")
+        queries = np.random.default_rng(seed).permutation(len(pool))[: max(1, round(len(pool) / HOLD_OUT))]
+        words = f"B (1/{HOLD_OUT} held out, seed {seed})"
+    rest = np.setdiff1d(np.arange(len(pool)), queries)
+    train = pool.take(rest)
+    database = pool if pool.label_type is PairLabels else train  # the other half of a pair is all that is relevant
+    return Split(name, words, train, pool.take(queries), database, parts.classes)
 
 
 def _protocol_a(parts: Parts, name: str, protocol: str, seed: int) -> Split:
-    """Draw queries and training images out of all parts; of a small class 1/12 and 5/12 instead of 100 and 500."""
-    pool = parts.train if parts.test is None else _joined(parts.train, parts.test)
+    """Draw queries and training items out of all parts; of a small class 1/12 and 5/12 instead of 100 and 500."""
+    pool = parts.train if parts.test is None else parts.train.joined(parts.test)
+    if pool.label_type is PairLabels:
+        raise DataError(f"{name}: protocol {protocol} draws from classes, and pairs have none; take protocol B")
     queries, train = _drawn(
         parts, pool.labels, seed, lambda count: (min(100, max(1, count // 12)), min(500, max(1, 5 * count // 12)))
     )
     taken = queries if protocol == "A" else np.concatenate([queries, train])
     database = np.setdiff1d(np.arange(len(pool)), taken)
     if not len(database):
-        raise DataError(f"{name}: protocol {protocol} leaves no database of {len(pool)} images")
+        raise DataError(f"{name}: protocol {protocol} leaves no database of {len(pool)} {pool.noun}")
     words = f"{protocol} (seed {seed})"
     return Split(name, words, pool.take(train), pool.take(queries), pool.take(database), parts.classes)
-
-
-def _joined(first: Images, second: Images) -> Images:
-    if first.pixels.shape[1:] != second.pixels.shape[1:]:
-        raise DataError(f"train and test images differ: {first.pixels.shape[1:]} and {second.pixels.shape[1:]}")
-    return Images(np.concatenate([first.pixels, second.pixels]), np.concatenate([first.labels, second.labels]))
 
 
 def _drawn(
     parts: Parts, labels: np.ndarray, seed: int, quota: Callable[[int], tuple[int, int]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return indices of two disjoint draws, ``quota(size of the class)`` items of each class, in random order."""
+    """Return indices of two disjoint draws, ``quota(size of the class)`` items of each class, in random order.
+
+    An item of several classes is drawn for one of them.
+    """
     random = np.random.default_rng(seed)
+    taken = np.zeros(len(labels), dtype=bool)
     draws: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for label, name in enumerate(parts.classes):
-        members = random.permutation(np.flatnonzero(labels == label))
+        belongs = labels == label if labels.ndim == 1 else labels[:, label]
+        members = random.permutation(np.flatnonzero(belongs & ~taken))
+        if len(members) < 2 and labels.ndim > 1:
+            continue  # its items serve other classes
         if len(members) < 2:
-            raise DataError(f"class {name} has {len(members)} images; dividing it takes at least two")
+            raise DataError(f"class {name} has {len(members)} {parts.train.noun}; dividing it takes at least two")
         first, second = quota(len(members))
         draws[0].append(members[:first])
         draws[1].append(members[first : first + second])
+        taken[members[: first + second]] = True
     queries, train = (random.permutation(np.concatenate(draw)) for draw in draws)
     return queries, train

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .images import Images
+from .items import Items
+from .labels import ClassLabels
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
     """The parts of a source, each in an order that has nothing to do with the class."""
 
-    train: Images
-    test: Images | None
+    train: Items
+    test: Items | None
     classes: tuple[str, ...]
 
 
@@ -24,6 +25,14 @@ def shuffled(count: int) -> np.ndarray:
     Files come class by class; whoever takes the first thousand of them for calibration must not get one class.
     """
     return np.random.default_rng(count).permutation(count)
+
+
+def limited(items: Items, limit: int) -> Items:
+    """Return at most ``limit`` items, every class in its proportion; of those without one class each any."""
+    if limit >= len(items):
+        return items
+    labels = items.labels if items.label_type is ClassLabels else np.zeros(len(items), dtype=np.int64)
+    return items.take(stratified(labels, limit, seed=0))
 
 
 def stratified(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError, lookup
 
 OPTIONS = {
     "size": "resize every image to size x size",
-    "limit": "at most this many images of each part, every class in its proportion",
+    "limit": "at most this many items of each part, every class in its proportion",
     "gray": "1: one channel instead of three",
+    "side": "of pairs: images or texts",
     "seed": "by which queries are drawn where the source or the protocol leaves that open (0)",
 }
 FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -18,14 +21,16 @@ FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no":
 
 @dataclass(frozen=True)
 class Spec:
-    """A parsed data spec."""
+    """A parsed data spec; a source from outside finds its own options in ``own``."""
 
     kind: str
     path: Path | None = None
     size: int | None = None
     limit: int | None = None
     gray: bool = False
+    side: str | None = None
     seed: int = 0
+    own: Mapping[str, str] = field(default_factory=dict)  # options of a source from outside
 
     @property
     def where(self) -> Path:
@@ -45,22 +50,46 @@ class Spec:
         return self.path
 
 
-def parse_spec(text: str) -> Spec:
+def parse_spec(text: str, *, foreign: bool = False) -> Spec:
     """Return the parts of a data spec; the kind is not looked up here.
+
+    Of a ``foreign`` source, ``MODULE:NAME?path=PATH``, the kind is ``MODULE:NAME`` and unknown options are its own.
 
     Raises:
         DataError: an unknown option or a value that is none.
     """
-    body, mark, tail = text.rpartition("?")
-    if not mark:
-        body, tail = text, ""
-    kind, _, path = body.partition(":")
-    options: dict[str, int | bool] = {}
+    body, tail = _halves(text)
+    kind, _, path = (body, "", "") if foreign else body.partition(":")
+    options: dict[str, Any] = {}
+    own: dict[str, str] = {}
     for pair in filter(None, tail.split("&")):
         name, _, value = pair.partition("=")
-        lookup(OPTIONS, name, "option", DataError)
-        options[name] = _flag(value) if name == "gray" else _count(name, value, least=int(name != "seed"))
-    return Spec(kind, Path(path).expanduser() if path else None, **options)  # type: ignore[arg-type]
+        if foreign and name == "path":
+            path = value
+        elif foreign and name not in OPTIONS:
+            own[name] = value
+        else:
+            options[name] = _value(name, value)
+    return Spec(kind, Path(path).expanduser() if path else None, own=own, **options)
+
+
+def foreign_name(text: str) -> str | None:
+    """Return ``module:name`` when a data spec has that form, else None."""
+    body, _ = _halves(text)
+    module, _, name = body.partition(":")
+    return body if name.isidentifier() and all(part.isidentifier() for part in module.split(".")) else None
+
+
+def _halves(text: str) -> tuple[str, str]:
+    body, mark, tail = text.rpartition("?")
+    return (body, tail) if mark else (text, "")
+
+
+def _value(name: str, value: str) -> int | bool | str:
+    lookup(OPTIONS, name, "option", DataError)
+    if name == "gray":
+        return _flag(value)
+    return value if name == "side" else _count(name, value, least=int(name != "seed"))
 
 
 def _flag(value: str) -> bool:

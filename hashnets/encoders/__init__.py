@@ -1,13 +1,16 @@
-"""Encoders: images (N, C, H, W) to features (N, D), one family a file."""
+"""Encoders: images (N, C, H, W), vectors (N, size) or token ids (N, length) to features (N, D), one family a file."""
 
 from __future__ import annotations
 
+from ...core.inputs import TextInput, VectorInput
 from .alexnet import AlexNet
 from .cifar_resnet import resnet20, resnet32, resnet44, resnet56
 from .lenet import LeNet5, LeNet300
+from .mlp import Mlp
 from .resnet import resnet18, resnet34, resnet50
 from .smallconv import SmallConv
 from .spec import CIFAR, IMAGENET, MNIST, EncoderSpec
+from .textcnn import TextCnn
 from .vgg import VGG16
 
 ENCODERS: dict[str, EncoderSpec] = {
@@ -23,4 +26,6 @@ ENCODERS: dict[str, EncoderSpec] = {
     "resnet18": EncoderSpec("resnet18", resnet18, IMAGENET, "ResNet-18 as in torchvision, arXiv:1512.03385"),
     "resnet34": EncoderSpec("resnet34", resnet34, IMAGENET, "ResNet-34 as in torchvision, arXiv:1512.03385"),
     "resnet50": EncoderSpec("resnet50", resnet50, IMAGENET, "ResNet-50 as in torchvision, arXiv:1512.03385"),
+    "mlp": EncoderSpec("mlp", Mlp, None, "dense layers for vectors, 512-256", takes=(VectorInput,)),
+    "textcnn": EncoderSpec("textcnn", TextCnn, None, "text CNN, Kim 2014, arXiv:1408.5882", takes=(TextInput,)),
 }

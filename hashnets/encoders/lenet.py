@@ -31,7 +31,7 @@ class LeNet300(Encoder):
 class LeNet5(Encoder):
     """Caffe's LeNet-5 without its last layer: 20-50-500, 431,080 parameters with a head of ten.
 
-    As in Caffe there is no nonlinearity behind the convolutions but the pooling.
+    As in Caffe the pooling is the only nonlinearity after the convolutions.
     """
 
     def __init__(self, shape: Shape, widths: Sequence[int] = (20, 50, 500)) -> None:

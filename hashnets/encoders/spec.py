@@ -8,29 +8,30 @@ from dataclasses import dataclass
 from torch import nn
 
 from ...core.errors import InputError
-from ...core.model import InputSpec
+from ...core.inputs import ImageInput, Input
 
-Shape = tuple[int, ...]  # (C, H, W)
+Shape = tuple[int, ...]  # of one input: (C, H, W), (size,) or (length,)
 
-MNIST = InputSpec((1, 28, 28), (0.1307,), (0.3081,))
-CIFAR = InputSpec((3, 32, 32), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-IMAGENET = InputSpec((3, 224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+MNIST = ImageInput((1, 28, 28), (0.1307,), (0.3081,))
+CIFAR = ImageInput((3, 32, 32), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = ImageInput((3, 224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Encoder(nn.Module):
-    """Images (N, C, H, W) to features (N, ``width``)."""
+    """Inputs (N, ...) to features (N, ``width``)."""
 
     width: int
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """One family member: ``build(shape, **options)`` makes it, ``input`` is what it was published with."""
+    """One family member: ``build(shape, **options)`` makes it, ``input`` is what it was published with, if it names one."""
 
     name: str
     build: Callable[..., Encoder]
-    input: InputSpec
+    input: Input | None
     about: str
+    takes: tuple[type[Input], ...] = (ImageInput,)
 
 
 def check_input(name: str, shape: Shape, smallest: int) -> None:

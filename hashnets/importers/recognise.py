@@ -15,7 +15,8 @@ from torch import nn
 
 from ...core.errors import CheckpointError, InputError, lookup
 from ...core.files import sha256_file
-from ...core.model import Arch, HashModel, InputSpec, Step
+from ...core.inputs import Input
+from ...core.model import Arch, HashModel, Step
 from ..build import build, default_arch
 from ..encoders import ENCODERS
 from . import IMPORTERS
@@ -30,7 +31,7 @@ def import_checkpoint(
     encoder: str | None = None,
     bits: int = 48,
     seed: int = 0,
-    input: InputSpec | None = None,  # noqa: A002  # the field's name in Arch
+    input: Input | None = None,  # noqa: A002  # the field's name in Arch
     unpickle: bool = False,
 ) -> HashModel:
     """Return the network in ``path`` with an untrained head of ``bits``, drawn from ``seed``.
@@ -89,9 +90,7 @@ class _Reading:
     problems: list[str]
 
 
-def _readings(
-    tensors: Tensors, wanted: str, encoder: str | None, bits: int, spec: InputSpec | None
-) -> Iterator[_Reading]:
+def _readings(tensors: Tensors, wanted: str, encoder: str | None, bits: int, spec: Input | None) -> Iterator[_Reading]:
     """Yield every encoder that the formats propose, with what speaks against it."""
     formats = IMPORTERS if wanted == "auto" else {wanted: lookup(IMPORTERS, wanted, "format", CheckpointError)}
     if encoder is not None:
@@ -112,7 +111,7 @@ def _problems(arch: Arch, tensors: Tensors) -> list[str]:
         with torch.device("meta"):
             expected = build(arch).encoder.state_dict()
     except (InputError, RuntimeError, OverflowError) as fault:
-        usual = replace(arch, input=ENCODERS[arch.encoder].input)
+        usual = replace(arch, input=ENCODERS[arch.encoder].input or arch.input)
         others = [f"{name} is unknown" for name in tensors] if usual == arch else _problems(usual, tensors)
         return [str(fault), *others]
     problems = []

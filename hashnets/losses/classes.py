@@ -7,11 +7,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 
 def class_entropy(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy of softmax(``scores`` (B, C)) for ``labels`` (B,)."""
-    return cross_entropy(scores, labels)
+    """Return the mean cross-entropy of softmax(``scores`` (B, C)) for ``labels`` (B,).
+
+    For multi-labels (B, C), zeros and ones, each class is a yes or no of its own: the mean binary cross-entropy.
+    """
+    return cross_entropy(scores, labels) if labels.ndim == 1 else binary_cross_entropy_with_logits(scores, labels)
 
 
 def one_hot_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     """Return the mean over items of the summed binary cross-entropies: each score says yes or no to its own class."""
-    targets = one_hot(labels, scores.shape[1]).to(scores.dtype)
+    targets = one_hot(labels, scores.shape[1]).to(scores.dtype) if labels.ndim == 1 else labels
     return binary_cross_entropy_with_logits(scores, targets, reduction="sum") / len(scores)

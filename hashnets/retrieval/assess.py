@@ -12,7 +12,8 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ...core.data.images import Split
+from ...core.data.split import Split
+from ...core.device import open_device
 from ...core.files import atomic_write
 from ...core.model import HashModel
 from .codes import outputs, pack
@@ -49,18 +50,20 @@ class Assessment:
         return "\n".join([*lines, str(self.flips)])
 
 
-def assess(model: HashModel, split: Split, against: HashModel | None = None) -> Assessment:
+def assess(model: HashModel, split: Split, against: HashModel | None = None, *, device: str = "cpu") -> Assessment:
     """Return the quality of ``model`` on ``split`` and, with ``against``, what it lost.
 
     Raises:
-        InputError: codes of different length, or images that a network does not take.
+        InputError: codes of different length, items that a network does not take, or no such device.
     """
+    place = open_device(device)
+    model, against = model.on(place), against and against.on(place)
     bits = model.arch.bits
-    queries, database = outputs(model, split.queries.pixels), outputs(model, split.database.pixels)
+    queries, database = outputs(model, split.queries.values), outputs(model, split.database.values)
     own = quality(pack(queries), pack(database), bits, split)
     if against is None:
         return Assessment(own)
-    queries_before, database_before = outputs(against, split.queries.pixels), outputs(against, split.database.pixels)
+    queries_before, database_before = outputs(against, split.queries.values), outputs(against, split.database.values)
     flips = bit_flips(queries, queries_before)
     mixed = quality(pack(queries), pack(database_before), bits, split, asymmetric=True)
     before = quality(pack(queries_before), pack(database_before), bits, split)

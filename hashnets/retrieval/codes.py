@@ -5,38 +5,40 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ...core.data.images import Pixels, together
+from ...core.data.items import Values, together
 from ...core.errors import InputError
 from ...core.heap import give_back
 from ...core.model import HashModel
 from ...core.progress import track
 
 PAIRS = 2**22  # distances computed at once
-BATCH, VALUES = 500, 500 * 3 * 64 * 64  # images that run together: at most so many, with so many values
+BATCH, NUMBERS = 500, 500 * 3 * 64 * 64  # items that run together: at most so many, with so many numbers
 
 
-def outputs(model: HashModel, pixels: Pixels, batch: int = BATCH) -> np.ndarray:
-    """Return the real outputs, float32 (N, bits), of uint8 images (N, C, H, W), ``batch`` at a time and fewer of large ones.
+def outputs(model: HashModel, items: Values, batch: int = BATCH) -> np.ndarray:
+    """Return the real outputs, float32 (N, bits), of raw items (N, ...), such as uint8 images (N, C, H, W).
+
+    ``batch`` items run at a time, and fewer of large ones, on the device that the network is on.
 
     Raises:
-        InputError: images of another shape than the network takes, or outputs that are not numbers.
+        InputError: items of another shape than the network takes, or outputs that are not numbers.
     """
-    training, asked, batch = model.net.training, min(batch, len(pixels)), together(pixels, batch, VALUES)
+    training, asked, batch = model.net.training, min(batch, len(items)), together(items, batch, NUMBERS)
     device = next((value.device for value in model.net.parameters()), torch.device("cpu"))
-    values = np.empty((len(pixels), model.arch.bits), dtype=np.float32)
+    values = np.empty((len(items), model.arch.bits), dtype=np.float32)
     model.net.eval()
     try:
         with torch.inference_mode():
-            for start in track(range(0, len(pixels), batch), "hashing"):
-                inputs = model.arch.input.normalise(pixels[start : start + batch]).to(device)
+            for start in track(range(0, len(items), batch), "hashing"):
+                inputs = model.arch.input.tensor(items[start : start + batch]).to(device)
                 values[start : start + batch] = model.net(inputs).float().cpu().numpy()
                 if batch < asked:
-                    give_back()  # what large images leave behind is as large as they are
+                    give_back()  # what large items leave behind is as large as they are
     finally:
         model.net.train(training)
     if np.isnan(values).any():
         first = int(np.flatnonzero(np.isnan(values).any(1))[0])
-        raise InputError(f"the network's outputs for image {first} are not numbers (NaN); its weights are unusable")
+        raise InputError(f"the network's outputs for item {first} are not numbers (NaN); its weights are unusable")
     return values
 
 

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ...core.data.images import Images, Split
+from ...core.data.items import Items
+from ...core.data.split import Split
+from ...core.device import open_device
 from ...core.errors import InputError
 from ...core.model import HashModel, Json
 from .bit_flips import Flips, bit_flips
@@ -20,7 +22,6 @@ from .metrics import (
     curve,
     precision_at,
     precision_within,
-    same_label,
 )
 from .published_map import published
 
@@ -98,16 +99,19 @@ def evaluate(
     against: HashModel | None = None,
     at: Sequence[int] = (100, 1000),
     seed: int = 0,
+    device: str = "cpu",
 ) -> Quality:
     """Return the quality of ``model`` on ``split``; the database is hashed by ``against`` when that is given.
 
     Raises:
-        InputError: codes of different length, or images that a network does not take.
+        InputError: codes of different length, items that a network does not take, or no such device.
     """
+    place = open_device(device)
+    model, against = model.on(place), against and against.on(place)
     if against is not None and against.arch.bits != model.arch.bits:
         raise InputError(f"the database would have {against.arch.bits} bits and the queries {model.arch.bits}")
-    queries_nb = pack(outputs(model, split.queries.pixels))
-    database_nb = pack(outputs(against or model, split.database.pixels))
+    queries_nb = pack(outputs(model, split.queries.values))
+    database_nb = pack(outputs(against or model, split.database.values))
     return quality(queries_nb, database_nb, model.arch.bits, split, at=at, seed=seed, asymmetric=against is not None)
 
 
@@ -124,17 +128,17 @@ def quality(
     """Return the quality of packed codes, wherever they come from: a network, a bundle, a device.
 
     Raises:
-        InputError: as many codes as there are no images for, or a ``k`` below 1.
+        InputError: as many codes as there are no items for, or a ``k`` below 1.
     """
     width = (bits + 7) // 8
-    for what, codes_nb, images in (("query", queries_nb, split.queries), ("database", database_nb, split.database)):
-        if codes_nb.shape != (len(images), width) or not len(images):
+    for what, codes_nb, items in (("query", queries_nb, split.queries), ("database", database_nb, split.database)):
+        if codes_nb.shape != (len(items), width) or not len(items):
             raise InputError(
-                f"{len(images):,} {what} codes of {bits} bits are ({len(images)}, {width}), found {codes_nb.shape}"
+                f"{len(items):,} {what} codes of {bits} bits are ({len(items)}, {width}), found {codes_nb.shape}"
             )
     if any(k < 1 for k in at):
         raise InputError(f"results are counted from 1, got k in {tuple(at)}")
-    counts = count(queries_nb, database_nb, bits, same_label(split.queries.labels, split.database.labels))
+    counts = count(queries_nb, database_nb, bits, split.relevance())
     lowest, highest = average_precision_bounds(counts)
     precision, recall = curve(counts)
     return Quality(
@@ -173,6 +177,6 @@ def _at(counts: Counts, k: int, seed: int) -> AtK:
 __all__ = ["AtK", "Flips", "Quality", "bit_flips", "evaluate", "quality"]
 
 
-def error_rate(model: HashModel, images: Images) -> float:
-    """Return the share of ``images`` whose largest output is not their class."""
-    return float(np.mean(outputs(model, images.pixels).argmax(axis=1) != images.labels))
+def error_rate(model: HashModel, items: Items) -> float:
+    """Return the share of ``items``, of one class each, whose largest output is not their class."""
+    return float(np.mean(outputs(model, items.values).argmax(axis=1) != items.labels))

@@ -7,15 +7,13 @@ many items, and how many relevant ones, lie at each distance from each query: O(
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from ...core.data.labels import Relevance
 from ...core.progress import track
 from .codes import PAIRS, word_distances, words
-
-Relevance = Callable[[slice], np.ndarray]  # (queries of the slice, N) bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +41,6 @@ class Counts:
     def inside(self, k: int | None) -> np.ndarray:
         """Return how many places of the first ``k`` each distance fills; of all without ``k``."""
         return self.items if k is None else np.clip(k - self.items_before, 0, self.items)
-
-
-def same_label(queries: np.ndarray, database: np.ndarray) -> Relevance:
-    """Return the relevance of single labels, (Q,) and (N,): equal ones."""
-    _, numbers = np.unique(np.concatenate([queries, database]), return_inverse=True)
-    small = numbers.astype(np.min_scalar_type(len(numbers)))
-    asked, stored = small[: len(queries)], small[len(queries) :]
-    return lambda block: asked[block, None] == stored
 
 
 def count(queries_nb: np.ndarray, database_nb: np.ndarray, bits: int, relevance: Relevance) -> Counts:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ...core.data.images import Split
+from ...core.data.split import Split
 from ...core.model import HashModel
 
 OWN_TEST_PART = "B"  # a protocol of this name alone draws nothing: the queries are what the source itself holds out
 
 
 def seen(model: HashModel, split: Split) -> str:
-    """Return a warning where ``split`` is not what ``model`` was last trained on and may ask for its training images."""
+    """Return a warning where ``split`` is not what ``model`` was last trained on and may hold its training items as queries."""
     trained = [step.settings for step in model.history if "digest" in step.settings]
     if not trained:
         return ""
@@ -21,7 +21,7 @@ def seen(model: HashModel, split: Split) -> str:
         return ""
     return (
         f"the network was trained on {name}, protocol {protocol}, and {split.name}, protocol {split.protocol}, are other "
-        "images or divided otherwise: queries may be images that it has seen; name the data it was trained on"
+        "data or divided otherwise: queries may be items that it has seen; name the data it was trained on"
     )
 
 

@@ -6,32 +6,60 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
+
+from ...core.model import Json
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Training items: their places in the training set, the network's inputs, the classes."""
+    """Training items: their places in the training set, the network's inputs, their labels."""
 
     index: Tensor  # (B,) int64
-    inputs: Tensor  # (B, C, H, W) float32, normalised
-    labels: Tensor  # (B,) int64
+    inputs: Tensor  # (B, ...) as Input.tensor gives them, such as (B, C, H, W) float32, normalised
+    labels: Tensor  # (B,) int64; multi-labels (B, classes) float32, zeros and ones
 
 
 class Objective(Protocol):
     """A loss on the network's outputs; nothing of it is part of the network or of its file."""
 
+    @property
+    def settings(self) -> Mapping[str, Json]:
+        """What decides the loss beside its state; runs with other settings do not resume each other."""
+
     def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the scalar loss of ``outputs`` (B, bits)."""
+
+    def to(self, device: torch.device) -> Any:
+        """Move state and parameters to the device that trains."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Return what is trained beside the network."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that a resumed run needs, as tensors."""
+        """Return everything that a resumed run needs and training changes, as tensors."""
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
         """Take back what :meth:`state_dict` gave."""
 
     def end_epoch(self) -> None:
         """Note that every training item has been seen once more."""
+
+
+class System(nn.Module):
+    """A base for systems: ``forward(outputs, batch)`` is the loss, made from ``(arch, classes, items, seed, *, settings)``.
+
+    Parameters train with the network, buffers are kept in training checkpoints, ``settings`` are checked there.
+    """
+
+    def __init__(self, **settings: Json) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def end_epoch(self) -> None:
+        """Pass the end of an epoch on to the parts that change with it."""
+        for part in self.children():
+            change = getattr(part, "end_epoch", None)
+            if callable(change):
+                change()

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...core.model import Arch
 from ..losses.pair import pair_likelihood
 from ..losses.quantisation import quantisation_l2
-from .base import Batch
+from .base import Batch, System
 from .code_bank import CodeBank
 from .relaxations import Identity
 
 
-class Dpsh(nn.Module):
+class Dpsh(System):
     """DPSH (Li et al. 2016): pair likelihood of the batch with all items, plus ``eta`` times the distance from corners.
 
     The items' latest outputs stand in a running matrix U (N, bits); gradients flow through the batch's rows only.
     Both terms are means (over pairs, over bits), so ``eta`` does not depend on the size of the data.
     The paper weighs all pairs alike: ``balance=False``.
     """
-
-    eta: Tensor
-    balance: Tensor
 
     def __init__(
         self,
@@ -34,9 +30,8 @@ class Dpsh(nn.Module):
         eta: float = 0.1,
         balance: bool = True,
     ) -> None:
-        super().__init__()
-        self.register_buffer("balance", torch.tensor(balance))  # buffers, so that a resumed run has the same
-        self.register_buffer("eta", torch.tensor(eta))
+        super().__init__(eta=float(eta), balance=bool(balance))
+        self.eta, self.balance = float(eta), bool(balance)
         self.relax = Identity()
         self.bank = CodeBank(items, arch.bits)
 
@@ -45,9 +40,5 @@ class Dpsh(nn.Module):
         relaxed = self.relax(outputs)
         self.bank.write(batch.index, relaxed, batch.labels)
         others, labels = self.bank.known()
-        likelihood = pair_likelihood(relaxed, batch.labels, others, labels, balance=bool(self.balance))
+        likelihood = pair_likelihood(relaxed, batch.labels, others, labels, balance=self.balance)
         return likelihood + self.eta * quantisation_l2(relaxed)
-
-    def end_epoch(self) -> None:
-        """Pass the word on to the relaxation."""
-        self.relax.end_epoch()

@@ -30,7 +30,7 @@ def fingerprint(settings: Json, *states: Mapping[str, Tensor]) -> str:
     for state in states:
         for name, value in state.items():
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

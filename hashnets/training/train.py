@@ -17,18 +17,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...core.data.images import Images, Split
-from ...core.errors import DataError, InputError, lookup
-from ...core.model import HashModel, InputSpec, Json, Step
+from ...core.data.images import Images
+from ...core.data.items import Items
+from ...core.data.split import Split
+from ...core.device import open_device
+from ...core.errors import DataError, InputError
+from ...core.inputs import Input
+from ...core.model import HashModel, Json, Step
 from ...core.progress import track
 from .. import heads
-from ..systems import SYSTEMS
+from ..systems import find_system
 from ..systems.base import Batch, Objective
 from .augment import AUGMENTATIONS
 from .checkpoint import fingerprint, load_state, save_state
+from .distributed import Ranks
 from .schedule import Schedule
 
-START = 512  # images that set the scale of a new head
+START = 512  # items that set the scale of a new head
 
 Log = list[dict[str, Json]]
 
@@ -42,73 +47,95 @@ def train(
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     settings: Mapping[str, float] | None = None,
+    device: str = "cpu",
+    trust_code: bool = False,
 ) -> HashModel:
-    """Return ``model`` trained on ``split.train`` as a published system; the one given stays as it is.
+    """Return ``model`` trained on ``split.train`` as a published system or, by ``module:Class``, one of your own.
+
+    The model given stays as it is.
 
     A head that was never trained is first spread over its outputs' range (:func:`heads.spread`).
 
     ``settings`` are the system's own, such as ``{"eta": 0.1}``. With ``checkpoint`` the state is kept there after every
-    epoch, and a run that finds the file goes on from it.
+    epoch, and a run that finds the file goes on from it. ``device`` is ``cpu`` or ``cuda``; under ``torchrun`` the
+    processes share every batch, and all of them return the same model.
 
     Raises:
-        InputError: an unknown system or setting, data the network cannot take, a loss that is not finite.
+        InputError: an unknown system, setting or device, data the network cannot take, a loss that is not finite.
         CheckpointError: ``checkpoint`` holds another run.
     """
-    maker = lookup(SYSTEMS, system, "system")
+    maker = find_system(system, trust_code=trust_code)
     net, settings, seed = model.copied_net(), dict(settings or {}), int(seed)
     try:
         objective = maker(model.arch, len(split.classes), len(split.train), seed, **settings)
     except TypeError as fault:
         raise InputError(f"system {system!r} does not take these settings: {fault}") from fault
+    missing = [name for name in ("settings", "parameters", "state_dict", "end_epoch") if not hasattr(objective, name)]
+    if missing:
+        raise InputError(f"system {system!r} has no {', '.join(missing)}; make it a subclass of hashpress.System")
     head = getattr(net, "head", None)
     if isinstance(head, nn.Linear) and not any(step.name == "train" for step in model.history):
-        some = split.train.pixels[:: max(1, len(split.train) // START)][:START]
-        heads.spread(net, head, model.arch.input.normalise(some))
+        some = split.train.values[:: max(1, len(split.train) // START)][:START]
+        heads.spread(net, head, model.arch.input.tensor(some))
     path = None if checkpoint is None else Path(checkpoint)
-    log = fit(net, objective, split.train, model.arch.input, schedule, seed=seed, checkpoint=path)
+    log = fit(net, objective, split.train, model.arch.input, schedule, seed=seed, checkpoint=path, device=device)
     about = {"system": system, **settings, **schedule.to_json()}
     data = {"data": split.name, "protocol": split.protocol, "digest": split.digest}
+    where = {} if device == "cpu" else {"device": device}
     figures = {"loss": log[-1]["loss"]} if log else {}
-    return model.edited(net, (), Step("train", about | data, seed, after=figures))
+    return model.edited(net, (), Step("train", about | data | where, seed, after=figures))
 
 
 def fit(
     net: nn.Module,
     objective: Objective,
-    images: Images,
-    input: InputSpec,  # noqa: A002  # the field's name in Arch
+    items: Items,
+    input: Input,  # noqa: A002  # the field's name in Arch
     schedule: Schedule,
     *,
     seed: int = 0,
     checkpoint: Path | None = None,
     after_step: Callable[[], None] | None = None,
+    device: str = "cpu",
 ) -> Log:
-    """Train ``net`` in place and return one entry per epoch: epoch, loss, rate and images a second.
+    """Train ``net`` in place and return one entry per epoch: epoch, loss, rate and items a second.
 
     ``after_step`` runs after every step of the optimizer, for masks and other constraints on the weights.
-    The network ends in evaluation mode.
+    The network ends in evaluation mode, on the CPU.
 
     Raises:
         InputError: data the network cannot take, or a loss that is not finite.
         CheckpointError: ``checkpoint`` holds another run.
     """
-    if len(images) < 2:
-        raise DataError(f"training needs at least two images, got {len(images)}")
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-    run = _Run(net, objective, images, input, schedule, seed, _optimizer(net, objective, schedule), after_step)
+    if len(items) < 2:
+        raise DataError(f"training needs at least two {items.noun}, got {len(items)}")
+    if schedule.augment != "none" and not isinstance(items, Images):
+        raise InputError(f"augmentation {schedule.augment!r} is for images; {items.noun} train without")
+    place = open_device(device)
+    ranks = Ranks.join(place)
+    if len(items) // math.ceil(len(items) / schedule.batch) < ranks.world:
+        raise InputError(f"{ranks.world} processes cannot share batches of {schedule.batch} of {len(items)} items")
+    net.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+    objective.to(place)
+    optimizer = _optimizer(net, objective, schedule)
+    run = _Run(net, objective, items, input, schedule, seed, optimizer, after_step, place, ranks, net)
     log: Log = []
     name = ""
     if checkpoint is not None:
         name = run.fingerprint()
+        ranks.wait()
         if checkpoint.exists():
             log = load_state(checkpoint, net, objective, run.optimizer, name)
+    run.wrapped = ranks.wrap(net)
     while len(log) < schedule.epochs:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
             log.append(run.epoch(len(log), log[-1]["loss"] if log else math.nan))
         objective.end_epoch()
-        if checkpoint is not None:
+        ranks.share(net)
+        if checkpoint is not None and ranks.rank == 0:
             save_state(checkpoint, net, objective, run.optimizer, name, log)
-    net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    ranks.wait()
+    net.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     net.eval()
     return log
 
@@ -117,23 +144,27 @@ def fit(
 class _Run:
     net: nn.Module
     objective: Objective
-    images: Images
-    input: InputSpec
+    items: Items
+    input: Input
     schedule: Schedule
     seed: int
     optimizer: torch.optim.Optimizer
     after_step: Callable[[], None] | None
+    device: torch.device
+    ranks: Ranks
+    wrapped: nn.Module  # the network, or what averages its gradients over processes
 
     def fingerprint(self) -> str:
         """Return a hash of everything that decides how this run ends, before it starts."""
-        settings = [self.schedule.to_json(), self.seed, self.input.to_json(), type(self.objective).__name__]
-        return fingerprint([*settings, self.images.digest], self.net.state_dict(), self.objective.state_dict())
+        system = f"{type(self.objective).__module__}.{type(self.objective).__qualname__}"
+        settings = [self.schedule.to_json(), self.seed, self.input.to_json(), system, dict(self.objective.settings)]
+        return fingerprint([*settings, self.items.digest], self.net.state_dict(), self.objective.state_dict())
 
     def epoch(self, epoch: int, loss: float) -> dict[str, Json]:
-        """See every image once; the global generator (dropout) is seeded here, so the caller forks it."""
+        """See every item once; the global generator (dropout) is seeded here, so the caller forks it."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         torch.manual_seed(self.seed * 1_000_003 + epoch)
-        per_epoch = math.ceil(len(self.images) / self.schedule.batch)
+        per_epoch = math.ceil(len(self.items) / self.schedule.batch)
         steps = self.schedule.epochs * per_epoch
         self.net.train()
         total, begin = 0.0, time.perf_counter()
@@ -148,26 +179,33 @@ class _Run:
                     f"take a lower lr than {self.schedule.lr} or bound the gradient with clip"
                 )
             total += value * len(batch.index)
-        speed = len(self.images) / (time.perf_counter() - begin)
-        return {"epoch": epoch + 1, "loss": total / len(self.images), "images_per_s": round(speed, 1)}
+        speed = len(self.items) / (time.perf_counter() - begin)
+        return {"epoch": epoch + 1, "loss": total / len(self.items), "images_per_s": round(speed, 1)}
 
     def batches(self, generator: torch.Generator, count: int) -> Iterator[Batch]:
-        """Yield all images in random order, in ``count`` batches whose sizes differ by at most one."""
+        """Yield all items in random order, on the device, in ``count`` batches whose sizes differ by at most one."""
         augment = AUGMENTATIONS[self.schedule.augment]
-        for index in torch.randperm(len(self.images), generator=generator).tensor_split(count):
-            chosen = self.images.take(index.numpy())
-            pixels = augment(torch.from_numpy(np.ascontiguousarray(chosen.pixels)), generator)
-            inputs = self.input.normalise(pixels.numpy()).contiguous(memory_format=torch.channels_last)
-            yield Batch(index, inputs, torch.from_numpy(chosen.labels))
+        for index in torch.randperm(len(self.items), generator=generator).tensor_split(count):
+            chosen = self.items.take(index.numpy())
+            values = chosen.values
+            if self.schedule.augment != "none":
+                values = augment(torch.from_numpy(np.ascontiguousarray(values)), generator).numpy()
+            inputs = self.input.tensor(values)
+            if inputs.ndim == 4:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            labels = torch.from_numpy(chosen.labels)
+            labels = labels.float() if labels.dtype == torch.bool else labels
+            yield Batch(index.to(self.device), inputs.to(self.device), labels.to(self.device))
 
     def step(self, batch: Batch) -> float:
         """Take one step of the optimizer and return the loss before it."""
         half = self.schedule.precision == "bfloat16"
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-            given = self.net(batch.inputs)
-        loss = self.objective(given.float(), batch)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+            given = self.wrapped(self.ranks.rows(batch.inputs))
+        loss = self.objective(self.ranks.gather(given.float(), len(batch.inputs)), batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.ranks.average(list(self.objective.parameters()))
         if self.schedule.clip:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.schedule.clip)
         self.optimizer.step()

@@ -1,4 +1,4 @@
-"""The mean of several ends of one training: better on unseen images than each of them.
+"""The mean of several ends of one training: better on unseen items than each of them.
 
 Izmailov et al. 2018 (arXiv:1803.05407) average along one run, Wortsman et al. 2022 (arXiv:2203.05482) over runs from one
 start. Running statistics of batch norms belong to no mean of weights and are measured anew.
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...core.data.images import Images
+from ...core.data.items import Items
 from ...core.errors import InputError
 from ...core.model import HashModel, Step
 
@@ -21,11 +21,11 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def averaged(
-    models: Sequence[HashModel], shares: Sequence[float], images: Images, *, count: int = 10_240, seed: int = 0
+    models: Sequence[HashModel], shares: Sequence[float], items: Items, *, count: int = 10_240, seed: int = 0
 ) -> HashModel:
     """Return the network whose parameters are the mean of those of ``models``, weighted by ``shares``, which add up to 1.
 
-    The norms see ``count`` of ``images``.
+    The norms see ``count`` of ``items``.
 
     Raises:
         InputError: no models, as many shares as models are not given, they do not add up to 1, or networks that differ.
@@ -42,11 +42,11 @@ def averaged(
         for name, value in net.named_parameters():
             parts = [share * row[name].double() for share, row in zip(shares, rows, strict=True)]
             value.copy_(torch.stack(parts).sum(0))
-    _measure_norms(net, last, images, count, seed)
+    _measure_norms(net, last, items, count, seed)
     return last.edited(net, (), Step("average", {"shares": list(shares)}, seed))
 
 
-def _measure_norms(net: nn.Module, model: HashModel, images: Images, count: int, seed: int) -> None:
+def _measure_norms(net: nn.Module, model: HashModel, items: Items, count: int, seed: int) -> None:
     """Set the running statistics of ``net`` in place to the mean over the batches."""
     norms = [layer for layer in net.modules() if isinstance(layer, NORMS)]
     if not norms:
@@ -56,10 +56,10 @@ def _measure_norms(net: nn.Module, model: HashModel, images: Images, count: int,
         norm.reset_running_stats()
         norm.momentum = None  # torch: a plain mean over all batches
         norm.train()
-    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+    chosen = np.random.default_rng(seed).permutation(len(items))[:count]
     with torch.no_grad():
         for start in range(0, len(chosen) - len(chosen) % BATCH or 1, BATCH):
-            net(model.arch.input.normalise(images.take(np.sort(chosen[start : start + BATCH])).pixels))
+            net(model.arch.input.tensor(items.take(np.sort(chosen[start : start + BATCH])).values))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     net.eval()

@@ -88,7 +88,7 @@ def test_a_wrong_type_hides_no_mistake_and_makes_none_up(name, given, found):
         (lambda: Schedule(epochs="20"), "schedule: epochs must be a whole number, found '20'"),
         (lambda: Schedule(epochs=2.5), "schedule: epochs must be a whole number, found 2.5"),
         (lambda: default_arch("lenet300", "32"), "arch: bits must be a whole number, found '32'"),
-        (lambda: default_arch("lenet300", 32, (1, 8, 8)), r"arch: input must be InputSpec, found \(1, 8, 8\)"),
+        (lambda: default_arch("lenet300", 32, (1, 8, 8)), r"arch: input must be Input, found \(1, 8, 8\)"),
         (lambda: Int8(rounding="learned", lr=float("inf")), "images, batch, steps and lr must be positive"),
     ],
 )

@@ -165,6 +165,45 @@ def test_bank_gives_out_what_was_written_and_refuses_items_it_has_no_row_for():
         bank.write(torch.tensor([4]), values[:1], torch.tensor([0]))
 
 
+def test_dpsh_with_several_labels_an_item_takes_shared_ones_for_similar():
+    """Two disjoint labels are two classes; an item with both is similar to everything."""
+    outputs, others = numbers(4, BITS), numbers(5, BITS, seed=1)
+    classes, other_classes = torch.tensor([0, 1, 1, 0]), torch.tensor([1, 1, 0, 0, 1])
+    many, other_many = (torch.nn.functional.one_hot(rows, 2).float() for rows in (classes, other_classes))
+    for balance in (True, False):
+        single = pair_likelihood(outputs, classes, others, other_classes, balance=balance)
+        torch.testing.assert_close(pair_likelihood(outputs, many, others, other_many, balance=balance), single)
+    many[:] = 1
+    theta = 0.5 * outputs @ others.T
+    expected = (torch.log1p(torch.exp(theta)) - theta).mean()
+    torch.testing.assert_close(pair_likelihood(outputs, many, others, other_many, balance=True), expected)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_systems_take_several_labels_an_item(name):
+    arch = default_arch("lenet300", 4)
+    system, resumed = (SYSTEMS[name](arch, 4, ITEMS, seed) for seed in (0, 1))
+    labels = torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]])
+    outputs = numbers(3, 4).requires_grad_()
+    given = Batch(torch.arange(3), torch.zeros(3, 1), labels)
+    system(outputs, given).backward()
+    assert outputs.grad.abs().sum(1).all()
+    resumed.load_state_dict(system.state_dict())
+    assert torch.equal(resumed(outputs, given), system(outputs, given))
+
+
+def test_the_state_of_a_system_holds_no_settings():
+    system = SYSTEMS["dpsh"](ARCH, CLASSES, ITEMS, 0, eta=0.5)
+    assert set(system.state_dict()) == {"bank.outputs", "bank.labels", "bank.written"}
+    assert system.settings == {"eta": 0.5, "balance": True}
+    assert SYSTEMS["onehot"](ARCH, BITS, ITEMS, 0, weight=0.5).settings == {"weight": 0.5}
+
+
+def test_a_class_system_refuses_data_without_classes():
+    with pytest.raises(InputError, match="the data have none"):
+        SYSTEMS["dlbhc"](ARCH, 0, ITEMS, 0)
+
+
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_every_system_keeps_the_contract(name):
     """State that comes back whole, an end of the epoch, a finite scalar, a gradient for every output."""

@@ -56,6 +56,17 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "unknown encoder": (lambda m: m["arch"].update(encoder="lenet301"), "lenet300"),
     "code": (lambda m: m["arch"].update(encoder="os:system"), "trust_code"),
     "more bits": (lambda m: m["arch"].update(bits=5), r"head\.\S+: expected"),
+    "unknown input": (lambda m: m["arch"].update(input={"kind": "sound"}), "unknown kind of input"),
+    "input without size": (lambda m: m["arch"].update(input={"kind": "vector", "mean": [], "std": []}), "needs size"),
+    "vector for images": (lambda m: m["arch"]["input"].update(kind="vector"), "needs size"),
+    "another input": (
+        lambda m: m["arch"].update(input={"kind": "text", "tokeniser": "words", "vocabulary": ["a"], "length": 3}),
+        "does not take text",
+    ),
+    "nested vocabulary": (
+        lambda m: m["arch"].update(input={"kind": "text", "tokeniser": "words", "vocabulary": [["a"]], "length": 3}),
+        "list of texts",
+    ),
     "no bits": (lambda m: m["arch"].update(bits=0), "at least one bit"),
     "huge bits": (lambda m: m["arch"].update(bits=10**15), "expected|built"),
     "bits as text": (lambda m: m["arch"].update(bits="4"), "bits of the architecture must be int"),

@@ -7,6 +7,7 @@ from itertools import chain, permutations, product
 import faiss
 import numpy as np
 import pytest
+from hashpress.core.data.labels import ClassLabels
 from hashpress.hashnets.retrieval.metrics import (
     Counts,
     average_precision,
@@ -15,7 +16,6 @@ from hashpress.hashnets.retrieval.metrics import (
     curve,
     precision_at,
     precision_within,
-    same_label,
 )
 from hashpress.hashnets.retrieval.published_map import published
 from hypothesis import given, settings
@@ -165,7 +165,7 @@ def test_counts_are_brute_force_and_faiss(bits, monkeypatch):
     queries = np.packbits(random.random((23, bits)) < 0.5, axis=1, bitorder="little")
     database = np.packbits(random.random((61, bits)) < 0.5, axis=1, bitorder="little")
     asked, stored = random.integers(0, 4, 23), random.integers(1, 5, 61)
-    ours = count(queries, database, bits, same_label(asked, stored))
+    ours = count(queries, database, bits, ClassLabels(asked).relevance(ClassLabels(stored)))
     assert ours.items.shape == (23, bits + 1)
     index = faiss.IndexBinaryFlat(database.shape[1] * 8)
     index.add(database)
@@ -191,6 +191,6 @@ def test_the_size_of_cifar_takes_seconds():
     random = np.random.default_rng(0)
     queries, database = random.integers(0, 256, (10_000, 6), np.uint8), random.integers(0, 256, (50_000, 6), np.uint8)
     asked, stored = random.integers(0, 10, 10_000), random.integers(0, 10, 50_000)
-    ours = count(queries, database, 48, same_label(asked, stored))
+    ours = count(queries, database, 48, ClassLabels(asked).relevance(ClassLabels(stored)))
     assert average_precision(ours).mean() == pytest.approx(0.1, abs=1e-3)
     assert ours.items.sum() == 10_000 * 50_000

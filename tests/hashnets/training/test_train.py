@@ -78,6 +78,14 @@ def test_resumed_run_ends_in_the_bytes_of_an_undisturbed_one(few, tmp_path, syst
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state"]
 
 
+def test_a_run_with_other_settings_does_not_go_on(few, tmp_path):
+    arch = default_arch("lenet300", 10, SPEC)
+    for eta, fault in ((0.1, KilledError), (0.2, CheckpointError), (0.1, KilledError)):
+        objective = SYSTEMS["dpsh"](arch, 10, len(few), 0, eta=eta)
+        with pytest.raises(fault), reporting(stop_in(2, 1)):
+            fit(build(arch), objective, few, SPEC, QUICK, checkpoint=tmp_path / "state")
+
+
 def test_resumption_covers_batch_norm_and_dropout(few, tmp_path):
     class Dropping(nn.Module):
         def __init__(self):

@@ -34,7 +34,7 @@ import onnx
 import onnxruntime
 from cells import SEED, Book, Target, run
 from hashing import Hasher, cifar10, hasher, judged, resnet20
-from hashpress.compress.observe.moments import choose
+from hashpress.compress.observe.sampling import choose
 from hashpress.compress.passes import Int8, Pass, Thresholds
 from hashpress.compress.recipe.recipe import Recipe
 from hashpress.core.data import Split

@@ -19,6 +19,7 @@ from ...core.heap import give_back
 from ...core.layers import get_layer
 from ...core.model import InputSpec
 from ...core.progress import track
+from ..observe.hooks import first_call
 
 BATCH, VALUES = 16, 1 << 20  # images that run together: at most so many, with so many values
 PLACES = 16  # pixels of the output that count per image
@@ -47,8 +48,8 @@ def refit(
         fit, batch = _Normal(layer, len(pixels), seed), together(pixels, BATCH, VALUES)
         for start in range(0, len(pixels), batch):
             inputs = spec.normalise(pixels[start : start + batch])
-            _, wanted = watched(original, path, inputs)
-            given, got = watched(net, path, inputs)
+            _, wanted = first_call(original, path, inputs)
+            given, got = first_call(net, path, inputs)
             fit.add(given, wanted[:, torch.as_tensor(rows)] - got)
             give_back()  # rows that stay lie between what the network used
         for part, change in fit.solved(ridge):
@@ -161,25 +162,3 @@ def _patches(layer: nn.Conv2d, given: torch.Tensor) -> torch.Tensor:
         pads = [part for side in reversed(total) for part in (side // 2, side - side // 2)]
         given, padding = functional.pad(given, pads), 0
     return functional.unfold(given, layer.kernel_size, layer.dilation, padding, layer.stride)
-
-
-def watched(net: nn.Module, path: str, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the input and output of the layer at ``path``; what comes behind it is not run."""
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def hook(_layer: nn.Module, args: Any, output: torch.Tensor) -> None:
-        seen.append((args[0], output))
-        raise _Enough
-
-    handle = get_layer(net, path).register_forward_hook(hook)
-    try:
-        net(inputs)
-    except _Enough:
-        pass
-    finally:
-        handle.remove()
-    return seen[0]
-
-
-class _Enough(Exception):  # noqa: N818  it is no error
-    pass

@@ -30,9 +30,8 @@ from ...modelfile.layers.base import round_layer
 from ...modelfile.layers.densify import decoded_once
 from ...modelfile.layers.pq import MAX_ENTRIES, ProductQuantized, dense_weight
 from ..base import step_of
-from ..observe.answers import Answers
-from ..observe.layer_io import LayerSamples, collect
-from ..observe.responses import calls
+from ..observe.hooks import calls
+from ..observe.layer_io import LayerSamples, SampledOutputs, collect
 from ..select import check_keys, skipped, spread, weighted
 from . import pq_kmeans, pq_rate
 from .pq_correct import DECODED, correct
@@ -156,7 +155,7 @@ class ProductQuantize:
         called = calls(net, plans, model.arch.input)
         ran = list(dict.fromkeys(path for path, _ in called))
         seeds = {path: plans[path]["seed"] for path in ran}
-        answers = Answers(original, called, pixels, model.arch.input, seeds)
+        targets = SampledOutputs(original, called, pixels, model.arch.input, seeds)
         for path in track([*ran, *(path for path in plans if path not in ran)], "product quantization", len(plans)):
             plan = plans[path]
             weight: Any = get_layer(net, path).get_parameter("weight").detach()
@@ -172,7 +171,7 @@ class ProductQuantize:
                 give_back()
                 with decoded_once(net):
                     responses = collect(
-                        original, net, path, pixels, model.arch.input, order=order, seed=plan["seed"], answers=answers
+                        original, net, path, pixels, model.arch.input, order=order, seed=plan["seed"], targets=targets
                     )  # fmt: skip
                 give_back()
                 found = correct(

@@ -28,8 +28,10 @@ from ...modelfile.layers.factored import Factored, group_kernels
 from ..base import step_of
 from ..fold import Fold
 from ..observe.external_reads import lent
+from ..observe.followers import followers
 from ..observe.macs import Costs, LayerCost, count
-from ..observe.moments import choose, followers, response_moments
+from ..observe.moments import response_moments
+from ..observe.sampling import choose
 from ..select import check_keys, skipped, spread, weighted
 from .cp_ranks import chain_cost
 from .rebuild import SOLVERS, Sample, rebuild_layer

@@ -14,7 +14,8 @@ from ...core.heap import give_back
 from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...modelfile.layers.factored import Factored, fill, group_kernels
-from ..observe.moments import patch_moments, responses
+from ..observe.moments import patch_moments
+from ..observe.responses import responses
 from .tensors import whiten
 from .tensors.reconstruct import Subspace, filterwise, nonlinear, principal, reduced_rank
 

@@ -8,8 +8,8 @@ and batch norms that were not folded, are left alone. What a layer computes is d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,9 +29,11 @@ from ...modelfile.layers.factored import Factored
 from ...modelfile.layers.int8 import Quantized, put_bias
 from .. import obs
 from ..base import step_of
-from ..channels.least_squares import watched
-from ..observe import moments as calibrate
+from ..observe import sampling
 from ..observe.external_reads import lent
+from ..observe.hooks import first_call
+from ..observe.moments import patch_moments
+from ..observe.runner import observe
 from ..select import check_keys, skipped, spread
 from . import ranges
 from .adaround import QuantizationGrid, Rounded, learned, mixed, nearest
@@ -115,7 +117,7 @@ class Int8:
         if self.rounding == "learned" and split is not None and grids:
             start = {path: rounded_of(get_layer(net, path), grid, edits[path]) for path, grid in grids.items()}
             give_back()  # what large images left behind
-            index = mixed(calibrate.chosen(split, max(POOL, self.images), seed), split.train.labels, seed)
+            index = mixed(sampling.chosen(split, max(POOL, self.images), seed), split.train.labels, seed)
             found = learned(
                 model, grids, start, split.train.select(index), split.train.labels[index],
                 task=self.task, steps=self.steps, batch=self.batch, lr=self.lr, seed=seed,
@@ -147,7 +149,7 @@ class Int8:
             raise InputError("int8 needs training images to find ranges; name a data set with --data")
         if not len(split.train):
             raise InputError(f"int8 needs training images to find ranges, {split.name} has none")
-        return calibrate.choose(split, self.images, seed)
+        return sampling.choose(split, self.images, seed)
 
     @once
     def _grids(
@@ -203,7 +205,7 @@ class Int8:
 def compensated(model: HashModel, path: str, grid: QuantizationGrid, pixels: Pixels, seed: int) -> Tensor:
     """Return whole numbers rounded one column after the other, the rest making up for each (GPTQ)."""
     layer: Any = get_layer(model.net, path)
-    moments = calibrate.patch_moments(model, pixels, path, seed=seed)[0]
+    moments = patch_moments(model, pixels, path, seed=seed)[0]
     square = torch.from_numpy(moments.covariance + np.outer(moments.mean, moments.mean))
     steps = grid.steps.double()
 
@@ -232,22 +234,14 @@ def rounded_of(layer: Any, grid: QuantizationGrid, edit: Quantized) -> Rounded:
 def means(model: HashModel, paths: Sequence[str], pixels: Pixels) -> dict[str, Tensor]:
     """Return the mean output (O,) of each channel of the layers at ``paths``, over images, places and their first calls."""
     totals: dict[str, Tensor] = {}
-    heard: set[str] = set()
 
-    def note(path: str, output: Tensor) -> None:
-        if path not in heard:
-            heard.add(path)
-            totals[path] = totals.get(path, 0.0) + _summed(output)
+    def add(path: str, _inputs: Tensor, output: Tensor) -> None:
+        totals[path] = totals.get(path, 0.0) + _summed(output)
 
-    batch = together(pixels, BATCH, ranges.VALUES)
-    with ExitStack() as stack:
-        for path in paths:
-            layer = get_layer(model.net, path)
-            hook = layer.register_forward_hook(lambda _l, _args, output, path=path: note(path, output))
-            stack.callback(hook.remove)
-        for start in track(range(0, len(pixels), batch), "mean outputs"):
-            heard.clear()
-            model.net.eval()(model.arch.input.normalise(pixels[start : start + batch]))
+    taps = {path: partial(add, path) for path in paths}
+    observe(
+        model.net, model.arch.input, pixels, taps, what="mean outputs", batch=BATCH, values=ranges.VALUES, first=True
+    )
     return {path: total / len(pixels) for path, total in totals.items()}
 
 
@@ -263,7 +257,7 @@ def correct(
     """Move the error of every output channel's mean (O,) into the bias (Nagel et al. 2019, arXiv:1906.04721)."""
     total, batch = torch.zeros(len(grid.steps), dtype=torch.float64), together(pixels, BATCH, ranges.VALUES)
     for start in range(0, len(pixels), batch):
-        total += _summed(watched(net, path, model.arch.input.normalise(pixels[start : start + batch]))[1])
+        total += _summed(first_call(net, path, model.arch.input.normalise(pixels[start : start + batch]))[1])
     layer: Any = get_layer(net, path)
     error = wanted - total / len(pixels)
     put_bias(layer, layer.bias + torch.round(error / (edit.scale * grid.steps.double())).float())

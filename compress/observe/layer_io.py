@@ -1,4 +1,4 @@
-"""What a layer should answer, and what it is given: responses of the original network beside inputs of the compressed one.
+"""What a layer should give, and what it is given: outputs of the original network beside inputs of the compressed one.
 
 Errors of earlier layers are thereby corrected by later ones (Wu et al. 2016, section 3.3; Zhang et al. 2016 call it
 asymmetric reconstruction). Convolutions are sampled at random places of every image.
@@ -6,7 +6,10 @@ asymmetric reconstruction). Convolutions are sampled at random places of every i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
+from math import prod
 from typing import Any
 
 import torch
@@ -18,12 +21,85 @@ from ...core.errors import InputError
 from ...core.heap import give_back
 from ...core.layers import get_layer
 from ...core.model import InputSpec
-from .answers import Answers, Places, caught, starts
-from .responses import calls
+from .hooks import calls, first_inputs, first_outputs
+from .sampling import Places, ranges_of
 
+BATCH, VALUES = 50, 3 << 20  # images run at once: at most so many, with so many values
+KEPT = 12 << 20  # values of samples kept for later
 CONDENSED = 4096  # inputs of a group up to which many samples are replaced by as many rows as there are inputs
 STRIP = 256  # rows of the moments added to at once
 DAMPINGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # shares of the mean square: inputs that depend on each other need more
+
+
+class SampledOutputs:
+    """Rows (R, O) that layers of ``net`` give at the places of their ``seeds``: several layers in one run of the images.
+
+    A run for every layer would take as long as all the fitting. Samples of layers that come later are kept as far as they
+    are small; those of a layer that is too large for that are taken when its turn comes, batch by batch. ``ran`` tells
+    path and output shape of one image, in the order in which the layers run and will be asked for.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        ran: Iterable[tuple[str, torch.Size]],
+        pixels: Pixels,
+        spec: InputSpec,
+        seeds: Mapping[str, int],
+    ) -> None:
+        self.net, self.pixels, self.spec, self.seeds = net, pixels, spec, seeds
+        self.shapes: dict[str, torch.Size] = {}
+        for path, shape in ran:
+            self.shapes.setdefault(path, shape)  # a layer's first call is what it is fitted to
+        self.kept: dict[str, Tensor] = {}
+
+    def of(self, path: str) -> Iterator[Tensor]:
+        """Yield the rows of a layer, batch by batch; they are forgotten after it."""
+        group = self._together(path) if path not in self.kept else []
+        if len(group) == 1:
+            for rows in self._sampled(group):
+                yield rows[path]
+            return
+        if group:
+            self._keep(group)
+        kept = self.kept.pop(path)
+        each = len(kept) // len(self.pixels)
+        for part in ranges_of(self.pixels, BATCH, VALUES):
+            yield kept[part.start * each : part.stop * each]
+
+    def _together(self, path: str) -> list[str]:
+        """Return the layers from ``path`` on whose samples are small enough together, at least itself."""
+        later = list(self.shapes)[list(self.shapes).index(path) :]
+        totals = {other: sum(self._values(one) for one in later[: at + 1]) for at, other in enumerate(later)}
+        return list(takewhile(lambda other: totals[other] <= KEPT, later)) or [path]
+
+    def _values(self, path: str) -> int:
+        """Return how many values the samples of a layer have."""
+        layer, shape = get_layer(self.net, path), self.shapes[path]
+        if isinstance(layer, nn.Linear):
+            return len(self.pixels) * prod(shape)
+        points = Places(layer, len(self.pixels), 0).points
+        return len(self.pixels) * min(points, prod(shape[2:])) * shape[1]
+
+    def _keep(self, group: list[str]) -> None:
+        used = dict.fromkeys(group, 0)
+        for samples in self._sampled(group):
+            for path, rows in samples.items():
+                if path not in self.kept:  # made once: parts between what a network uses keep the heap from shrinking
+                    images = next(ranges_of(self.pixels, BATCH, VALUES)).stop
+                    self.kept[path] = torch.empty(len(rows) // images * len(self.pixels), rows.shape[1])
+                self.kept[path][used[path] : used[path] + len(rows)] = rows
+                used[path] += len(rows)
+
+    def _sampled(self, group: list[str]) -> Iterator[dict[str, Tensor]]:
+        layers: dict[str, Any] = {path: get_layer(self.net, path) for path in group}
+        places = {path: Places(layer, len(self.pixels), self.seeds[path]) for path, layer in layers.items()}
+        for part in ranges_of(self.pixels, BATCH, VALUES):
+            images = self.spec.normalise(self.pixels[part])
+            outputs = first_outputs(self.net, group, images)
+            del images  # as large as what is still to run beside it
+            yield {path: _output_rows(layers[path], outputs.pop(path), places[path]) for path in group}
+            give_back()
 
 
 @dataclass(frozen=True)
@@ -68,11 +144,11 @@ def collect(
     *,
     order: Tensor | None = None,
     seed: int = 0,
-    answers: Answers | None = None,
+    targets: SampledOutputs | None = None,
 ) -> LayerSamples:
-    """Return the responses of layer ``path`` of ``reference`` with the inputs that it gets in ``net``.
+    """Return the outputs of layer ``path`` of ``reference`` with the inputs that it gets in ``net``.
 
-    ``order`` rearranges the channels (I,) of every group. ``answers`` of ``reference``, with this layer's ``seed``, spare
+    ``order`` rearranges the channels (I,) of every group. ``targets`` of ``reference``, with this layer's ``seed``, spare
     it a run for this layer alone.
     """
     layer: Any = get_layer(reference, path)
@@ -81,14 +157,14 @@ def collect(
     outputs, inputs, kernel = weight.shape[0] // groups, weight.shape[1], weight[0, 0].numel()
     channels = slice(None) if order is None else order.long()
     totals: list[_Total] = []
-    answers = answers or Answers(reference, calls(reference, [path], spec), pixels, spec, {path: seed})
+    targets = targets or SampledOutputs(reference, calls(reference, [path], spec), pixels, spec, {path: seed})
     places = Places(layer, len(pixels), seed)
-    for (start, images), y in zip(starts(pixels), answers.of(path), strict=True):
-        shown = spec.normalise(pixels[start : start + images])
-        x = _seen(layer, caught(net, [path], shown, 0)[path], places)  # (R, I, kH, kW), beside y (R, O)
+    for batch, y in zip(ranges_of(pixels, BATCH, VALUES), targets.of(path), strict=True):
+        images = spec.normalise(pixels[batch])
+        x = _seen(layer, first_inputs(net, [path], images)[path], places)  # (R, I, kH, kW), beside y (R, O)
+        rows = len(x) // len(images) * len(pixels)
         totals = totals or [
-            _Total(inputs * kernel, outputs, len(x) // images * len(pixels), len(x), centred=layer.bias is not None)
-            for _ in range(groups)
+            _Total(inputs * kernel, outputs, rows, len(x), centred=layer.bias is not None) for _ in range(groups)
         ]
         for group, total in enumerate(totals):
             part = x[:, group * inputs : (group + 1) * inputs].flatten(2)[:, channels].transpose(1, 2)  # (R, P, I)
@@ -97,15 +173,23 @@ def collect(
         give_back()
     made, means = [], []
     for group, total in enumerate(totals):
-        rows, targets, *mean = total.finish()
+        x, y, *mean = total.finish()
         own = weight[group * outputs : (group + 1) * outputs].flatten(2).transpose(1, 2)
-        made.append(Group(rows.view(-1, kernel, inputs), targets, own.contiguous(), order))
+        made.append(Group(x.view(-1, kernel, inputs), y, own.contiguous(), order))
         means.append(mean)
     return LayerSamples(
         tuple(made),
         torch.stack([mean[0].view(kernel, inputs) for mean in means]),
         torch.stack([mean[1] for mean in means]),
     )
+
+
+def _output_rows(layer: nn.Module, output: Tensor, places: Places) -> Tensor:
+    """Return what a layer gives (R, O) at places of every image; a dense layer, all that it gives."""
+    if isinstance(layer, nn.Linear):
+        return output.reshape(-1, output.shape[-1])
+    image, row, column = places.draw(len(output), *output.shape[2:])
+    return output[image, :, row, column]
 
 
 def _seen(layer: Any, given: Tensor, places: Places) -> Tensor:

@@ -1,12 +1,11 @@
-"""What layers see and give on real images, measured once: responses at sampled places, moments of input patches.
+"""Mean and covariance of what layers see and give on images: of input patches, and of responses at sampled places.
 
-Memory is bounded by the sample, not by the images or the network: values are taken out while a batch runs.
+Memory is bounded by the matrices, not by the images or the network: values are taken out while a batch runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,63 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...core.data.images import Pixels, Selection, Split, together
+from ...core.data.images import Pixels
 from ...core.errors import InputError
 from ...core.layers import get_layer
 from ...core.model import HashModel
-from ...core.progress import track
-from .responses import Activations, HeardAllError, Hearing, Watcher, drawn
+from .responses import responses
+from .runner import observe
+from .sampling import batches, drawn
 
 ROWS = 256  # of a matrix worked on together
 UNFOLDED = 8  # images whose patches are laid out together
-BATCH, VALUES = 100, 1 << 20  # images that run together: at most so many, with so many values
-
-
-def chosen(split: Split, count: int, seed: int = 0) -> np.ndarray:
-    """Return the places of at most ``count`` training images, drawn from ``seed``, in order."""
-    size = len(split.train)
-    return np.sort(np.random.default_rng(seed).permutation(size)[: min(count, size)])
-
-
-def choose(split: Split, count: int, seed: int = 0) -> Selection:
-    """Return pixels (n, C, H, W) of at most ``count`` training images, drawn from ``seed``."""
-    return split.train.select(chosen(split, count, seed))
-
-
-def followers(model: HashModel, pixels: Pixels) -> dict[str, str]:
-    """Return what becomes of each layer's output: ``relu``, ``sum`` (a residual branch ends there) or ``none``.
-
-    Found by watching one image run, so it works on networks that no tracer understands. Max pooling between a layer and
-    its ReLU does not matter.
-    """
-    watcher = Watcher(model.net)
-    with watcher.watching(), watcher, torch.no_grad():
-        _run(model, pixels[:1])
-    return watcher.found
-
-
-def responses(
-    model: HashModel,
-    pixels: Pixels,
-    paths: Sequence[str],
-    *,
-    sums: Sequence[str] = (),
-    places: int = 10,
-    seed: int = 0,
-) -> Activations:
-    """Return what the layers at ``paths`` give, at ``places`` random places per image (of dense layers: the one there is).
-
-    The places depend on ``seed`` and the size of a layer's output alone: layers and networks of equal sizes are sampled
-    alike.
-    The batch stops running when the last of the layers has been heard.
-    """
-    hearing = Hearing(model.net, tuple(paths), tuple(sums), places, seed)
-    with hearing.watching(), hearing, torch.no_grad():
-        for start, part in batches(pixels, "responses"):
-            hearing.begin(start)
-            with suppress(HeardAllError):
-                _run(model, part)
-    return hearing.result()
 
 
 @dataclass
@@ -137,8 +89,8 @@ def response_moments(
     """Return the moments of the responses of many layers, in one run and without keeping the responses."""
     moments: dict[str, Moments] = {}
     for start, part in batches(pixels, "statistics"):
-        heard = responses(model, part, paths, places=places, seed=seed + start)
-        for path, rows in heard.outputs.items():
+        found = responses(model, part, paths, places=places, seed=seed + start)
+        for path, rows in found.outputs.items():
             moments.setdefault(path, Moments(rows.shape[1])).add(rows)
     return moments
 
@@ -164,8 +116,8 @@ def patch_moments(
     moments = [Moments(size) for _ in range(groups)]
     random = np.random.default_rng(seed)
 
-    def take(_layer: nn.Module, args: tuple[Tensor, ...], _output: Tensor) -> None:
-        for group, part in zip(moments, args[0].chunk(groups, dim=-1 if dense else 1), strict=True):
+    def take(given: Tensor, _output: Tensor) -> None:
+        for group, part in zip(moments, given.chunk(groups, dim=-1 if dense else 1), strict=True):
             if dense:
                 group.add(part.reshape(-1, size).numpy())
                 continue
@@ -175,23 +127,10 @@ def patch_moments(
                 rows.append(drawn(columns, places, random))
             group.add(torch.cat(rows).reshape(-1, size).numpy())
 
-    handle = layer.register_forward_hook(take)
-    try:
-        with torch.no_grad():
-            for _, part in batches(pixels, "patches"):
-                _run(model, part)
-    finally:
-        handle.remove()
+    observe(model.net, model.arch.input, pixels, {path: take}, what="patches")
     if not moments[0].count:
         raise InputError(f"layer {path!r} did not run: nothing is known about its inputs")
     return moments
-
-
-def batches(pixels: Pixels, what: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the place of the first image and the pixels of as many images as run together."""
-    size = together(pixels, BATCH, VALUES)
-    for start in track(range(0, len(pixels), size), what):
-        yield start, pixels[start : start + size]
 
 
 def _patches(images: Tensor, layer: nn.Conv2d) -> Tensor:
@@ -201,8 +140,3 @@ def _patches(images: Tensor, layer: nn.Conv2d) -> Tensor:
         images = functional.pad(images, (left, right, top, bottom))
     padding = (0, 0) if isinstance(layer.padding, str) else layer.padding
     return functional.unfold(images, layer.kernel_size, layer.dilation, padding, layer.stride)
-
-
-def _run(model: HashModel, pixels: np.ndarray) -> None:
-    device = next((value.device for value in model.net.parameters()), torch.device("cpu"))
-    model.net.eval()(model.arch.input.normalise(pixels).to(device))

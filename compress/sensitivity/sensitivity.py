@@ -22,7 +22,7 @@ from ...modelfile.file import coded
 from ...modelfile.layers.int8 import Quantized
 from ..channels.graph import channels
 from ..observe.macs import count
-from ..observe.moments import choose
+from ..observe.sampling import choose
 from ..passes import PASSES
 from ..select import skipped, weighted
 from .probes import AMOUNTS, RISING, USUAL, WHAT, settings_for

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hashpress.compress.codebooks import pq_kmeans
 from hashpress.compress.codebooks.pq_correct import correct
+from hashpress.compress.observe.hooks import calls
 from hashpress.compress.observe.layer_io import collect
-from hashpress.compress.observe.responses import calls
 from hashpress.core.model import InputSpec
 from hashpress.modelfile.layers import pq
 from random_codewords import filled

@@ -25,6 +25,7 @@ from ...core.model import HashModel, Json
 from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
+from ...modelfile.coding import rate
 from ...modelfile.layers.base import check_half, round_layer
 from ...modelfile.layers.shared import Shared, SharedWeight
 from ..base import step_of
@@ -52,8 +53,7 @@ class Codebook:
     def bits(self) -> float:
         """Bits of an ideal order-0 coder of the indices."""
         counts = np.array([np.count_nonzero(self.indices == entry) for entry in range(len(self.centres))])
-        counts = counts[counts > 0]
-        return float(-(counts * np.log2(counts / counts.sum())).sum())
+        return rate.total_bits(counts)
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Share:
         lengths = None
         if self.lam > 0:
             centres, found = kmeans.priced(values, costs, 1 << bits, self.lam)
-            lengths = -np.log2(np.maximum(np.bincount(found, minlength=len(centres)), 0.5) / len(found))
+            lengths = rate.code_lengths(np.bincount(found, minlength=len(centres)))
         else:
             centres = np.concatenate([[0.0], kmeans.kmeans(values[values != 0], 1 << bits, self.start, seed)])
             found = kmeans.around_zero(values, centres)

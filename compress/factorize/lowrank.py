@@ -25,6 +25,7 @@ from ...core.once import once
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...modelfile.layers.factored import Factored, group_kernels
+from ..allocate import bisect
 from ..base import step_of
 from ..fold import Fold
 from ..observe.external_reads import lent
@@ -264,11 +265,7 @@ def _spatial(
         saved = sum(max(costs[path].macs - macs, 0) for path, macs in after.items())
         return costs.macs - saved, found
 
-    low, high = 0.0, 1.0
-    for _ in range(14):
-        middle = (low + high) / 2
-        low, high = (middle, high) if plan(middle)[0] <= budget else (low, middle)
-    total, found = plan(low)
+    total, found = plan(bisect(lambda part: plan(part)[0] <= budget, 0.0, 1.0, rounds=14)[0])
     if total > budget:
         raise RecipeError(
             f"lowrank: the budget of {budget:,.0f} MACs is out of reach with three_d, the least is {total:,.0f}"

@@ -21,13 +21,14 @@ from ...core.errors import InputError
 from ...core.heap import give_back
 from ...core.layers import get_layer
 from ...core.model import InputSpec
+from .covariance import SecondMoments
 from .hooks import calls, first_inputs, first_outputs
+from .im2col import windows
 from .sampling import Places, ranges_of
 
 BATCH, VALUES = 50, 3 << 20  # images run at once: at most so many, with so many values
 KEPT = 12 << 20  # values of samples kept for later
 CONDENSED = 4096  # inputs of a group up to which many samples are replaced by as many rows as there are inputs
-STRIP = 256  # rows of the moments added to at once
 DAMPINGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # shares of the mean square: inputs that depend on each other need more
 
 
@@ -196,20 +197,8 @@ def _seen(layer: Any, given: Tensor, places: Places) -> Tensor:
     """Return what a layer sees (R, I, kH, kW) at places of every image; a dense layer, all that it sees."""
     if isinstance(layer, nn.Linear):
         return given.reshape(-1, given.shape[-1], 1, 1)
-    padded = pad(given, (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0])).contiguous()
-    rows, columns = (
-        (size - dilation * (kernel - 1) - 1) // stride + 1
-        for size, kernel, stride, dilation in zip(
-            padded.shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True
-        )
-    )
-    steps = padded.stride()
-    windows = padded.as_strided(
-        (len(given), rows, columns, given.shape[1], *layer.kernel_size),
-        (steps[0], steps[2] * layer.stride[0], steps[3] * layer.stride[1], steps[1],
-         steps[2] * layer.dilation[0], steps[3] * layer.dilation[1]),
-    )  # fmt: skip
-    return windows[places.draw(len(given), rows, columns)]
+    seen = windows(given, layer)
+    return seen[places.draw(*seen.shape[:3])]
 
 
 class _Total:
@@ -224,7 +213,7 @@ class _Total:
         room = min(rows, inputs + portion) if self.condensed else rows
         self.x, self.y = torch.empty(room, inputs), torch.empty(room, outputs)  # made once
         self.sums = torch.zeros(inputs + outputs, dtype=torch.float64)
-        self.moments: Tensor | None = None
+        self.moments: SecondMoments | None = None
         self.shift = torch.zeros(inputs + outputs)  # near the means: squares of what is far from zero lose the rest
 
     def add(self, x: Tensor, y: Tensor) -> None:
@@ -239,14 +228,11 @@ class _Total:
             self.condense()
 
     def condense(self) -> None:
-        """Add the kept samples to the moments (inputs, inputs + outputs)."""
+        """Add the kept samples to the moments."""
         x, y = self._shifted()
         if self.moments is None:
-            self.moments = torch.zeros(self.inputs, self.inputs + y.shape[1], dtype=torch.float64)
-        for start in range(0, self.inputs, STRIP):  # a whole product would be as large as the moments
-            rows = slice(start, start + STRIP)
-            self.moments[rows, : self.inputs] += x[:, rows].T @ x
-            self.moments[rows, self.inputs :] += x[:, rows].T @ y
+            self.moments = SecondMoments(self.inputs, y.shape[1])
+        self.moments.add(x, y)
         self.used = 0
 
     def _shifted(self) -> tuple[Tensor, Tensor]:
@@ -265,10 +251,10 @@ class _Total:
         if self.used:
             self.condense()
         del self.x, self.y
-        moments = self.moments.addr_(mean[: self.inputs], mean, alpha=-self.count)
-        gram, cross = moments[:, : self.inputs], moments[:, self.inputs :]
-        lower = _root(gram)
-        return lower.T.float().contiguous(), torch.linalg.solve_triangular(lower, cross, upper=False).float(), *means
+        self.moments.centre(mean[: self.inputs], mean[self.inputs :], self.count)
+        lower = _root(self.moments.gram)
+        targets = torch.linalg.solve_triangular(lower, self.moments.cross, upper=False)
+        return lower.T.float().contiguous(), targets.float(), *means
 
 
 def _root(gram: Tensor) -> Tensor:

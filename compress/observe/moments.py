@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ...core.data.images import Pixels
 from ...core.errors import InputError
 from ...core.layers import get_layer
 from ...core.model import HashModel
+from .covariance import SecondMoments
+from .im2col import output_size, patches
 from .responses import responses
 from .runner import observe
-from .sampling import batches, drawn
+from .sampling import batches, drawn, drawn_places
 
 ROWS = 256  # of a matrix worked on together
-UNFOLDED = 8  # images whose patches are laid out together
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Moments:
     count: int = 0
     total: np.ndarray = field(init=False)
     rows: list[np.ndarray] = field(default_factory=list)
-    square: np.ndarray | None = None
+    squares: SecondMoments | None = None
 
     def __post_init__(self) -> None:
         self.total = np.zeros(self.size)
@@ -53,11 +53,11 @@ class Moments:
             self._squared()
 
     def _squared(self) -> np.ndarray:
-        square = np.zeros((self.size, self.size)) if self.square is None else self.square
+        squares = self.squares or SecondMoments(self.size)
         for rows in self.rows:
-            square += rows.T @ rows
-        self.rows, self.square = [], square
-        return square
+            squares.add_array(rows)
+        self.rows, self.squares = [], squares
+        return squares.gram.numpy()
 
     @property
     def mean(self) -> np.ndarray:
@@ -77,7 +77,7 @@ class Moments:
     @property
     def products(self) -> np.ndarray | None:
         """Products (N, N) of all rows with each other over N, of the same variances as the covariance; None of many rows."""
-        if self.square is not None or not self.rows:
+        if self.squares is not None or not self.rows:
             return None
         rows = np.concatenate(self.rows) - self.total / self.count
         return rows @ rows.T / self.count
@@ -121,22 +121,14 @@ def patch_moments(
             if dense:
                 group.add(part.reshape(-1, size).numpy())
                 continue
-            rows = []
-            for images in part.split(UNFOLDED):
-                columns = images.flatten(2) if channels else _patches(images, layer)  # (N, D, L)
-                rows.append(drawn(columns, places, random))
-            group.add(torch.cat(rows).reshape(-1, size).numpy())
+            if channels:
+                rows = drawn(part.flatten(2), places, random)
+            else:
+                chosen = drawn_places(len(part), prod(output_size(part, layer)), places, random)
+                rows = patches(part, layer, chosen)
+            group.add(rows.reshape(-1, size).contiguous().numpy())
 
     observe(model.net, model.arch.input, pixels, {path: take}, what="patches")
     if not moments[0].count:
         raise InputError(f"layer {path!r} did not run: nothing is known about its inputs")
     return moments
-
-
-def _patches(images: Tensor, layer: nn.Conv2d) -> Tensor:
-    if layer.padding == "same":
-        spans = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
-        (top, bottom), (left, right) = ((span // 2, span - span // 2) for span in spans)
-        images = functional.pad(images, (left, right, top, bottom))
-    padding = (0, 0) if isinstance(layer.padding, str) else layer.padding
-    return functional.unfold(images, layer.kernel_size, layer.dilation, padding, layer.stride)

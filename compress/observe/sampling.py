@@ -47,11 +47,16 @@ def batches(
         yield start, pixels[start : start + size]
 
 
+def drawn_places(images: int, length: int, places: int, random: np.random.Generator) -> Tensor | None:
+    """Return ``places`` random numbers below ``length`` for each image, (N, places); None when there are no more of them."""
+    return torch.from_numpy(random.integers(0, length, (images, places))) if places < length else None
+
+
 def drawn(columns: Tensor, places: int, random: np.random.Generator) -> Tensor:
     """Return ``places`` random columns of each image as rows (N, places, D) of (N, D, L); all when there are no more."""
     count, size, length = columns.shape
-    if places < length:
-        chosen = torch.from_numpy(random.integers(0, length, (count, places)))
+    chosen = drawn_places(count, length, places, random)
+    if chosen is not None:
         columns = columns.gather(2, chosen[:, None, :].expand(-1, size, -1))
     return columns.transpose(1, 2)
 

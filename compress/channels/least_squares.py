@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...core.data.images import Pixels, together
-from ...core.heap import give_back
+from ...core.data.images import Pixels
+from ...core.heap import released
 from ...core.layers import get_layer
 from ...core.model import InputSpec
 from ...core.progress import track
 from ..observe.covariance import SecondMoments
 from ..observe.hooks import first_call
 from ..observe.im2col import patches
+from ..observe.sampling import ranges_of
 
 BATCH, VALUES = 16, 1 << 20  # images that run together: at most so many, with so many values
 PLACES = 16  # pixels of the output that count per image
@@ -43,22 +44,20 @@ def refit(
 
     ``ridge`` is relative to the mean square of the inputs and pulls towards the weights that are there.
     """
-    for path, rows in track(kept.items(), "least squares", len(kept)):
+    for path, rows in released(track(kept.items(), "least squares", len(kept))):
         layer: Any = get_layer(net, path)
-        fit, batch = _Normal(layer, len(pixels), seed), together(pixels, BATCH, VALUES)
-        for start in range(0, len(pixels), batch):
-            inputs = spec.normalise(pixels[start : start + batch])
+        fit = _Normal(layer, len(pixels), seed)
+        for part in ranges_of(pixels, BATCH, VALUES):
+            inputs = spec.normalise(pixels[part])
             _, wanted = first_call(original, path, inputs)
             given, got = first_call(net, path, inputs)
             fit.add(given, wanted[:, torch.as_tensor(rows)] - got)
-            give_back()  # rows that stay lie between what the network used
-        for part, change in fit.solved(ridge):
-            weight = layer.weight[part]
+        for outputs, change in fit.solved(ridge):
+            weight = layer.weight[outputs]
             weight += change[:-1].T.reshape(weight.shape).to(weight.dtype)
             if layer.bias is not None:
-                layer.bias[part] += change[-1].to(layer.bias.dtype)
+                layer.bias[outputs] += change[-1].to(layer.bias.dtype)
         del fit, change
-        give_back()  # before the next layer's
 
 
 class _Normal:
@@ -131,7 +130,6 @@ class _Normal:
                 among += x @ x.T
             squares = torch.cat([part.double().square().sum(0) for part in across[:, :-1].split(TOGETHER, dim=1)])
             among.diagonal().add_(max(float(squares.mean()) * ridge, SMALLEST))
-            give_back()
             factors = _factored(among)
         for start in range(0, wanted.shape[1], TOGETHER):
             part = slice(start, start + TOGETHER)

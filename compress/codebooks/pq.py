@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
-from ...core.heap import give_back
+from ...core.heap import give_back, released
 from ...core.layers import get_layer
 from ...core.model import HashModel, Json
 from ...core.progress import track
@@ -156,7 +156,9 @@ class ProductQuantize:
         ran = list(dict.fromkeys(path for path, _ in called))
         seeds = {path: plans[path]["seed"] for path in ran}
         targets = SampledOutputs(original, called, pixels, model.arch.input, seeds)
-        for path in track([*ran, *(path for path in plans if path not in ran)], "product quantization", len(plans)):
+        for path in released(
+            track([*ran, *(path for path in plans if path not in ran)], "product quantization", len(plans))
+        ):
             plan = plans[path]
             weight: Any = get_layer(net, path).get_parameter("weight").detach()
             weight = weight if weight.ndim == 4 else weight[:, :, None, None]
@@ -168,7 +170,6 @@ class ProductQuantize:
             )
             bias = responses = found = None
             if self.sweeps and path in ran:
-                give_back()
                 with decoded_once(net):
                     responses = collect(
                         original, net, path, pixels, model.arch.input, order=order, seed=plan["seed"], targets=targets
@@ -189,7 +190,6 @@ class ProductQuantize:
             made.append(edit)
             fill(path, get_layer(net, path), codebook, indices, order, bias)
             del weight, codebook, indices, bias, responses, found  # of a large layer they are as large as the network
-            give_back()
             get_layer(net, path).train()  # until the network is done: it decodes, which here is faster than looking up
         step = step_of("pq", self, seed, left=decision["left"], response_errors=errors)
         return model.edited(net, made, step)

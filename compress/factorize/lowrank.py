@@ -19,7 +19,7 @@ from torch import nn
 
 from ...core.data.images import Pixels, Split
 from ...core.errors import InputError, RecipeError
-from ...core.heap import give_back
+from ...core.heap import released
 from ...core.model import HashModel, Json
 from ...core.once import once
 from ...core.progress import track
@@ -158,13 +158,12 @@ class LowRank:
             sample = Sample(self._pixels(split, seed), self.places, seed, self.asymmetric)
             follow = followers(model, sample.pixels)
         current, edits, lost = replace(model, net=model.copied_net(sharing=plan["layers"])), [], {}
-        for path, decision in track(plan["layers"].items(), "rebuilding", len(plan["layers"])):
+        for path, decision in released(track(plan["layers"].items(), "rebuilding", len(plan["layers"]))):
             adds = self._adds_bias(weighted(model.net)[path])
             edit = Factored(path, decision["form"], tuple(decision["ranks"]), bias=adds)
             share = rebuild_layer(model, current, edit, self.solver, follow.get(path, "none"), sample)
             lost[path] = round(share, 6)
             edits.append(edit)
-            give_back()
         model.unshared(current.net)  # a weight that two layers hold in common is still there when one was replaced
         figures = {"lost": lost} if sample is not None else {}
         return model.edited(current.net, edits, step_of("lowrank", self, seed, **figures, left=plan["left"]))
@@ -201,7 +200,6 @@ class LowRank:
             blocks = [covariance[at : at + size, at : at + size] for at in range(0, len(covariance), size)]
             energies[path] = np.sum([spectrum(block) for block in blocks], axis=0)
             del covariance, blocks
-        give_back()
         return energies
 
     def _ranks(

@@ -69,7 +69,7 @@ def normed(net: nn.Module, images: Images, spec: InputSpec, *, seed: int = 0) ->
     """
     chosen = images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:IMAGES]))
     statistics = _statistics(net, without(net.eval(), spec), chosen, spec)
-    layers: dict[str, nn.Module] = {}
+    layers: dict[str, Any] = {}
     for path, (mean, variance) in statistics.items():
         layer: Any = get_layer(net, path)
         norm = (nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else _Rows)(len(mean), dtype=mean.dtype)

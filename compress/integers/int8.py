@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from ...core.data.images import Pixels, Split, together
 from ...core.errors import InputError, RecipeError
-from ...core.heap import give_back
 from ...core.layers import get_layer
 from ...core.model import HashModel, Json
 from ...core.once import once
@@ -116,7 +115,6 @@ class Int8:
         after: dict[str, Json] = {}
         if self.rounding == "learned" and split is not None and grids:
             start = {path: rounded_of(get_layer(net, path), grid, edits[path]) for path, grid in grids.items()}
-            give_back()  # what large images left behind
             index = mixed(sampling.chosen(split, max(POOL, self.images), seed), split.train.labels, seed)
             found = learned(
                 model, grids, start, split.train.select(index), split.train.labels[index],

@@ -17,8 +17,8 @@ from ...core.layers import get_layer
 from ...core.model import InputSpec
 
 Inputs = tuple[Any, ...]  # the positional arguments of a layer's call
-Before = Callable[[str, nn.Module, Inputs], Inputs | None]  # path, layer, inputs -> inputs in their place, or None
-After = Callable[[str, nn.Module, Inputs, Any], Any]  # path, layer, inputs, output -> an output in its place, or None
+Before = Callable[[str, Any, Inputs], Inputs | None]  # path, layer, inputs -> inputs in their place, or None
+After = Callable[[str, Any, Inputs, Any], Any]  # path, layer, inputs, output -> an output in its place, or None
 
 
 class StopForward(Exception):  # noqa: N818  # no error

@@ -11,7 +11,7 @@ from torch import nn
 
 from ...core.data.images import Pixels, together
 from ...core.errors import InputError
-from ...core.heap import give_back
+from ...core.heap import released
 from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...core.progress import track
@@ -44,7 +44,7 @@ def output_energy(
     generator = torch.Generator().manual_seed(seed)
     energy, batch = 0.0, together(pixels, batch, VALUES)
     with hooks(layers_at(net, rows), after=lambda path, _layer, inputs, output: rows[path].called(inputs[0], output)):
-        for _ in track(range(batches), "importance of weights"):
+        for _ in released(track(range(batches), "importance of weights")):
             chosen = torch.randint(len(pixels), (batch,), generator=generator).sort().values
             outputs = net(model.arch.input.normalise(pixels[chosen.numpy()]))
             signs = torch.randint(0, 2, outputs.shape, generator=generator).float() * 2 - 1
@@ -52,7 +52,6 @@ def output_energy(
             for one in sums:
                 one.add()
             energy += float(outputs.detach().square().sum())
-            give_back()
     floored = []
     for total in (one.sums for one in sums):
         total.div_(max(energy, 1e-30))

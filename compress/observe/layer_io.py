@@ -18,7 +18,6 @@ from torch.nn.functional import pad
 
 from ...core.data.images import Pixels
 from ...core.errors import InputError
-from ...core.heap import give_back
 from ...core.layers import get_layer
 from ...core.model import InputSpec
 from .covariance import SecondMoments
@@ -100,7 +99,6 @@ class SampledOutputs:
             outputs = first_outputs(self.net, group, images)
             del images  # as large as what is still to run beside it
             yield {path: _output_rows(layers[path], outputs.pop(path), places[path]) for path in group}
-            give_back()
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,6 @@ def collect(
             part = x[:, group * inputs : (group + 1) * inputs].flatten(2)[:, channels].transpose(1, 2)  # (R, P, I)
             total.add(part.flatten(1), y[:, group * outputs : (group + 1) * outputs])
         del x, y
-        give_back()
     made, means = [], []
     for group, total in enumerate(totals):
         x, y, *mean = total.finish()

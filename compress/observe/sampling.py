@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...core.data.images import Pixels, Selection, Split, together
+from ...core.heap import released
 from ...core.progress import track
 
 BATCH, VALUES = 100, 1 << 20  # images that run together: at most so many, with so many values
@@ -32,9 +33,12 @@ def choose(split: Split, count: int, seed: int = 0) -> Selection:
 
 
 def ranges_of(pixels: Pixels, most: int, values: int) -> Iterator[slice]:
-    """Yield which images run together: at most ``most``, and fewer of large ones, with ``values`` values in all."""
+    """Yield which images run together: at most ``most``, and fewer of large ones, with ``values`` values in all.
+
+    What a batch leaves behind goes back to the system before the next one.
+    """
     step = together(pixels, most, values)
-    for start in range(0, len(pixels), step):
+    for start in released(range(0, len(pixels), step)):
         yield slice(start, min(start + step, len(pixels)))
 
 
@@ -42,9 +46,9 @@ def batches(
     pixels: Pixels, what: str, most: int | None = None, values: int | None = None
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the place of the first image and the pixels of as many images as run together; report progress as ``what``."""
-    size = together(pixels, most or BATCH, values or VALUES)
-    for start in track(range(0, len(pixels), size), what):
-        yield start, pixels[start : start + size]
+    most, values = most or BATCH, values or VALUES
+    for part in track(ranges_of(pixels, most, values), what, -(-len(pixels) // together(pixels, most, values))):
+        yield part.start, pixels[part]
 
 
 def drawn_places(images: int, length: int, places: int, random: np.random.Generator) -> Tensor | None:

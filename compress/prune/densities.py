@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ...core.data.images import Pixels
-from ...core.heap import give_back
+from ...core.heap import released
 from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...core.progress import track
@@ -45,8 +45,7 @@ def measured(
         layer, changed = get_layer(net, path), HashModel(net, model.arch, model.edits)
         leave, found = leaving(model, path, compensate, pixels, seed), []
         replay = Replay(model, path, pixels)
-        for density in points:
-            give_back()  # what running the network left behind
+        for density in released(points):  # running the network leaves much behind
             leave(density, layer)
             found.append((density, float(((replay.outputs(changed) >= 0) != before).mean())))
         return found

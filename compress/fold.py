@@ -24,6 +24,7 @@ from ..modelfile.layers.base import CompressedLayer, absorbing, round_weights
 from ..modelfile.layers.shared import SharedWeight
 from .base import Context, Decision, Pass
 from .channels.graph import LayerTracer
+from .observe.hooks import output_axes
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -49,7 +50,8 @@ class Fold(Pass):
             return Decision({"fold": {}, "skipped": dict.fromkeys(norms, reason)})
         calls, owners = _calls(graph), _owners(model.net, graph)
         flat = any(isinstance(get_layer(model.net, norm), nn.BatchNorm1d) for norm in norms)
-        axes = output_axes(model) if flat else {}
+        dense = [path for path, layer in model.net.named_modules() if hasattr(layer, "in_features")]
+        axes = output_axes(model.net, dense, model.arch.input) if flat else {}
         fold: dict[str, str] = {}
         kept: dict[str, str] = {}
         for norm in norms:
@@ -73,23 +75,6 @@ class Fold(Pass):
             edits.append(edit)
         round_weights(net)
         return model.edited(net, edits, self.step())
-
-
-@torch.no_grad()
-def output_axes(model: HashModel) -> dict[str, int]:
-    """Return how many axes the outputs of each dense layer have."""
-    axes: dict[str, int] = {}
-    layers = {path: layer for path, layer in model.net.named_modules() if hasattr(layer, "in_features")}
-    handles = [
-        layer.register_forward_hook(lambda _layer, _args, output, path=path: axes.__setitem__(path, output.ndim))
-        for path, layer in layers.items()
-    ]
-    try:
-        model.net.eval()(model.arch.input.example())
-    finally:
-        for handle in handles:
-            handle.remove()
-    return axes
 
 
 def _calls(graph: fx.Graph) -> dict[str, list[fx.Node]]:

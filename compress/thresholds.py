@@ -27,7 +27,7 @@ from ..hashnets.retrieval.codes import outputs
 from ..modelfile.layers.base import round_weights
 from ..modelfile.layers.int8 import Int8Linear, put_bias
 from .base import Context, Decision, Pass
-from .observe.moments import choose
+from .observe.sampling import choose
 
 PLACES = 81  # where density is asked for
 ONE = 1.0  # image that a threshold has to get away from, at least

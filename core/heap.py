@@ -7,8 +7,22 @@ leaves more behind in this way than the network takes.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def released(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield ``items``; before each, and at the end, what the work on the one before left behind goes back to the system.
+
+    For loops whose steps each take and free a lot, such as layers, or batches of images.
+    """
+    for item in items:
+        give_back()
+        yield item
+    give_back()
 
 
 def give_back() -> None:

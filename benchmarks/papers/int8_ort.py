@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from hashpress.compress.observe.moments import choose
+from hashpress.compress.observe.sampling import choose
 from hashpress.compress.passes import Int8, Pass, Thresholds
 from hashpress.compress.recipe.recipe import Recipe
 from hashpress.core.data import Split

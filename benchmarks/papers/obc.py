@@ -23,7 +23,8 @@ import torch
 from hashpress.compress import obs
 from hashpress.compress.fold import Fold
 from hashpress.compress.integers import ranges
-from hashpress.compress.observe.moments import choose, patch_moments
+from hashpress.compress.observe.moments import patch_moments
+from hashpress.compress.observe.sampling import choose
 from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel, Step
 from hashpress.modelfile.file import load

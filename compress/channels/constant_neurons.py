@@ -15,8 +15,8 @@ from torch import nn
 
 from ...core.inputs import Input
 from ...core.layers import get_layer
+from ..observe.hooks import first_call
 from .graph import Channels
-from .least_squares import watched
 from .neurons import outgoing_of, readers
 
 Gains = dict[str, np.ndarray]  # reader -> what its bias gains (O,), where that is not zero
@@ -34,7 +34,7 @@ def taken_up(
     why = ""
     for reader, places in readers(found, found.layers[path].outputs) if free else ():
         layer: Any = get_layer(net, reader)
-        given = watched(net, reader, spec.example())[0][0].double()
+        given = first_call(net, reader, spec.example())[0][0].double()
         pixels = given.reshape(len(given), -1).numpy()  # (I, places of the image)
         for neuron in list(free):
             values = pixels[places[neuron]]

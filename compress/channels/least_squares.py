@@ -12,19 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from ...core.data.images import Pixels, together
-from ...core.heap import give_back
+from ...core.data.images import Pixels
+from ...core.heap import released
 from ...core.inputs import Input
 from ...core.layers import get_layer
 from ...core.progress import track
+from ..observe.covariance import SecondMoments
+from ..observe.hooks import first_call
+from ..observe.im2col import patches
+from ..observe.sampling import ranges_of
 
 BATCH, VALUES = 16, 1 << 20  # images that run together: at most so many, with so many values
 PLACES = 16  # pixels of the output that count per image
 SMALLEST = 1e-12  # of the ridge
-UNFOLDED = 2  # images whose patches are laid out together
-TOGETHER = 256  # outputs, or rows of a matrix, worked on at once
+TOGETHER = 256  # outputs, or columns of a matrix, worked on at once, and rows that are squared together
 
 
 @torch.no_grad()
@@ -42,22 +44,20 @@ def refit(
 
     ``ridge`` is relative to the mean square of the inputs and pulls towards the weights that are there.
     """
-    for path, rows in track(kept.items(), "least squares", len(kept)):
+    for path, rows in released(track(kept.items(), "least squares", len(kept))):
         layer: Any = get_layer(net, path)
-        fit, batch = _Normal(layer, len(pixels), seed), together(pixels, BATCH, VALUES)
-        for start in range(0, len(pixels), batch):
-            inputs = spec.tensor(pixels[start : start + batch])
-            _, wanted = watched(original, path, inputs)
-            given, got = watched(net, path, inputs)
+        fit = _Normal(layer, len(pixels), seed)
+        for part in ranges_of(pixels, BATCH, VALUES):
+            inputs = spec.tensor(pixels[part])
+            _, wanted = first_call(original, path, inputs)
+            given, got = first_call(net, path, inputs)
             fit.add(given, wanted[:, torch.as_tensor(rows)] - got)
-            give_back()  # rows that stay lie between what the network used
-        for part, change in fit.solved(ridge):
-            weight = layer.weight[part]
+        for outputs, change in fit.solved(ridge):
+            weight = layer.weight[outputs]
             weight += change[:-1].T.reshape(weight.shape).to(weight.dtype)
             if layer.bias is not None:
-                layer.bias[part] += change[-1].to(layer.bias.dtype)
+                layer.bias[outputs] += change[-1].to(layer.bias.dtype)
         del fit, change
-        give_back()  # before the next layer's
 
 
 class _Normal:
@@ -72,7 +72,7 @@ class _Normal:
         self.inputs = torch.empty(0, self.size)  # room for rows, made once, and how many it holds
         self.missing = torch.empty(0, len(layer.weight))
         self.used = 0
-        self.squares: tuple[torch.Tensor, torch.Tensor] | None = None  # inputs by inputs, inputs by outputs
+        self.squares: SecondMoments | None = None  # inputs by inputs, inputs by outputs
         self.generator = torch.Generator().manual_seed(seed)
 
     def add(self, given: torch.Tensor, missing: torch.Tensor) -> None:
@@ -80,8 +80,7 @@ class _Normal:
         x, y = given, missing
         if isinstance(self.layer, nn.Conv2d):
             places = torch.randperm(missing[0, 0].numel(), generator=self.generator)[:PLACES]
-            parts = [_patches(self.layer, images)[:, :, places] for images in given.split(UNFOLDED)]  # (n, d, places)
-            x = torch.cat(parts).transpose(1, 2).flatten(0, 1)
+            x = patches(given, self.layer, places).flatten(0, 1)
             y = missing.flatten(2)[:, :, places].transpose(1, 2).flatten(0, 1)
         if not len(self.inputs):
             self._make_room(self.images * (len(x) // len(given)))
@@ -92,8 +91,7 @@ class _Normal:
     def _make_room(self, rows: int) -> None:
         if rows > self.size // 2:
             rows = min(rows, TOGETHER)
-            gram = torch.zeros(self.size, self.size, dtype=torch.float64)
-            self.squares = gram, gram.new_zeros(self.size, self.missing.shape[1])
+            self.squares = SecondMoments(self.size, self.missing.shape[1])
         self.inputs = self.inputs.new_empty(rows, self.size)
         self.missing = self.missing.new_empty(rows, self.missing.shape[1])
         self.inputs[:, -1] = float(self.layer.bias is not None)
@@ -105,15 +103,11 @@ class _Normal:
         self.inputs[part, :-1], self.missing[part] = x[:taken], y[:taken]
         self.used = part.stop
         if self.squares is not None and self.used == len(self.inputs):
-            self._square(*self.squares)
+            self._square(self.squares)
         return taken
 
-    def _square(self, gram: torch.Tensor, cross: torch.Tensor) -> None:
-        x, y = self.inputs[: self.used].double(), self.missing[: self.used].double()
-        for start in range(0, len(gram), TOGETHER):
-            part = slice(start, start + TOGETHER)
-            gram[part] += x[:, part].T @ x
-            cross[part] += x[:, part].T @ y
+    def _square(self, squares: SecondMoments) -> None:
+        squares.add(self.inputs[: self.used].double(), self.missing[: self.used].double())
         self.used = 0
 
     def solved(self, ridge: float) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -122,8 +116,8 @@ class _Normal:
         What was counted is used up.
         """
         if self.squares is not None:
-            gram, wanted = self.squares
-            self._square(gram, wanted)
+            self._square(self.squares)
+            gram, wanted = self.squares.gram, self.squares.cross
             del self.inputs, self.missing
             self.squares = None
             gram.diagonal().add_(max(float(gram.diagonal()[:-1].mean()) * ridge, SMALLEST))
@@ -136,7 +130,6 @@ class _Normal:
                 among += x @ x.T
             squares = torch.cat([part.double().square().sum(0) for part in across[:, :-1].split(TOGETHER, dim=1)])
             among.diagonal().add_(max(float(squares.mean()) * ridge, SMALLEST))
-            give_back()
             factors = _factored(among)
         for start in range(0, wanted.shape[1], TOGETHER):
             part = slice(start, start + TOGETHER)
@@ -151,35 +144,3 @@ def _factored(square: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     columns = square.T  # as LAPACK reads it
     factors, pivots = torch.linalg.lu_factor(columns, out=(columns, torch.empty(0, dtype=torch.int32)))
     return factors, pivots
-
-
-def _patches(layer: nn.Conv2d, given: torch.Tensor) -> torch.Tensor:
-    padding: Any = layer.padding
-    if isinstance(padding, str):
-        sides = [side for d, k in zip(layer.dilation, layer.kernel_size, strict=True) for side in [d * (k - 1)]]
-        total = sides if padding == "same" else [0, 0]
-        pads = [part for side in reversed(total) for part in (side // 2, side - side // 2)]
-        given, padding = functional.pad(given, pads), 0
-    return functional.unfold(given, layer.kernel_size, layer.dilation, padding, layer.stride)
-
-
-def watched(net: nn.Module, path: str, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the input and output of the layer at ``path``; what comes behind it is not run."""
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def hook(_layer: nn.Module, args: Any, output: torch.Tensor) -> None:
-        seen.append((args[0], output))
-        raise _Enough
-
-    handle = get_layer(net, path).register_forward_hook(hook)
-    try:
-        net(inputs)
-    except _Enough:
-        pass
-    finally:
-        handle.remove()
-    return seen[0]
-
-
-class _Enough(Exception):  # noqa: N818  it is no error
-    pass

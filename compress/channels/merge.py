@@ -25,7 +25,8 @@ from ...core.progress import track
 from ...core.settings import check_fields
 from ..base import Context, Decision, Pass
 from ..obs import damped, remove_blocks
-from ..observe.moments import choose, patch_moments
+from ..observe.moments import patch_moments
+from ..observe.sampling import choose
 from ..observe.synthetic import noise
 from ..select import check_keys, skipped, spread, weighted
 from .constant_neurons import put_biases, taken_up

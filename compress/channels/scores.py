@@ -20,6 +20,7 @@ from ...core.model import HashModel
 from ...core.progress import track
 from ...hashnets.losses.pair import pair_likelihood
 from ...hashnets.retrieval.codes import outputs
+from ..observe.hooks import hooks, layers_at
 from .graph import Channels
 
 BATCH, VALUES = 64, 1 << 20  # images that run together: at most so many, with so many values
@@ -104,8 +105,13 @@ def by_code(model: HashModel, found: Channels, images: Items | None, seed: int, 
     generator = torch.Generator().manual_seed(seed)
     net = model.viewed_net().requires_grad_(requires_grad=False)
     gates: dict[str, torch.Tensor] = {}
-    handles = [get_layer(net, path).register_forward_pre_hook(_gate(path, gates)) for path in readers]
-    try:
+
+    def gate(path: str, _layer: nn.Module, inputs: Any) -> tuple[torch.Tensor, ...]:
+        values = inputs[0]
+        gates[path] = torch.ones(*values.shape[:2], *[1] * (values.ndim - 2), dtype=values.dtype).requires_grad_()
+        return (values * gates[path],)
+
+    with hooks(layers_at(net, readers), before=gate):
         batch = together(images.values, BATCH, VALUES)
         for start in track(range(0, len(images), batch), "channel scores"):
             block = slice(start, start + batch)
@@ -116,19 +122,7 @@ def by_code(model: HashModel, found: Channels, images: Items | None, seed: int, 
                 for path, gradient in zip(gates, found_gradients, strict=True):
                     moved.index_add_(1, torch.from_numpy(readers[path].inputs), gradient.flatten(1).float())
                 scores += moved.double().square().sum(0) / (1 if given.shape[1] <= probes else probes)
-    finally:
-        for handle in handles:
-            handle.remove()
     return scores.numpy() / len(images)
-
-
-def _gate(path: str, gates: dict[str, torch.Tensor]) -> Callable[[nn.Module, Any], Any]:
-    def hook(_layer: nn.Module, args: Any) -> Any:
-        given = args[0]
-        gates[path] = torch.ones(*given.shape[:2], *[1] * (given.ndim - 2), dtype=given.dtype).requires_grad_()
-        return (given * gates[path],)
-
-    return hook
 
 
 def _signs(given: torch.Tensor, probes: int, generator: torch.Generator) -> list[torch.Tensor]:

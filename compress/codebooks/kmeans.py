@@ -10,10 +10,11 @@ from __future__ import annotations
 import kmeans1d
 import numpy as np
 
+from ...modelfile.coding import rate
+
 MAX_ROUNDS = 100
 EXACT_LIMIT = 200_000  # values; beyond it kmeans1d takes minutes
 FIT = 1 << 19  # values of one weight that a codebook is fitted to; all are assigned
-UNUSED = 40.0  # bits charged for an entry that nothing uses
 
 
 def linear(values: np.ndarray, entries: int, seed: int) -> np.ndarray:  # noqa: ARG001  # as all starts
@@ -83,11 +84,8 @@ def around_zero(values: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def grid(values: np.ndarray, weights: np.ndarray, entries: int, price: float) -> np.ndarray:
-    """Return zero and equidistant centres around it, as far apart as ``price`` makes it pay at high rates.
-
-    There the error of a step s is s^2 / 12 and halving it costs one bit: price = weight s^2 ln(2) / 6.
-    """
-    step = np.sqrt(6 * price / np.log(2) / max(float(np.mean(weights)), 1e-30))
+    """Return zero and equidistant centres around it, as far apart as ``price`` makes it pay at high rates."""
+    step = rate.step_at(price, weight=float(np.mean(weights)))
     reach = max(float(np.abs(values).max()), 1e-30)
     steps = int(min(max(np.ceil(reach / max(step, reach / entries) - 0.5), 1), entries // 2))
     return (
@@ -119,8 +117,7 @@ def priced(
         moved = mass > 0
         centres[moved] = moment[moved] / mass[moved]
         centres[0] = 0.0
-        with np.errstate(divide="ignore"):
-            bits = np.where(counts > 0, -np.log2(counts / len(values)), UNUSED)
+        bits = rate.code_lengths(counts, unused=rate.UNUSED)
     used = np.unique(np.concatenate([[0], indices]))
     order = used[np.argsort(np.where(used == 0, -np.inf, centres[used]), kind="stable")]
     places = np.zeros(len(centres), dtype=np.int64)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...core.data.images import Pixels
 from ...core.errors import RecipeError
-from ...core.heap import give_back
+from ...core.heap import give_back, released
 from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...core.progress import track
@@ -29,9 +29,8 @@ from ...modelfile.layers.base import round_layer
 from ...modelfile.layers.densify import decoded_once
 from ...modelfile.layers.pq import MAX_ENTRIES, ProductQuantized, dense_weight
 from ..base import Context, Decision, Pass
-from ..observe.answers import Answers
-from ..observe.layer_io import LayerSamples, collect
-from ..observe.responses import calls
+from ..observe.hooks import calls
+from ..observe.layer_io import LayerSamples, SampledOutputs, collect
 from ..select import check_keys, skipped, spread, weighted
 from . import pq_kmeans, pq_rate
 from .pq_correct import DECODED, correct
@@ -150,8 +149,10 @@ class ProductQuantize(Pass):
         called = calls(net, plans, model.arch.input)
         ran = list(dict.fromkeys(path for path, _ in called))
         seeds = {path: plans[path]["seed"] for path in ran}
-        answers = Answers(original, called, pixels, model.arch.input, seeds)
-        for path in track([*ran, *(path for path in plans if path not in ran)], "product quantization", len(plans)):
+        targets = SampledOutputs(original, called, pixels, model.arch.input, seeds)
+        for path in released(
+            track([*ran, *(path for path in plans if path not in ran)], "product quantization", len(plans))
+        ):
             plan = plans[path]
             weight: Any = get_layer(net, path).get_parameter("weight").detach()
             weight = weight if weight.ndim == 4 else weight[:, :, None, None]
@@ -163,10 +164,9 @@ class ProductQuantize(Pass):
             )
             bias = responses = found = None
             if self.sweeps and path in ran:
-                give_back()
                 with decoded_once(net):
                     responses = collect(
-                        original, net, path, pixels, model.arch.input, order=order, seed=plan["seed"], answers=answers
+                        original, net, path, pixels, model.arch.input, order=order, seed=plan["seed"], targets=targets
                     )  # fmt: skip
                 give_back()
                 found = correct(
@@ -184,7 +184,6 @@ class ProductQuantize(Pass):
             made.append(edit)
             fill(path, get_layer(net, path), codebook, indices, order, bias)
             del weight, codebook, indices, bias, responses, found  # of a large layer they are as large as the network
-            give_back()
             get_layer(net, path).train()  # until the network is done: it decodes, which here is faster than looking up
         step = self.step(context.seed, left=decision.data["skipped"], response_errors=errors)
         return model.edited(net, made, step)

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ...modelfile.coding import rate
 from ...modelfile.coding.floats import GRID_STEPS, MOST_SHIFT, SMALLEST
 from ...modelfile.layers.base import index_dtype
 from ...modelfile.layers.pq import ProductQuantizedWeight
@@ -21,7 +22,6 @@ START = 8  # sweeps of k-means before bits cost anything
 MOST = 40
 TOLERANCE = 3e-4  # relative gain of a sweep below which it is the last
 SETTLING = 2  # sweeps with codewords on the grid
-UNUSED = 40.0  # bits charged for a codeword that nothing uses
 
 
 def priced(points: Tensor, entries: int, price: float, *, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -50,8 +50,7 @@ def priced(points: Tensor, entries: int, price: float, *, seed: int = 0) -> tupl
 
 def lengths(counts: Tensor) -> Tensor:
     """Return the bits (K,) of each rank in use for ``counts`` (M, K), each row in falling order."""
-    total = counts.sum(0).double()
-    return torch.where(total > 0, -torch.log2(total.clamp_min(1) / total.sum()), UNUSED).float()
+    return torch.from_numpy(rate.code_lengths(counts.sum(0).numpy(), unused=rate.UNUSED)).float()
 
 
 def ranked(codebook: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,10 +67,9 @@ def uses(labels: Tensor, entries: int) -> Tensor:
 def grid_step(price: float, share: float) -> float:
     """Return a power of two: the steps of codewords on which one codeword comes for ``share`` sub-vectors.
 
-    A step s costs s^2 / 12 of squared error for each value of every sub-vector; halving it costs one bit for each value
-    of every codeword. Both together are least at s^2 = 6 price share / ln 2.
+    A step costs squared error for each value of every sub-vector, and bits for each value of every codeword.
     """
-    return 2.0 ** math.floor(math.log2(max(math.sqrt(6 * price * share / math.log(2)), 1e-30)))
+    return 2.0 ** math.floor(math.log2(max(rate.step_at(price, share), 1e-30)))
 
 
 def on_grid(codebook: Tensor, step: float) -> Tensor:

@@ -22,6 +22,7 @@ from ...core.layers import get_layer, original
 from ...core.model import HashModel
 from ...core.progress import track
 from ...core.settings import check_fields
+from ...modelfile.coding import rate
 from ...modelfile.layers.base import check_half, round_layer
 from ...modelfile.layers.shared import Shared, SharedWeight
 from ..base import Context, Decision, Pass
@@ -50,8 +51,7 @@ class Codebook:
     def bits(self) -> float:
         """Bits of an ideal order-0 coder of the indices."""
         counts = np.array([np.count_nonzero(self.indices == entry) for entry in range(len(self.centres))])
-        counts = counts[counts > 0]
-        return float(-(counts * np.log2(counts / counts.sum())).sum())
+        return rate.total_bits(counts)
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Share(Pass):
         lengths = None
         if self.lam > 0:
             centres, found = kmeans.priced(values, costs, 1 << bits, self.lam)
-            lengths = -np.log2(np.maximum(np.bincount(found, minlength=len(centres)), 0.5) / len(found))
+            lengths = rate.code_lengths(np.bincount(found, minlength=len(centres)))
         else:
             centres = np.concatenate([[0.0], kmeans.kmeans(values[values != 0], 1 << bits, self.start, seed)])
             found = kmeans.around_zero(values, centres)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ...core.errors import InputError
+from ...modelfile.coding import rate
+from ..allocate import bisect
 from . import kmeans
 
 WIDEST = 100.0  # a price is looked for within this factor, then above it as far as it takes
@@ -59,8 +61,8 @@ class Latent(nn.Module):
         borders, bits = middles, 0.0
         for _ in range(ROUNDS):
             counts = np.diff(np.searchsorted(values, borders), prepend=0, append=len(values))
-            lengths = -np.log2(np.maximum(counts, 0.5) / len(values))
-            bits = float((counts * lengths).sum())
+            lengths = rate.code_lengths(counts)
+            bits = rate.total_bits(counts, lengths)
             new = np.maximum.accumulate(middles + price * np.diff(lengths) / (2 * self._moved * gaps))
             if np.array_equal(new, borders):
                 break
@@ -105,9 +107,7 @@ def fit_budget(pairs: Sequence[tuple[Latent, Tensor]], price: float, budget: flo
     low, high = price / WIDEST, price * WIDEST
     while high < HIGHEST and bits(high) > budget:
         low, high = high, high * WIDEST
-    while high / low > 1.001:
-        price = (low * high) ** 0.5
-        low, high = (price, high) if bits(price) > budget else (low, price)
+    _, high = bisect(lambda price: bits(price) > budget, low, high, ratio=1.001)
     if (least := bits(high)) > budget:
         raise InputError(
             f"share: no price brings the indices to {budget / 8:.0f} bytes; they take {least / 8:.0f} at least"

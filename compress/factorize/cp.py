@@ -27,7 +27,8 @@ from ...modelfile.layers.factored import Factored, fill, group_kernels
 from ..base import Context, Decision, Pass
 from ..observe.external_reads import lent
 from ..observe.macs import LayerCost, count
-from ..observe.moments import choose, patch_moments
+from ..observe.moments import patch_moments
+from ..observe.sampling import choose
 from ..select import check_keys, skipped, spread, weighted
 from .cp_ranks import Ranking
 from .tensors import cpd, whiten

@@ -18,16 +18,19 @@ from torch import nn
 
 from ...core.data.images import Pixels
 from ...core.errors import InputError, RecipeError
-from ...core.heap import give_back
+from ...core.heap import released
 from ...core.model import HashModel
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...modelfile.layers.factored import Factored, group_kernels
+from ..allocate import bisect
 from ..base import Context, Decision, Pass
 from ..fold import Fold
 from ..observe.external_reads import lent
+from ..observe.followers import followers
 from ..observe.macs import Costs, LayerCost, count
-from ..observe.moments import choose, followers, response_moments
+from ..observe.moments import response_moments
+from ..observe.sampling import choose
 from ..select import check_keys, skipped, spread, weighted
 from .cp_ranks import chain_cost
 from .rebuild import SOLVERS, Sample, rebuild_layer
@@ -152,13 +155,12 @@ class LowRank(Pass):
             sample = Sample(self._pixels(context), self.places, context.seed, self.asymmetric)
             follow = followers(model, sample.pixels)
         current, edits, lost = replace(model, net=model.copied_net(sharing=layers)), [], {}
-        for path, plan in track(layers.items(), "rebuilding", len(layers)):
+        for path, plan in released(track(layers.items(), "rebuilding", len(layers))):
             adds = self._adds_bias(weighted(model.net)[path])
             edit = Factored(path, plan["form"], tuple(plan["ranks"]), bias=adds)
             share = rebuild_layer(model, current, edit, self.solver, follow.get(path, "none"), sample)
             lost[path] = round(share, 6)
             edits.append(edit)
-            give_back()
         model.unshared(current.net)  # a weight that two layers hold in common is still there when one was replaced
         figures = {"lost": lost} if sample is not None else {}
         return model.edited(current.net, edits, self.step(context.seed, **figures, left=decision.data["skipped"]))
@@ -191,7 +193,6 @@ class LowRank(Pass):
             blocks = [covariance[at : at + size, at : at + size] for at in range(0, len(covariance), size)]
             energies[path] = np.sum([spectrum(block) for block in blocks], axis=0)
             del covariance, blocks
-        give_back()
         return energies
 
     def _ranks(
@@ -255,11 +256,7 @@ def _spatial(
         saved = sum(max(costs[path].macs - macs, 0) for path, macs in after.items())
         return costs.macs - saved, found
 
-    low, high = 0.0, 1.0
-    for _ in range(14):
-        middle = (low + high) / 2
-        low, high = (middle, high) if plan(middle)[0] <= budget else (low, middle)
-    total, found = plan(low)
+    total, found = plan(bisect(lambda part: plan(part)[0] <= budget, 0.0, 1.0, rounds=14)[0])
     if total > budget:
         raise RecipeError(
             f"lowrank: the budget of {budget:,.0f} MACs is out of reach with three_d, the least is {total:,.0f}"

@@ -10,11 +10,11 @@ import numpy as np
 from torch import nn
 
 from ...core.data.images import Pixels
-from ...core.heap import give_back
 from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...modelfile.layers.factored import Factored, fill, group_kernels
-from ..observe.moments import patch_moments, responses
+from ..observe.moments import patch_moments
+from ..observe.responses import responses
 from .tensors import whiten
 from .tensors.reconstruct import Subspace, filterwise, nonlinear, principal, reduced_rank
 
@@ -95,7 +95,6 @@ def rebuild_layer(
         if sample is not None and rows is not None:
             _refit(current, edit, solver, follower, sample, rows)
     del found, filters, points
-    give_back()  # what the solvers worked with
     return 0.0 if rows is None else _lost(current, edit.layer, follower, sample, rows.targets)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...core.inputs import Input
 from ...core.layers import get_layer
 from ...modelfile.layers.base import CompressedConv2d, CompressedLinear
-from ..observe.responses import calls
+from ..observe.hooks import calls
 
 KINDS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
 READERS = (nn.Conv2d, nn.Linear, CompressedConv2d, CompressedLinear)

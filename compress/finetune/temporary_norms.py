@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
-from ...core.data.images import together
 from ...core.data.items import Items
 from ...core.inputs import Input
 from ...core.layers import get_layer
 from ...modelfile.layers.fastfood import FastfoodLinear
 from ..fold import take_in, uses
-from ..observe.responses import calls
+from ..observe.hooks import calls, hooks
+from ..observe.runner import observe
 
 IMAGES = 1024  # images that tell where the outputs of a layer lie
 TOGETHER, VALUES = 128, 128 * 3 * 64 * 64  # images that run together: at most so many, with so many values
@@ -67,9 +68,9 @@ def normed(net: nn.Module, images: Items, spec: Input, *, seed: int = 0) -> Iter
     The network computes the same before and after both. Yields the paths of the layers.
     """
     chosen = images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:IMAGES]))
-    heard = _statistics(net, without(net.eval(), spec), chosen, spec)
-    handles = []
-    for path, (mean, variance) in heard.items():
+    statistics = _statistics(net, without(net.eval(), spec), chosen, spec)
+    layers: dict[str, Any] = {}
+    for path, (mean, variance) in statistics.items():
         layer: Any = get_layer(net, path)
         norm = (nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else _Rows)(len(mean), dtype=mean.dtype)
         with torch.no_grad():
@@ -78,13 +79,12 @@ def normed(net: nn.Module, images: Items, spec: Input, *, seed: int = 0) -> Iter
             norm.weight.copy_((variance + norm.eps).sqrt())
             norm.bias.copy_(mean)
         layer.add_module("norm", norm)  # a part of the layer, so it is trained, saved and stepped as all parts are
-        handles.append(layer.register_forward_hook(lambda layer, _args, output: layer.norm(output)))
+        layers[path] = layer
     try:
-        yield list(heard)
+        with hooks(layers, after=lambda _path, layer, _inputs, output: layer.norm(output)):
+            yield list(statistics)
     finally:
-        for path, handle in zip(heard, handles, strict=True):
-            layer = get_layer(net, path)
-            handle.remove()
+        for layer in layers.values():
             take_in(layer, layer.norm)
             del layer.norm
 
@@ -95,24 +95,15 @@ def _statistics(net: nn.Module, paths: list[str], images: Items, spec: Input) ->
     counts: Counter[str] = Counter()
     sums: dict[str, tuple[Tensor, Tensor]] = {}  # of values and squares
 
-    def hear(path: str, output: Tensor) -> None:
+    def add(path: str, _inputs: Tensor, output: Tensor) -> None:
         channels = -1 if isinstance(get_layer(net, path), FastfoodLinear) else 1
         values = output.movedim(channels, 0).flatten(1).double()
         counts[path] += values.shape[1]
         one, two = sums.get(path, (0.0, 0.0))
         sums[path] = one + values.sum(1), two + values.square_().sum(1)
 
-    handles = [
-        get_layer(net, path).register_forward_hook(lambda _layer, _args, output, path=path: hear(path, output))
-        for path in paths
-    ]
-    try:
-        batch = together(images.values, TOGETHER, VALUES)
-        for start in range(0, len(images), batch):
-            net(spec.tensor(images.values[start : start + batch]))
-    finally:
-        for handle in handles:
-            handle.remove()
+    taps = {path: partial(add, path) for path in paths}
+    observe(net, spec, images.values, taps, what="norms", batch=TOGETHER, values=VALUES)
     found = {}
     for path, (one, two) in sums.items():
         layer: Any = get_layer(net, path)

@@ -22,7 +22,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ...core.data.images import Pixels, together
-from ...core.heap import give_back
+from ...core.heap import released
 from ...core.layers import get_layer, set_layer
 from ...core.model import HashModel
 from ...core.progress import track
@@ -119,16 +119,14 @@ def learned(
     def judged() -> float:
         given = []
         with torch.no_grad():
-            for at in range(0, aside, size := together(pixels, 64, VALUES)):
+            for at in released(range(0, aside, size := together(pixels, 64, VALUES))):
                 given.append(net(model.arch.input.tensor(pixels[at : at + size][: aside - at])))
-                give_back()  # what large images leave behind is as large as they are
         return float(loss(torch.cat(given), slice(0, aside)))
 
     def pull(chosen: Tensor) -> None:
-        for part in chosen.split(together(pixels, batch, VALUES)):
+        for part in released(chosen.split(together(pixels, batch, VALUES))):
             given = net(model.arch.input.tensor(pixels[part.numpy()]))
             (loss(given, part) * (len(part) / batch)).backward()
-            give_back()
 
     _settle(soft, settled=True)
     before = judged()

@@ -8,8 +8,8 @@ and batch norms that were not folded, are left alone. What a layer computes is d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from ...core.data.images import Pixels, together
 from ...core.errors import RecipeError
-from ...core.heap import give_back
 from ...core.layers import get_layer
 from ...core.model import HashModel, Json
 from ...core.progress import track
@@ -27,9 +26,11 @@ from ...modelfile.layers.factored import Factored
 from ...modelfile.layers.int8 import Quantized, put_bias
 from .. import obs
 from ..base import Context, Decision, Pass
-from ..channels.least_squares import watched
-from ..observe import moments as calibrate
+from ..observe import sampling
 from ..observe.external_reads import lent
+from ..observe.hooks import first_call
+from ..observe.moments import patch_moments
+from ..observe.runner import observe
 from ..select import check_keys, skipped, spread
 from . import ranges
 from .adaround import QuantizationGrid, Rounded, learned, mixed, nearest
@@ -110,7 +111,7 @@ class Int8(Pass):
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model in integers."""
         split, seed = context.training_split(self), context.seed
-        pixels = calibrate.choose(split, self.images, seed)
+        pixels = sampling.choose(split, self.images, seed)
         edits, grids = decision.plan
         net = self._made(
             model, edits, grids, lambda path: self._chosen(model, path, grids[path], pixels, seed), pixels
@@ -118,8 +119,7 @@ class Int8(Pass):
         after: dict[str, Json] = {}
         if self.rounding == "learned" and grids:
             start = {path: rounded_of(get_layer(net, path), grid, edits[path]) for path, grid in grids.items()}
-            give_back()  # what large images left behind
-            index = mixed(calibrate.chosen(split, max(POOL, self.images), seed), split.train.labels, seed)
+            index = mixed(sampling.chosen(split, max(POOL, self.images), seed), split.train.labels, seed)
             found = learned(
                 model, grids, start, split.train.select(index), split.train.labels[index],
                 task=self.task, steps=self.steps, batch=self.batch, lr=self.lr, seed=seed,
@@ -147,7 +147,7 @@ class Int8(Pass):
         return net
 
     def _grids(self, model: HashModel, context: Context) -> tuple[dict[str, Quantized], dict[str, QuantizationGrid]]:
-        pixels = calibrate.choose(context.training_split(self), self.images, context.seed)
+        pixels = sampling.choose(context.training_split(self), self.images, context.seed)
         known = ranges.layers_of(model.net)
         asked, needed = spread(self.bits, model.net, self.skip), lent(model)  # whole numbers stand for both
         bits = {path: value for path, value in asked.items() if path in known and path not in needed}
@@ -198,7 +198,7 @@ class Int8(Pass):
 def compensated(model: HashModel, path: str, grid: QuantizationGrid, pixels: Pixels, seed: int) -> Tensor:
     """Return whole numbers rounded one column after the other, the rest making up for each (GPTQ)."""
     layer: Any = get_layer(model.net, path)
-    moments = calibrate.patch_moments(model, pixels, path, seed=seed)[0]
+    moments = patch_moments(model, pixels, path, seed=seed)[0]
     square = torch.from_numpy(moments.covariance + np.outer(moments.mean, moments.mean))
     steps = grid.steps.double()
 
@@ -227,22 +227,14 @@ def rounded_of(layer: Any, grid: QuantizationGrid, edit: Quantized) -> Rounded:
 def means(model: HashModel, paths: Sequence[str], pixels: Pixels) -> dict[str, Tensor]:
     """Return the mean output (O,) of each channel of the layers at ``paths``, over images, places and their first calls."""
     totals: dict[str, Tensor] = {}
-    heard: set[str] = set()
 
-    def note(path: str, output: Tensor) -> None:
-        if path not in heard:
-            heard.add(path)
-            totals[path] = totals.get(path, 0.0) + _summed(output)
+    def add(path: str, _inputs: Tensor, output: Tensor) -> None:
+        totals[path] = totals.get(path, 0.0) + _summed(output)
 
-    batch = together(pixels, BATCH, ranges.VALUES)
-    with ExitStack() as stack:
-        for path in paths:
-            layer = get_layer(model.net, path)
-            hook = layer.register_forward_hook(lambda _l, _args, output, path=path: note(path, output))
-            stack.callback(hook.remove)
-        for start in track(range(0, len(pixels), batch), "mean outputs"):
-            heard.clear()
-            model.net.eval()(model.arch.input.tensor(pixels[start : start + batch]))
+    taps = {path: partial(add, path) for path in paths}
+    observe(
+        model.net, model.arch.input, pixels, taps, what="mean outputs", batch=BATCH, values=ranges.VALUES, first=True
+    )
     return {path: total / len(pixels) for path, total in totals.items()}
 
 
@@ -258,7 +250,7 @@ def correct(
     """Move the error of every output channel's mean (O,) into the bias (Nagel et al. 2019, arXiv:1906.04721)."""
     total, batch = torch.zeros(len(grid.steps), dtype=torch.float64), together(pixels, BATCH, ranges.VALUES)
     for start in range(0, len(pixels), batch):
-        total += _summed(watched(net, path, model.arch.input.tensor(pixels[start : start + batch]))[1])
+        total += _summed(first_call(net, path, model.arch.input.tensor(pixels[start : start + batch]))[1])
     layer: Any = get_layer(net, path)
     error = wanted - total / len(pixels)
     put_bias(layer, layer.bias + torch.round(error / (edit.scale * grid.steps.double())).float())

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...core.data.images import Pixels, together
-from ...core.layers import get_layer
+from ...core.data.images import Pixels
 from ...core.model import HashModel
-from ...core.progress import track
 from ...modelfile.layers.base import largest
+from ..observe.runner import observe
 
 RANGES = ("minmax", "percentile", "mse")
 BATCH, VALUES = 32, 1 << 20  # images that run together: at most so many, with so many values
@@ -49,24 +48,15 @@ def watch(model: HashModel, pixels: Pixels, paths: Sequence[str], seed: int = 0)
     kept: dict[str, list[Tensor]] = {path: [] for path in paths}
     generator = torch.Generator().manual_seed(seed)
 
-    def note(path: str, args: Any, output: Tensor) -> None:
-        one, values = seen[path], args[0].flatten()
-        one.axes = args[0].ndim
+    def note(path: str, inputs: Tensor, output: Tensor) -> None:
+        one, values = seen[path], inputs.flatten()
+        one.axes = inputs.ndim
         one.low, one.high = min(one.low, float(values.min())), max(one.high, float(values.max()))
         one.reach = max(one.reach, largest(output))
         kept[path].append(values[torch.randint(len(values), (SAMPLES,), generator=generator)])
 
-    handles = [
-        get_layer(model.net, path).register_forward_hook(lambda _l, args, output, path=path: note(path, args, output))
-        for path in paths
-    ]
-    try:
-        batch = together(pixels, BATCH, VALUES)
-        for start in track(range(0, len(pixels), batch), "ranges"):
-            model.net.eval()(model.arch.input.tensor(pixels[start : start + batch]))
-    finally:
-        for handle in handles:
-            handle.remove()
+    taps = {path: partial(note, path) for path in paths}
+    observe(model.net, model.arch.input, pixels, taps, what="ranges", batch=BATCH, values=VALUES)
     for path, one in seen.items():
         one.samples = torch.cat(kept[path]).numpy() if kept[path] else np.empty(0, np.float32)
     return seen

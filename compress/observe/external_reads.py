@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from ...core.model import HashModel
+from .hooks import hooks
 
 
 def lent(model: HashModel) -> dict[str, str]:
@@ -44,15 +45,15 @@ class _Readers(TorchFunctionMode):
     @contextmanager
     def running(self) -> Iterator[None]:
         """Keep track of the layers that run."""
-        handles = []
-        for path, layer in self.layers.items():
-            handles.append(layer.register_forward_pre_hook(lambda *_, path=path: self.active.append(path)))
-            handles.append(layer.register_forward_hook(lambda *_: self.active.pop() and None))
-        try:
+
+        def begin(path: str, *_: Any) -> None:
+            self.active.append(path)
+
+        def end(*_: Any) -> None:
+            self.active.pop()
+
+        with hooks(self.layers, before=begin, after=end):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for value in tree_leaves((args, kwargs or {})):

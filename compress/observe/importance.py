@@ -11,11 +11,12 @@ from torch import nn
 
 from ...core.data.images import Pixels, together
 from ...core.errors import InputError
-from ...core.heap import give_back
+from ...core.heap import released
 from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...core.progress import track
-from .moments import VALUES
+from .hooks import hooks, layers_at
+from .sampling import VALUES
 
 ROWS = 256  # of a weight or a gradient that are squared together
 LARGE = 1 << 22  # weights of a layer from which its sums are kept in single precision
@@ -38,26 +39,27 @@ def output_energy(
     net = model.copied_net(sharing=layers)
     found: list[Any] = [get_layer(net, path) for path in layers]
     net.requires_grad_(requires_grad=False)
-    listeners = [_listener(layer) for layer in found]
+    sums = [_summed(layer) for layer in found]
+    rows = {path: one for path, one in zip(layers, sums, strict=True) if isinstance(one, Rows)}
     generator = torch.Generator().manual_seed(seed)
     energy, batch = 0.0, together(pixels, batch, VALUES)
-    for _ in track(range(batches), "importance of weights"):
-        chosen = torch.randint(len(pixels), (batch,), generator=generator).sort().values
-        outputs = net(model.arch.input.tensor(pixels[chosen.numpy()]))
-        signs = torch.randint(0, 2, outputs.shape, generator=generator).float() * 2 - 1
-        (outputs * signs).sum().backward()  # a gradient is squared and let go before the next one is computed
-        for listener in listeners:
-            listener.add()
-        energy += float(outputs.detach().square().sum())
-        give_back()
+    with hooks(layers_at(net, rows), after=lambda path, _layer, inputs, output: rows[path].called(inputs[0], output)):
+        for _ in released(track(range(batches), "importance of weights")):
+            chosen = torch.randint(len(pixels), (batch,), generator=generator).sort().values
+            outputs = net(model.arch.input.tensor(pixels[chosen.numpy()]))
+            signs = torch.randint(0, 2, outputs.shape, generator=generator).float() * 2 - 1
+            (outputs * signs).sum().backward()  # a gradient is squared and let go before the next one is computed
+            for one in sums:
+                one.add()
+            energy += float(outputs.detach().square().sum())
     floored = []
-    for total in (listener.sums for listener in listeners):
+    for total in (one.sums for one in sums):
         total.div_(max(energy, 1e-30))
         floored.append(total.clamp_min_(FLOOR * float(total.mean())).numpy())
     return dict(zip(layers, floored, strict=True))
 
 
-def _listener(layer: Any) -> Gradients | Rows:
+def _summed(layer: Any) -> Gradients | Rows:
     large = isinstance(layer, nn.Linear) and layer.weight.numel() >= LARGE
     return Rows(layer) if large else Gradients(layer.weight)
 
@@ -85,10 +87,10 @@ class Rows:
     def __init__(self, layer: nn.Linear) -> None:
         self.sums = torch.zeros_like(layer.weight)
         self.calls: list[tuple[torch.Tensor, torch.Tensor]] = []
-        layer.register_forward_hook(self._listen)
 
-    def _listen(self, _layer: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        given, whole = args[0].detach().flatten(0, -2), output
+    def called(self, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """Note a call of the layer, whose gradient will come; return the output that takes the place of its own."""
+        given, whole = inputs.detach().flatten(0, -2), output
         if not output.requires_grad:  # nothing before it is differentiated, and neither is its weight
             output = output.requires_grad_().clone()  # which may be written into, as by ReLU in place
         whole.register_hook(lambda gradient: self.calls.append((given, gradient.flatten(0, -2))))

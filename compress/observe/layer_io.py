@@ -1,4 +1,4 @@
-"""What a layer should answer, and what it is given: responses of the original network beside inputs of the compressed one.
+"""What a layer should give, and what it is given: outputs of the original network beside inputs of the compressed one.
 
 Errors of earlier layers are thereby corrected by later ones (Wu et al. 2016, section 3.3; Zhang et al. 2016 call it
 asymmetric reconstruction). Convolutions are sampled at random places of every image.
@@ -6,7 +6,10 @@ asymmetric reconstruction). Convolutions are sampled at random places of every i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
+from math import prod
 from typing import Any
 
 import torch
@@ -15,15 +18,87 @@ from torch.nn.functional import pad
 
 from ...core.data.images import Pixels
 from ...core.errors import InputError
-from ...core.heap import give_back
 from ...core.inputs import Input
 from ...core.layers import get_layer
-from .answers import Answers, Places, caught, starts
-from .responses import calls
+from .covariance import SecondMoments
+from .hooks import calls, first_inputs, first_outputs
+from .im2col import windows
+from .sampling import Places, ranges_of
 
+BATCH, VALUES = 50, 3 << 20  # images run at once: at most so many, with so many values
+KEPT = 12 << 20  # values of samples kept for later
 CONDENSED = 4096  # inputs of a group up to which many samples are replaced by as many rows as there are inputs
-STRIP = 256  # rows of the moments added to at once
 DAMPINGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # shares of the mean square: inputs that depend on each other need more
+
+
+class SampledOutputs:
+    """Rows (R, O) that layers of ``net`` give at the places of their ``seeds``: several layers in one run of the images.
+
+    A run for every layer would take as long as all the fitting. Samples of layers that come later are kept as far as they
+    are small; those of a layer that is too large for that are taken when its turn comes, batch by batch. ``ran`` tells
+    path and output shape of one image, in the order in which the layers run and will be asked for.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        ran: Iterable[tuple[str, torch.Size]],
+        pixels: Pixels,
+        spec: Input,
+        seeds: Mapping[str, int],
+    ) -> None:
+        self.net, self.pixels, self.spec, self.seeds = net, pixels, spec, seeds
+        self.shapes: dict[str, torch.Size] = {}
+        for path, shape in ran:
+            self.shapes.setdefault(path, shape)  # a layer's first call is what it is fitted to
+        self.kept: dict[str, Tensor] = {}
+
+    def of(self, path: str) -> Iterator[Tensor]:
+        """Yield the rows of a layer, batch by batch; they are forgotten after it."""
+        group = self._together(path) if path not in self.kept else []
+        if len(group) == 1:
+            for rows in self._sampled(group):
+                yield rows[path]
+            return
+        if group:
+            self._keep(group)
+        kept = self.kept.pop(path)
+        each = len(kept) // len(self.pixels)
+        for part in ranges_of(self.pixels, BATCH, VALUES):
+            yield kept[part.start * each : part.stop * each]
+
+    def _together(self, path: str) -> list[str]:
+        """Return the layers from ``path`` on whose samples are small enough together, at least itself."""
+        later = list(self.shapes)[list(self.shapes).index(path) :]
+        totals = {other: sum(self._values(one) for one in later[: at + 1]) for at, other in enumerate(later)}
+        return list(takewhile(lambda other: totals[other] <= KEPT, later)) or [path]
+
+    def _values(self, path: str) -> int:
+        """Return how many values the samples of a layer have."""
+        layer, shape = get_layer(self.net, path), self.shapes[path]
+        if isinstance(layer, nn.Linear):
+            return len(self.pixels) * prod(shape)
+        points = Places(layer, len(self.pixels), 0).points
+        return len(self.pixels) * min(points, prod(shape[2:])) * shape[1]
+
+    def _keep(self, group: list[str]) -> None:
+        used = dict.fromkeys(group, 0)
+        for samples in self._sampled(group):
+            for path, rows in samples.items():
+                if path not in self.kept:  # made once: parts between what a network uses keep the heap from shrinking
+                    images = next(ranges_of(self.pixels, BATCH, VALUES)).stop
+                    self.kept[path] = torch.empty(len(rows) // images * len(self.pixels), rows.shape[1])
+                self.kept[path][used[path] : used[path] + len(rows)] = rows
+                used[path] += len(rows)
+
+    def _sampled(self, group: list[str]) -> Iterator[dict[str, Tensor]]:
+        layers: dict[str, Any] = {path: get_layer(self.net, path) for path in group}
+        places = {path: Places(layer, len(self.pixels), self.seeds[path]) for path, layer in layers.items()}
+        for part in ranges_of(self.pixels, BATCH, VALUES):
+            images = self.spec.tensor(self.pixels[part])
+            outputs = first_outputs(self.net, group, images)
+            del images  # as large as what is still to run beside it
+            yield {path: _output_rows(layers[path], outputs.pop(path), places[path]) for path in group}
 
 
 @dataclass(frozen=True)
@@ -68,11 +143,11 @@ def collect(
     *,
     order: Tensor | None = None,
     seed: int = 0,
-    answers: Answers | None = None,
+    targets: SampledOutputs | None = None,
 ) -> LayerSamples:
-    """Return the responses of layer ``path`` of ``reference`` with the inputs that it gets in ``net``.
+    """Return the outputs of layer ``path`` of ``reference`` with the inputs that it gets in ``net``.
 
-    ``order`` rearranges the channels (I,) of every group. ``answers`` of ``reference``, with this layer's ``seed``, spare
+    ``order`` rearranges the channels (I,) of every group. ``targets`` of ``reference``, with this layer's ``seed``, spare
     it a run for this layer alone.
     """
     layer: Any = get_layer(reference, path)
@@ -81,25 +156,24 @@ def collect(
     outputs, inputs, kernel = weight.shape[0] // groups, weight.shape[1], weight[0, 0].numel()
     channels = slice(None) if order is None else order.long()
     totals: list[_Total] = []
-    answers = answers or Answers(reference, calls(reference, [path], spec), pixels, spec, {path: seed})
+    targets = targets or SampledOutputs(reference, calls(reference, [path], spec), pixels, spec, {path: seed})
     places = Places(layer, len(pixels), seed)
-    for (start, images), y in zip(starts(pixels), answers.of(path), strict=True):
-        shown = spec.tensor(pixels[start : start + images])
-        x = _seen(layer, caught(net, [path], shown, 0)[path], places)  # (R, I, kH, kW), beside y (R, O)
+    for batch, y in zip(ranges_of(pixels, BATCH, VALUES), targets.of(path), strict=True):
+        images = spec.tensor(pixels[batch])
+        x = _seen(layer, first_inputs(net, [path], images)[path], places)  # (R, I, kH, kW), beside y (R, O)
+        rows = len(x) // len(images) * len(pixels)
         totals = totals or [
-            _Total(inputs * kernel, outputs, len(x) // images * len(pixels), len(x), centred=layer.bias is not None)
-            for _ in range(groups)
+            _Total(inputs * kernel, outputs, rows, len(x), centred=layer.bias is not None) for _ in range(groups)
         ]
         for group, total in enumerate(totals):
             part = x[:, group * inputs : (group + 1) * inputs].flatten(2)[:, channels].transpose(1, 2)  # (R, P, I)
             total.add(part.flatten(1), y[:, group * outputs : (group + 1) * outputs])
         del x, y
-        give_back()
     made, means = [], []
     for group, total in enumerate(totals):
-        rows, targets, *mean = total.finish()
+        x, y, *mean = total.finish()
         own = weight[group * outputs : (group + 1) * outputs].flatten(2).transpose(1, 2)
-        made.append(Group(rows.view(-1, kernel, inputs), targets, own.contiguous(), order))
+        made.append(Group(x.view(-1, kernel, inputs), y, own.contiguous(), order))
         means.append(mean)
     return LayerSamples(
         tuple(made),
@@ -108,24 +182,20 @@ def collect(
     )
 
 
+def _output_rows(layer: nn.Module, output: Tensor, places: Places) -> Tensor:
+    """Return what a layer gives (R, O) at places of every image; a dense layer, all that it gives."""
+    if isinstance(layer, nn.Linear):
+        return output.reshape(-1, output.shape[-1])
+    image, row, column = places.draw(len(output), *output.shape[2:])
+    return output[image, :, row, column]
+
+
 def _seen(layer: Any, given: Tensor, places: Places) -> Tensor:
     """Return what a layer sees (R, I, kH, kW) at places of every image; a dense layer, all that it sees."""
     if isinstance(layer, nn.Linear):
         return given.reshape(-1, given.shape[-1], 1, 1)
-    padded = pad(given, (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0])).contiguous()
-    rows, columns = (
-        (size - dilation * (kernel - 1) - 1) // stride + 1
-        for size, kernel, stride, dilation in zip(
-            padded.shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True
-        )
-    )
-    steps = padded.stride()
-    windows = padded.as_strided(
-        (len(given), rows, columns, given.shape[1], *layer.kernel_size),
-        (steps[0], steps[2] * layer.stride[0], steps[3] * layer.stride[1], steps[1],
-         steps[2] * layer.dilation[0], steps[3] * layer.dilation[1]),
-    )  # fmt: skip
-    return windows[places.draw(len(given), rows, columns)]
+    seen = windows(given, layer)
+    return seen[places.draw(*seen.shape[:3])]
 
 
 class _Total:
@@ -140,7 +210,7 @@ class _Total:
         room = min(rows, inputs + portion) if self.condensed else rows
         self.x, self.y = torch.empty(room, inputs), torch.empty(room, outputs)  # made once
         self.sums = torch.zeros(inputs + outputs, dtype=torch.float64)
-        self.moments: Tensor | None = None
+        self.moments: SecondMoments | None = None
         self.shift = torch.zeros(inputs + outputs)  # near the means: squares of what is far from zero lose the rest
 
     def add(self, x: Tensor, y: Tensor) -> None:
@@ -155,14 +225,11 @@ class _Total:
             self.condense()
 
     def condense(self) -> None:
-        """Add the kept samples to the moments (inputs, inputs + outputs)."""
+        """Add the kept samples to the moments."""
         x, y = self._shifted()
         if self.moments is None:
-            self.moments = torch.zeros(self.inputs, self.inputs + y.shape[1], dtype=torch.float64)
-        for start in range(0, self.inputs, STRIP):  # a whole product would be as large as the moments
-            rows = slice(start, start + STRIP)
-            self.moments[rows, : self.inputs] += x[:, rows].T @ x
-            self.moments[rows, self.inputs :] += x[:, rows].T @ y
+            self.moments = SecondMoments(self.inputs, y.shape[1])
+        self.moments.add(x, y)
         self.used = 0
 
     def _shifted(self) -> tuple[Tensor, Tensor]:
@@ -181,10 +248,10 @@ class _Total:
         if self.used:
             self.condense()
         del self.x, self.y
-        moments = self.moments.addr_(mean[: self.inputs], mean, alpha=-self.count)
-        gram, cross = moments[:, : self.inputs], moments[:, self.inputs :]
-        lower = _root(gram)
-        return lower.T.float().contiguous(), torch.linalg.solve_triangular(lower, cross, upper=False).float(), *means
+        self.moments.centre(mean[: self.inputs], mean[self.inputs :], self.count)
+        lower = _root(self.moments.gram)
+        targets = torch.linalg.solve_triangular(lower, self.moments.cross, upper=False)
+        return lower.T.float().contiguous(), targets.float(), *means
 
 
 def _root(gram: Tensor) -> Tensor:

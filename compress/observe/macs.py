@@ -27,6 +27,7 @@ from torch.utils.flop_counter import flop_registry
 
 from ...core.errors import InputError
 from ...core.model import HashModel
+from .hooks import hooks
 
 Shape = tuple[int, ...]
 _FAULTS = (RuntimeError, ValueError, TypeError, IndexError)
@@ -160,24 +161,18 @@ class _Counter(TorchDispatchMode):
     @contextmanager
     def watching(self, net: nn.Module) -> Iterator[None]:
         """Keep track of the layer that runs."""
-        names = {layer: path for path, layer in net.named_modules()}
 
-        def enter(layer: nn.Module, _args: Any) -> None:
-            self.stack.append(names[layer])
-            self.order.append(names[layer])
+        def enter(path: str, _layer: nn.Module, _inputs: Any) -> None:
+            self.stack.append(path)
+            self.order.append(path)
 
-        def leave(_layer: nn.Module, args: Any, output: Any) -> None:
-            path = self.stack.pop()
-            if args and isinstance(args[0], torch.Tensor) and isinstance(output, torch.Tensor):
-                self.shapes.setdefault(path, (tuple(args[0].shape[1:]), tuple(output.shape[1:])))
+        def leave(path: str, _layer: nn.Module, inputs: Any, output: Any) -> None:
+            self.stack.pop()
+            if inputs and isinstance(inputs[0], torch.Tensor) and isinstance(output, torch.Tensor):
+                self.shapes.setdefault(path, (tuple(inputs[0].shape[1:]), tuple(output.shape[1:])))
 
-        handles = [layer.register_forward_pre_hook(enter) for layer in names]
-        handles += [layer.register_forward_hook(leave) for layer in names]
-        try:
+        with hooks(dict(net.named_modules()), before=enter, after=leave):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def _rows(net: nn.Module, counter: _Counter) -> Iterator[LayerCost]:

@@ -1,77 +1,29 @@
-"""What layers see and give on real images, measured once: responses at sampled places, moments of input patches.
+"""Mean and covariance of what layers see and give on images: of input patches, and of responses at sampled places.
 
-Memory is bounded by the sample, not by the images or the network: values are taken out while a batch runs.
+Memory is bounded by the matrices, not by the images or the network: values are taken out while a batch runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ...core.data.images import Pixels, Selection, Split, together
+from ...core.data.images import Pixels
 from ...core.errors import InputError
 from ...core.layers import get_layer
 from ...core.model import HashModel
-from ...core.progress import track
-from .responses import Activations, HeardAllError, Hearing, Watcher, drawn
+from .covariance import SecondMoments
+from .im2col import output_size, patches
+from .responses import responses
+from .runner import observe
+from .sampling import batches, drawn, drawn_places
 
 ROWS = 256  # of a matrix worked on together
-UNFOLDED = 8  # images whose patches are laid out together
-BATCH, VALUES = 100, 1 << 20  # images that run together: at most so many, with so many values
-
-
-def chosen(split: Split, count: int, seed: int = 0) -> np.ndarray:
-    """Return the places of at most ``count`` training images, drawn from ``seed``, in order."""
-    size = len(split.train)
-    return np.sort(np.random.default_rng(seed).permutation(size)[: min(count, size)])
-
-
-def choose(split: Split, count: int, seed: int = 0) -> Selection:
-    """Return pixels (n, C, H, W) of at most ``count`` training images, drawn from ``seed``."""
-    return split.train.select(chosen(split, count, seed))
-
-
-def followers(model: HashModel, pixels: Pixels) -> dict[str, str]:
-    """Return what becomes of each layer's output: ``relu``, ``sum`` (a residual branch ends there) or ``none``.
-
-    Found by watching one image run, so it works on networks that no tracer understands. Max pooling between a layer and
-    its ReLU does not matter.
-    """
-    watcher = Watcher(model.net)
-    with watcher.watching(), watcher, torch.no_grad():
-        _run(model, pixels[:1])
-    return watcher.found
-
-
-def responses(
-    model: HashModel,
-    pixels: Pixels,
-    paths: Sequence[str],
-    *,
-    sums: Sequence[str] = (),
-    places: int = 10,
-    seed: int = 0,
-) -> Activations:
-    """Return what the layers at ``paths`` give, at ``places`` random places per image (of dense layers: the one there is).
-
-    The places depend on ``seed`` and the size of a layer's output alone: layers and networks of equal sizes are sampled
-    alike.
-    The batch stops running when the last of the layers has been heard.
-    """
-    hearing = Hearing(model.net, tuple(paths), tuple(sums), places, seed)
-    with hearing.watching(), hearing, torch.no_grad():
-        for start, part in batches(pixels, "responses"):
-            hearing.begin(start)
-            with suppress(HeardAllError):
-                _run(model, part)
-    return hearing.result()
 
 
 @dataclass
@@ -82,7 +34,7 @@ class Moments:
     count: int = 0
     total: np.ndarray = field(init=False)
     rows: list[np.ndarray] = field(default_factory=list)
-    square: np.ndarray | None = None
+    squares: SecondMoments | None = None
 
     def __post_init__(self) -> None:
         self.total = np.zeros(self.size)
@@ -101,11 +53,11 @@ class Moments:
             self._squared()
 
     def _squared(self) -> np.ndarray:
-        square = np.zeros((self.size, self.size)) if self.square is None else self.square
+        squares = self.squares or SecondMoments(self.size)
         for rows in self.rows:
-            square += rows.T @ rows
-        self.rows, self.square = [], square
-        return square
+            squares.add_array(rows)
+        self.rows, self.squares = [], squares
+        return squares.gram.numpy()
 
     @property
     def mean(self) -> np.ndarray:
@@ -125,7 +77,7 @@ class Moments:
     @property
     def products(self) -> np.ndarray | None:
         """Products (N, N) of all rows with each other over N, of the same variances as the covariance; None of many rows."""
-        if self.square is not None or not self.rows:
+        if self.squares is not None or not self.rows:
             return None
         rows = np.concatenate(self.rows) - self.total / self.count
         return rows @ rows.T / self.count
@@ -137,8 +89,8 @@ def response_moments(
     """Return the moments of the responses of many layers, in one run and without keeping the responses."""
     moments: dict[str, Moments] = {}
     for start, part in batches(pixels, "statistics"):
-        heard = responses(model, part, paths, places=places, seed=seed + start)
-        for path, rows in heard.outputs.items():
+        found = responses(model, part, paths, places=places, seed=seed + start)
+        for path, rows in found.outputs.items():
             moments.setdefault(path, Moments(rows.shape[1])).add(rows)
     return moments
 
@@ -164,45 +116,19 @@ def patch_moments(
     moments = [Moments(size) for _ in range(groups)]
     random = np.random.default_rng(seed)
 
-    def take(_layer: nn.Module, args: tuple[Tensor, ...], _output: Tensor) -> None:
-        for group, part in zip(moments, args[0].chunk(groups, dim=-1 if dense else 1), strict=True):
+    def take(given: Tensor, _output: Tensor) -> None:
+        for group, part in zip(moments, given.chunk(groups, dim=-1 if dense else 1), strict=True):
             if dense:
                 group.add(part.reshape(-1, size).numpy())
                 continue
-            rows = []
-            for images in part.split(UNFOLDED):
-                columns = images.flatten(2) if channels else _patches(images, layer)  # (N, D, L)
-                rows.append(drawn(columns, places, random))
-            group.add(torch.cat(rows).reshape(-1, size).numpy())
+            if channels:
+                rows = drawn(part.flatten(2), places, random)
+            else:
+                chosen = drawn_places(len(part), prod(output_size(part, layer)), places, random)
+                rows = patches(part, layer, chosen)
+            group.add(rows.reshape(-1, size).contiguous().numpy())
 
-    handle = layer.register_forward_hook(take)
-    try:
-        with torch.no_grad():
-            for _, part in batches(pixels, "patches"):
-                _run(model, part)
-    finally:
-        handle.remove()
+    observe(model.net, model.arch.input, pixels, {path: take}, what="patches")
     if not moments[0].count:
         raise InputError(f"layer {path!r} did not run: nothing is known about its inputs")
     return moments
-
-
-def batches(pixels: Pixels, what: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the place of the first image and the pixels of as many images as run together."""
-    size = together(pixels, BATCH, VALUES)
-    for start in track(range(0, len(pixels), size), what):
-        yield start, pixels[start : start + size]
-
-
-def _patches(images: Tensor, layer: nn.Conv2d) -> Tensor:
-    if layer.padding == "same":
-        spans = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
-        (top, bottom), (left, right) = ((span // 2, span - span // 2) for span in spans)
-        images = functional.pad(images, (left, right, top, bottom))
-    padding = (0, 0) if isinstance(layer.padding, str) else layer.padding
-    return functional.unfold(images, layer.kernel_size, layer.dilation, padding, layer.stride)
-
-
-def _run(model: HashModel, pixels: np.ndarray) -> None:
-    device = next((value.device for value in model.net.parameters()), torch.device("cpu"))
-    model.net.eval()(model.arch.input.tensor(pixels).to(device))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...hashnets.retrieval.codes import outputs
 from .external_reads import lent
+from .hooks import hooks, layers_at
 
 
 class Replay:
@@ -50,25 +51,23 @@ class Replay:
         seen: dict[str, torch.Size] = {}
         ahead: set[str] = set()
 
-        def begin(_layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        def begin(_path: str, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if not runs[self.path]:
                 ahead.update(seen)
             if ahead:
-                self.inputs.append(args[0].clone())
+                self.inputs.append(inputs[0].clone())
 
-        def note(path: str) -> Callable[..., None]:
-            def hook(_layer: nn.Module, _args: Any, output: Tensor) -> None:
-                runs[path] += 1
-                if path:
-                    seen[path] = output.shape
+        def note(path: str, _layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+            runs[path] += 1
+            if path:
+                seen[path] = output.shape
 
-            return hook
-
-        with ExitStack() as stack:
-            stack.callback(get_layer(model.net, self.path).register_forward_pre_hook(begin).remove)
-            for path, layer in model.net.named_modules():
-                if not path or isinstance(layer, nn.Conv2d | nn.Linear):
-                    stack.callback(layer.register_forward_hook(note(path)).remove)
+        followed = {
+            path: layer
+            for path, layer in model.net.named_modules()
+            if not path or isinstance(layer, nn.Conv2d | nn.Linear)
+        }
+        with hooks(layers_at(model.net, [self.path]), before=begin), hooks(followed, after=note):
             expected = outputs(model, self.pixels)
         own = {id(value) for value in get_layer(model.net, self.path).parameters()}
         others = (get_layer(model.net, path) for path in ahead)
@@ -93,12 +92,11 @@ class Replay:
         def nothing(shape: torch.Size) -> Callable[[Tensor], Tensor]:
             return lambda given: torch.full((len(given), *shape[1:]), math.nan)
 
-        handle = get_layer(net, self.path).register_forward_pre_hook(lambda _layer, _args: (next(turn),))
         for layer, shape in skipped:
             vars(layer)["forward"] = nothing(shape)  # in front of that of its class
         try:
-            yield
+            with hooks(layers_at(net, [self.path]), before=lambda *_: (next(turn),)):
+                yield
         finally:
-            handle.remove()
             for layer, _ in skipped:
                 del vars(layer)["forward"]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...core.data.images import Pixels
 from ...core.errors import InputError
-from ...core.heap import give_back
+from ...core.heap import released
 from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...core.progress import track
@@ -70,9 +70,8 @@ def compensated(
     """Return a copy of the network with each layer at its density, the weights that stay made up."""
     net = model.copied_net()
     changed = HashModel(net, model.arch, model.edits)
-    for path, density in track(densities.items(), "compensating", len(densities)):
+    for path, density in released(track(densities.items(), "compensating", len(densities))):
         leaving(changed, path, compensate, pixels, seed)(density, get_layer(net, path))
-        give_back()
     return net
 
 

@@ -7,17 +7,17 @@ hulls of the curves the cheapest weights go first, which is the least cost at ev
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ...core.data.images import Pixels
-from ...core.heap import give_back
+from ...core.heap import released
 from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...core.progress import track
 from ...hashnets.retrieval.codes import outputs
+from ..allocate import HullSide, sides, spend
 from ..observe.replay import Replay
 from .compensate import leaving
 
@@ -45,8 +45,7 @@ def measured(
         layer, changed = get_layer(net, path), HashModel(net, model.arch, model.edits)
         leave, found = leaving(model, path, compensate, pixels, seed), []
         replay = Replay(model, path, pixels)
-        for density in points:
-            give_back()  # what running the network left behind
+        for density in released(points):  # running the network leaves much behind
             leave(density, layer)
             found.append((density, float(((replay.outputs(changed) >= 0) != before).mean())))
         return found
@@ -58,18 +57,13 @@ def allocated(
     sizes: Mapping[str, int], curves: Mapping[str, Curve], *, density: float | None = None, flips: float | None = None
 ) -> dict[str, float]:
     """Return the density of each layer: ``density`` of all weights at the least cost, or the fewest at ``flips``."""
-    gone = dict.fromkeys(sizes, 0.0)
-    weights = np.inf if density is None else (1 - density) * sum(sizes.values())
-    budget = np.inf if flips is None else cost(flips)
-    steps = sorted(step for path, size in sizes.items() for step in _steps(path, size, curves[path]))
-    for slope, path, length in steps:
-        taken = min(length, weights, budget / slope if slope > 0 else np.inf)
-        gone[path] += taken
-        weights -= taken
-        budget -= taken * slope
-        if taken < length:
-            break
-    return {path: max(0.0, 1 - gone[path] / sizes[path]) for path in sizes}
+    steps = [side for path, size in sizes.items() for side in _sides(path, size, curves[path])]
+    gone = spend(
+        steps,
+        amount=np.inf if density is None else (1 - density) * sum(sizes.values()),
+        budget=np.inf if flips is None else cost(flips),
+    )
+    return {path: max(0.0, 1 - gone.get(path, 0.0) / sizes[path]) for path in sizes}
 
 
 def predicted(sizes: Mapping[str, int], curves: Mapping[str, Curve], densities: Mapping[str, float]) -> float:
@@ -77,9 +71,9 @@ def predicted(sizes: Mapping[str, int], curves: Mapping[str, Curve], densities: 
     total = 0.0
     for path, density in densities.items():
         left = (1 - density) * sizes[path]
-        for slope, _, length in _steps(path, sizes[path], curves[path]):
-            total += slope * min(left, length)
-            left -= min(left, length)
+        for side in _sides(path, sizes[path], curves[path]):
+            total += side.price * min(left, side.length)
+            left -= min(left, side.length)
     return float((1 - np.exp(-total)) / 2)
 
 
@@ -88,17 +82,10 @@ def cost(flips: float) -> float:
     return float(-np.log(1 - 2 * min(flips, WORST)))
 
 
-def _steps(path: str, size: int, curve: Curve) -> list[tuple[float, str, float]]:
-    """Return (cost per weight, path, weights) of the sides of the curve's lower convex hull, cheapest first."""
-    worst, hull = 0.0, [(0.0, 0.0)]
+def _sides(path: str, size: int, curve: Curve) -> list[HullSide]:
+    """Return the sides of the lower convex hull of a curve: cost of a weight, path, how many weights; cheapest first."""
+    worst, points = 0.0, [(0.0, 0.0)]
     for density, flips in curve:
         worst = max(worst, cost(flips))
-        point = ((1 - density) * size, worst)
-        while len(hull) > 1 and _slope(hull[-2], hull[-1]) >= _slope(hull[-1], point):
-            hull.pop()
-        hull.append(point)
-    return [(_slope(a, b), path, b[0] - a[0]) for a, b in itertools.pairwise(hull)]
-
-
-def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
-    return (b[1] - a[1]) / max(b[0] - a[0], 1e-12)
+        points.append(((1 - density) * size, worst))
+    return sides(path, points)

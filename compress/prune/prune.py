@@ -20,7 +20,7 @@ from ...core.settings import check_fields
 from ...modelfile.edits import Pruned
 from ..base import Context, Decision, Pass
 from ..finetune.finetune import Finetune
-from ..observe.moments import choose
+from ..observe.sampling import choose
 from ..select import check_keys, skipped, spread, weighted
 from .compensate import COMPENSATIONS, ROWS, compensated, in_blocks, threshold, uncompensated, zeroed
 from .densities import allocated, amounts, measured, predicted

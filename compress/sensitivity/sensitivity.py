@@ -23,7 +23,7 @@ from ...modelfile.layers.int8 import Quantized
 from ..base import Context
 from ..channels.graph import channels
 from ..observe.macs import count
-from ..observe.moments import choose
+from ..observe.sampling import choose
 from ..passes import PASSES
 from ..select import skipped, weighted
 from .probes import AMOUNTS, RISING, USUAL, WHAT, settings_for

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress.base import Context
-from hashpress.compress.channels.least_squares import watched
 from hashpress.compress.integers.int8 import means
+from hashpress.compress.observe.hooks import first_call
 from hashpress.compress.passes import (
     Cp,
     Fastfood,
@@ -148,7 +148,7 @@ def test_means_are_those_of_first_calls(split: Split) -> None:
     found = means(model, paths, split.train.pixels)
     inputs = model.arch.input.normalise(split.train.pixels)
     for path in paths:
-        wanted = watched(model.net, path, inputs)[1].detach().double()  # it stops at the first call
+        wanted = first_call(model.net, path, inputs)[1].detach().double()  # it stops at the first call
         np.testing.assert_allclose(found[path], wanted.transpose(0, 1).flatten(1).mean(1), atol=1e-6)
 
 

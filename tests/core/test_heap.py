@@ -3,7 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hashpress.core.heap import give_back
+from hashpress.core import heap
+from hashpress.core.heap import give_back, released
 
 
 def held() -> int:
@@ -26,3 +27,11 @@ def test_freed_blocks_between_blocks_in_use_go_back_to_the_system() -> None:
 def test_a_c_library_that_cannot_give_back_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hashpress.core.heap._trim", lambda: None)
     assert give_back() is None
+
+
+def test_loops_release_before_every_step_and_after_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(heap, "give_back", lambda: done.append("-"))
+    for item in released(iter("abc")):
+        done += item  # a letter
+    assert "".join(done) == "-a-b-c-"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hashpress.compress.codebooks import pq_kmeans
 from hashpress.compress.codebooks.pq_correct import correct
+from hashpress.compress.observe.hooks import calls
 from hashpress.compress.observe.layer_io import collect
-from hashpress.compress.observe.responses import calls
 from hashpress.core.model import InputSpec
 from hashpress.modelfile.layers import pq
 from random_codewords import filled
@@ -132,7 +132,7 @@ def test_responses_are_inputs_of_one_and_outputs_of_the_other(
     nets: tuple[Net, Net], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second moments agree with those of explicit patches at every place of every image."""
-    monkeypatch.setattr("hashpress.compress.observe.layer_io.STRIP", 5)
+    monkeypatch.setattr("hashpress.compress.observe.covariance.STRIP", 5)
     reference, net = nets
     images = SPEC.normalise(PIXELS)
     assert [path for path, _ in calls(net, ["dense", "conv"], SPEC)] == ["conv", "dense"]

@@ -8,8 +8,10 @@ from hashpress.compress.factorize.cp import Cp, replace_layer
 from hashpress.compress.factorize.cp_ranks import chain_cost
 from hashpress.compress.factorize.tensors import whiten
 from hashpress.compress.factorize.tensors.decompose import Method, decompose
-from hashpress.compress.observe import moments as calibrate
 from hashpress.compress.observe.macs import count, count_net
+from hashpress.compress.observe.moments import patch_moments
+from hashpress.compress.observe.responses import responses
+from hashpress.compress.observe.sampling import choose
 from hashpress.compress.passes import PASSES
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
@@ -155,8 +157,8 @@ def test_whole_rank_is_the_identity(model, digits):
 
 
 def test_data_aware_fit_answers_real_inputs_better(model, digits):
-    pixels = calibrate.choose(digits, 200)
-    moments = calibrate.patch_moments(model, pixels, "encoder.conv3")[0]
+    pixels = choose(digits, 200)
+    moments = patch_moments(model, pixels, "encoder.conv3")[0]
     kernel = model.net.encoder.conv3.weight.detach().double().numpy()
     seen = whiten.shrunk(moments.covariance)
     for form, ranks in (("cp4", (14,)), ("cp3", (12,)), ("tucker2", (5, 4))):
@@ -171,12 +173,12 @@ def test_data_aware_fit_answers_real_inputs_better(model, digits):
 
 
 def test_data_aware_bias_keeps_the_mean_response(model, digits):
-    pixels = calibrate.choose(digits, 60)
+    pixels = choose(digits, 60)
     path = "encoder.conv3"
     net = model.copied_net()
     replace_layer(net, Factored(path, "cp3", (4,)), FAST, model, pixels, seed=0)
     small = dataclasses.replace(model, net=net)
-    before, after = (calibrate.responses(one, pixels, [path], places=99).outputs[path] for one in (model, small))
+    before, after = (responses(one, pixels, [path], places=99).outputs[path] for one in (model, small))
     gap = np.abs(after.mean(axis=0) - before.mean(axis=0)).max()
     assert gap < 0.15 * np.abs(after - before).mean()  # the sample differs, as the border does
     assert np.abs(after - before).mean() > 0.1 * np.abs(before).mean()

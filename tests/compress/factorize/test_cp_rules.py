@@ -9,8 +9,8 @@ from hashpress.compress.base import Context
 from hashpress.compress.factorize.cp import Cp
 from hashpress.compress.factorize.tensors import epc
 from hashpress.compress.factorize.tensors.decompose import Method, decompose
-from hashpress.compress.observe import moments
 from hashpress.compress.observe.macs import count
+from hashpress.compress.observe.sampling import choose
 from hashpress.core.data import load_data
 from hashpress.core.errors import RecipeError
 from hashpress.core.model import HashModel, InputSpec
@@ -65,7 +65,7 @@ def test_flips_hold_for_the_layer_that_is_put_in(order, path, model, digits):
     rank = decision["ranks"] if order == "tucker" else decision["ranks"][0]
     small = Cp(order=order, rank={path: rank}, sweeps=40)(model, digits)
     assert [edit.layer for edit in small.edits] == [path]
-    pixels = moments.choose(digits, 60)
+    pixels = choose(digits, 60)
     flipped = np.mean((outputs(small, pixels) >= 0) != (outputs(model, pixels) >= 0))
     assert decision["flips"] == pytest.approx(flipped, abs=1e-6)
     assert flipped <= 0.1
@@ -168,7 +168,7 @@ def test_layers_without_bias_get_the_mean_they_lose(order, digits):
     assert work.decide(model, Context(digits)).data["layers"]["2"]["parameters"][1] == sum(
         value.numel() for value in small.net[2].parameters()
     )
-    images = model.arch.input.normalise(moments.choose(digits, 200)[:])
+    images = model.arch.input.normalise(choose(digits, 200)[:])
     with torch.no_grad():
         given = functional.relu(model.net[0](images))
         wanted, found = layer(given).numpy(), small.net[2](given).numpy()

@@ -8,8 +8,12 @@ from hashpress.compress.factorize.lowrank import LowRank
 from hashpress.compress.factorize.rebuild import Sample, rebuild_layer, wanted
 from hashpress.compress.factorize.tensors import ranks
 from hashpress.compress.fold import Fold
-from hashpress.compress.observe import moments as calibrate
+from hashpress.compress.observe import sampling
+from hashpress.compress.observe.followers import followers
 from hashpress.compress.observe.macs import count, count_net
+from hashpress.compress.observe.moments import Moments, patch_moments, response_moments
+from hashpress.compress.observe.responses import responses
+from hashpress.compress.observe.sampling import choose
 from hashpress.compress.passes import PASSES
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
@@ -56,9 +60,9 @@ def residual(digits):
 
 
 def test_responses_are_what_layers_give_at_one_set_of_places(small, digits, monkeypatch):
-    monkeypatch.setattr(calibrate, "BATCH", 5)
-    pixels = calibrate.choose(digits, 12, seed=4)[:]
-    found = calibrate.responses(small, pixels, ["encoder.conv2", "encoder.conv3", "encoder.fc1"], places=3)
+    monkeypatch.setattr(sampling, "BATCH", 5)
+    pixels = choose(digits, 12, seed=4)[:]
+    found = responses(small, pixels, ["encoder.conv2", "encoder.conv3", "encoder.fc1"], places=3)
     with torch.no_grad():
         images = small.arch.input.normalise(pixels)
         encoder = small.net.encoder
@@ -69,16 +73,16 @@ def test_responses_are_what_layers_give_at_one_set_of_places(small, digits, monk
         for row in rows[image]:
             assert np.isclose(flat[image], row, atol=1e-5).all(axis=1).any()
     assert found.outputs["encoder.fc1"].shape == (12, 40)
-    again = calibrate.responses(small, pixels, ["encoder.conv2"], places=3)
+    again = responses(small, pixels, ["encoder.conv2"], places=3)
     np.testing.assert_array_equal(again.outputs["encoder.conv2"], found.outputs["encoder.conv2"])
-    assert len(np.unique(calibrate.choose(digits, 10_000)[:].reshape(len(digits.train), -1), axis=0)) > 300
+    assert len(np.unique(choose(digits, 10_000)[:].reshape(len(digits.train), -1), axis=0)) > 300
     with pytest.raises(InputError, match="no sum was seen"):
-        calibrate.responses(small, pixels, [], sums=["encoder.conv2"])
+        responses(small, pixels, [], sums=["encoder.conv2"])
 
 
 def test_few_rows_have_the_variances_of_their_covariance():
     rows = np.random.default_rng(0).normal(2, 1, (5, 12)) @ np.diag(np.arange(12))
-    moments = calibrate.Moments(12)
+    moments = Moments(12)
     moments.add(rows[:2])
     moments.add(rows[2:])
     wanted = np.linalg.eigvalsh(np.cov(rows.T, bias=True))[::-1]
@@ -91,7 +95,7 @@ def test_few_rows_have_the_variances_of_their_covariance():
 
 def test_moments_in_portions_are_those_of_all_rows():
     rows = np.random.default_rng(0).standard_normal((500, 6)) * 0.01 + 1000  # cancels unless centred
-    moments = calibrate.Moments(6)
+    moments = Moments(6)
     for start in range(0, 500, 77):
         moments.add(rows[start : start + 77])
     np.testing.assert_allclose(moments.mean, rows.mean(axis=0))
@@ -106,10 +110,10 @@ def test_patch_moments_explain_the_responses(options, digits):
     layer = nn.Conv2d(4, 6, (3, 2), **options)
     net = nn.Sequential(nn.Conv2d(1, 4, 1), layer, nn.Flatten())
     model = HashModel(net, dataclasses.replace(default_arch("lenet5", 16), input=InputSpec((1, 8, 8), (0.5,), (0.3,))))
-    pixels = calibrate.choose(digits, 40)[:]
+    pixels = choose(digits, 40)[:]
     with torch.no_grad():
         given = layer(net[0](model.arch.input.normalise(pixels))).flatten(2).double()
-    parts = calibrate.patch_moments(model, pixels, "1", places=given.shape[2])  # all of them
+    parts = patch_moments(model, pixels, "1", places=given.shape[2])  # all of them
     weights = layer.weight.detach().double().chunk(len(parts))
     biases = layer.bias.detach().double().chunk(len(parts))
     mean = np.concatenate(
@@ -121,16 +125,16 @@ def test_patch_moments_explain_the_responses(options, digits):
         for w, part in zip(weights, parts, strict=True)
     ]
     np.testing.assert_allclose(np.concatenate(variance), given.var((0, 2), correction=0).numpy(), rtol=1e-5)
-    one = calibrate.patch_moments(model, pixels, "1", channels=True)
+    one = patch_moments(model, pixels, "1", channels=True)
     assert one[0].covariance.shape == (4 // layer.groups, 4 // layer.groups)
 
 
 def test_followers_are_found_through_pooling_and_in_residual_blocks(small, residual, digits):
     pixels = digits.train.pixels
-    assert calibrate.followers(small, pixels) == {
+    assert followers(small, pixels) == {
         "encoder.conv1": "relu", "encoder.conv2": "relu", "encoder.conv3": "relu", "encoder.fc1": "relu", "head": "none",
     }  # fmt: skip
-    found = calibrate.followers(residual, pixels)
+    found = followers(residual, pixels)
     assert {found[path] for path in found if path.endswith("conv2")} == {"sum"}
     assert {found[path] for path in found if path.endswith("conv1")} == {"relu"}
 
@@ -151,7 +155,7 @@ def test_full_rank_chain_is_the_layer(options, form, digits):
     edit = Factored(
         "1", form, (width,) if form == "lowrank" else (min(3 * width, 12 // layer.groups), width), bias=True
     )
-    sample = Sample(calibrate.choose(digits, 100), 10, 0, asymmetric=True)
+    sample = Sample(choose(digits, 100), 10, 0, asymmetric=True)
     assert rebuild_layer(model, copy, edit, "linear", "none", sample) < 1e-6
     images = model.arch.input.normalise(digits.queries.pixels[:20])
     torch.testing.assert_close(copy.net(images), net(images), atol=2e-4, rtol=1e-3)
@@ -166,13 +170,13 @@ def test_full_rank_chain_is_the_layer(options, form, digits):
 
 def test_residual_target_is_the_sum_less_the_new_shortcut(residual, digits):
     """With the branch's own layer exact, the chain has to give back what the broken shortcut lost."""
-    pixels = calibrate.choose(digits, 50)[:]
+    pixels = choose(digits, 50)[:]
     current = dataclasses.replace(residual, net=residual.copied_net())
     with torch.no_grad():
         current.net.encoder.conv1.weight.mul_(0.9)
     path = "encoder.layer1.0.conv2"
     rows = wanted(residual, current, path, "sum", Sample(pixels, 5, 0, asymmetric=True))
-    whole = calibrate.responses(residual, pixels, [path], sums=[path], places=5)
+    whole = responses(residual, pixels, [path], sums=[path], places=5)
     block, images = residual.net.encoder.layer1[0], residual.arch.input.normalise(pixels)
     with torch.no_grad():
         start = functional.relu(residual.net.encoder.conv1(images))
@@ -250,7 +254,7 @@ def test_the_papers_ordering_without_training(small, residual, digits):
 def test_ranks_answer_the_papers_problem(small, digits):
     plan = LowRank(speedup=2.0, solver="linear", images=100).decide(small, Context(digits)).data["layers"]
     costs = count(small)
-    moments = calibrate.response_moments(small, calibrate.choose(digits, 100), [*plan])
+    moments = response_moments(small, choose(digits, 100), [*plan])
     candidates = {
         path: ranks.RankCandidate(
             np.linalg.eigvalsh(moments[path].covariance)[::-1],

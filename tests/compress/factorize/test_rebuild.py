@@ -8,8 +8,8 @@ import torch
 from hashpress.compress.base import Context
 from hashpress.compress.factorize.lowrank import LowRank
 from hashpress.compress.factorize.rebuild import Sample, rebuild_layer
-from hashpress.compress.observe import moments
 from hashpress.compress.observe.macs import count
+from hashpress.compress.observe.sampling import choose
 from hashpress.core.data import load_data
 from hashpress.core.model import HashModel, InputSpec
 from hashpress.hashnets.build import default_arch
@@ -21,7 +21,7 @@ ALL = 99  # places of an image: more than there are
 
 @pytest.fixture(scope="module")
 def pixels():
-    return moments.choose(load_data("digits?limit=200"), 100)[:]
+    return choose(load_data("digits?limit=200"), 100)[:]
 
 
 def around(*layers):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hashpress.compress.channels import least_squares
 from hashpress.compress.integers import ranges
-from hashpress.compress.observe import importance, moments
+from hashpress.compress.observe import importance, sampling
 from hashpress.compress.passes import Cp, Int8, LowRank, Merge, ProductQuantize, Prune
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Selection, together
@@ -16,9 +16,9 @@ from torch import nn
 
 def test_large_images_run_fewer_at_a_time():
     large, small = np.broadcast_to(np.uint8(0), (400, 3, 224, 224)), np.broadcast_to(np.uint8(0), (400, 3, 32, 32))
-    assert [together(pixels, 100, moments.VALUES) for pixels in (large, small, small[:7])] == [6, 100, 7]
-    assert [len(part) for _, part in moments.batches(large[:14], "parts")] == [6, 6, 2]
-    assert [place for place, _ in moments.batches(large[:14], "parts")] == [0, 6, 12]
+    assert [together(pixels, 100, sampling.VALUES) for pixels in (large, small, small[:7])] == [6, 100, 7]
+    assert [len(part) for _, part in sampling.batches(large[:14], "parts")] == [6, 6, 2]
+    assert [place for place, _ in sampling.batches(large[:14], "parts")] == [0, 6, 12]
 
 
 def test_large_weights_keep_their_energy_in_single_precision(monkeypatch):

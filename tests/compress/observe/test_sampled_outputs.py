@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from hashpress.compress.observe import answers as room
-from hashpress.compress.observe.answers import Answers, Places
-from hashpress.compress.observe.responses import calls
+from hashpress.compress.observe import layer_io
+from hashpress.compress.observe.hooks import calls
+from hashpress.compress.observe.layer_io import SampledOutputs
+from hashpress.compress.observe.sampling import Places
 from hashpress.compress.passes import ProductQuantize
 from hashpress.core.model import InputSpec
 from hashpress.modelfile.layers.base import CompressedConv2d
@@ -27,7 +28,7 @@ def net():
     ).eval()  # fmt: skip
 
 
-def heard(net, path):
+def sampled_by_indexing(net, path):
     """Return a layer's samples as plain indexing of its outputs gives them."""
     given = []
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
@@ -56,15 +57,15 @@ def runs(net):
 
 @pytest.mark.parametrize(("kept", "batches"), [(12 << 20, 2), (1, 8), (70 * 16 + 70 * 5, 6)])
 def test_samples_are_the_same_however_many_layers_share_a_run(net, monkeypatch, kept, batches):
-    monkeypatch.setattr(room, "KEPT", kept)
+    monkeypatch.setattr(layer_io, "KEPT", kept)
     called = calls(net, PATHS, SPEC)
     shown = runs(net)
-    answers = Answers(net, called, PIXELS, SPEC, SEEDS)
-    found = {path: torch.cat(list(answers.of(path))) for path in PATHS}
+    outputs = SampledOutputs(net, called, PIXELS, SPEC, SEEDS)
+    found = {path: torch.cat(list(outputs.of(path))) for path in PATHS}
     assert len(shown) == batches
-    assert not answers.kept
+    assert not outputs.kept
     for path in PATHS:
-        assert torch.equal(found[path], heard(net, path)), path
+        assert torch.equal(found[path], sampled_by_indexing(net, path)), path
 
 
 def test_places_are_spread_over_the_output_and_never_drawn_twice(net):
@@ -76,7 +77,7 @@ def test_places_are_spread_over_the_output_and_never_drawn_twice(net):
     assert set(column.tolist()) == set(range(10))
 
 
-def test_a_layer_that_is_called_twice_answers_its_first_call():
+def test_a_layer_that_is_called_twice_is_sampled_at_its_first_call():
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -86,10 +87,10 @@ def test_a_layer_that_is_called_twice_answers_its_first_call():
             return self.layer(self.layer(images.flatten(1)[:, :3]))
 
     net = Twice().eval()
-    answers = Answers(net, calls(net, ["layer"], SPEC), PIXELS, SPEC, {"layer": 0})
+    outputs = SampledOutputs(net, calls(net, ["layer"], SPEC), PIXELS, SPEC, {"layer": 0})
     with torch.no_grad():
         wanted = net.layer(SPEC.normalise(PIXELS).flatten(1)[:, :3])
-    assert torch.equal(torch.cat(list(answers.of("layer"))), wanted)
+    assert torch.equal(torch.cat(list(outputs.of("layer"))), wanted)
 
 
 def test_layers_decode_once_and_are_put_back(monkeypatch):

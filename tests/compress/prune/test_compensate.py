@@ -11,7 +11,7 @@ import pytest
 import torch
 from hashpress.compress import obs
 from hashpress.compress.base import Context
-from hashpress.compress.channels.least_squares import watched
+from hashpress.compress.observe.hooks import first_call
 from hashpress.compress.passes import Share
 from hashpress.compress.prune import compensate
 from hashpress.core.data import load_data
@@ -38,7 +38,7 @@ def test_only_a_bias_takes_up_the_mean(split: Split, how: str, biased: bool) -> 
         layer.bias = None
     left = copy.deepcopy(layer)
     compensate.leaving(model, "encoder.fc2", how, split.train.pixels, 0)(0.4, left)
-    inputs = watched(model.net, "encoder.fc2", arch.input.normalise(split.train.pixels))[0].double().numpy()
+    inputs = first_call(model.net, "encoder.fc2", arch.input.normalise(split.train.pixels))[0].double().numpy()
     mean = inputs.mean(0)
     assert mean.max() > inputs.std(0).mean()
     seen = inputs - mean if biased else inputs

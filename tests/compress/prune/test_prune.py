@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress.base import Context
-from hashpress.compress.channels.least_squares import watched
-from hashpress.compress.observe.moments import choose
+from hashpress.compress.observe.hooks import first_call
+from hashpress.compress.observe.sampling import choose
 from hashpress.compress.passes import Finetune, Prune
 from hashpress.compress.prune import compensate
 from hashpress.compress.prune.densities import allocated, amounts, cost, measured, predicted
@@ -64,7 +64,7 @@ def layer_error(model: HashModel, changed: HashModel, path: str, split: Split) -
         net.state_dict() | {k: v for k, v in changed.net.state_dict().items() if k.startswith(f"{path}.")}
     )
     inputs = model.arch.input.normalise(split.queries.pixels)
-    wanted, given = watched(model.net, path, inputs)[1], watched(net, path, inputs)[1]
+    wanted, given = first_call(model.net, path, inputs)[1], first_call(net, path, inputs)[1]
     return float((wanted - given).square().sum() / wanted.square().sum())
 
 
@@ -114,7 +114,7 @@ def test_a_dense_layer_is_nearly_the_least_squares_solution_on_its_mask(model: H
     pixels = choose(split, 512, 0)[:]
     layer = left(model, "encoder.fc1", "obs", pixels, 0.2)
     weight, bias = layer.weight, layer.bias
-    inputs, wanted = (v.double() for v in watched(model.net, "encoder.fc1", model.arch.input.normalise(pixels)))
+    inputs, wanted = (v.double() for v in first_call(model.net, "encoder.fc1", model.arch.input.normalise(pixels)))
     for row in range(0, len(weight), 7):
         kept = torch.nonzero(weight[row]).flatten()
         columns = torch.cat([inputs[:, kept], torch.ones(len(inputs), 1)], dim=1)

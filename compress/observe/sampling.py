@@ -1,0 +1,82 @@
+"""Which training images are looked at, how many run together, and at which places of a layer's output values are taken.
+
+Everything drawn depends on a seed alone. Images come a batch at a time: they need not fit into memory together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...core.data.images import Pixels, Selection, Split, together
+from ...core.heap import released
+from ...core.progress import track
+
+BATCH, VALUES = 100, 1 << 20  # images that run together: at most so many, with so many values
+SAMPLES = 4096  # wanted at least of every layer
+PER_INPUT = 4  # samples wanted for every input
+
+
+def chosen(split: Split, count: int, seed: int = 0) -> np.ndarray:
+    """Return the places of at most ``count`` training images, drawn from ``seed``, in order."""
+    size = len(split.train)
+    return np.sort(np.random.default_rng(seed).permutation(size)[: min(count, size)])
+
+
+def choose(split: Split, count: int, seed: int = 0) -> Selection:
+    """Return pixels (n, C, H, W) of at most ``count`` training images, drawn from ``seed``."""
+    return split.train.select(chosen(split, count, seed))
+
+
+def ranges_of(pixels: Pixels, most: int, values: int) -> Iterator[slice]:
+    """Yield which images run together: at most ``most``, and fewer of large ones, with ``values`` values in all.
+
+    What a batch leaves behind goes back to the system before the next one.
+    """
+    step = together(pixels, most, values)
+    for start in released(range(0, len(pixels), step)):
+        yield slice(start, min(start + step, len(pixels)))
+
+
+def batches(
+    pixels: Pixels, what: str, most: int | None = None, values: int | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the place of the first image and the pixels of as many images as run together; report progress as ``what``."""
+    most, values = most or BATCH, values or VALUES
+    for part in track(ranges_of(pixels, most, values), what, -(-len(pixels) // together(pixels, most, values))):
+        yield part.start, pixels[part]
+
+
+def drawn_places(images: int, length: int, places: int, random: np.random.Generator) -> Tensor | None:
+    """Return ``places`` random numbers below ``length`` for each image, (N, places); None when there are no more of them."""
+    return torch.from_numpy(random.integers(0, length, (images, places))) if places < length else None
+
+
+def drawn(columns: Tensor, places: int, random: np.random.Generator) -> Tensor:
+    """Return ``places`` random columns of each image as rows (N, places, D) of (N, D, L); all when there are no more."""
+    count, size, length = columns.shape
+    chosen = drawn_places(count, length, places, random)
+    if chosen is not None:
+        columns = columns.gather(2, chosen[:, None, :].expand(-1, size, -1))
+    return columns.transpose(1, 2)
+
+
+class Places:
+    """Random places of a layer's output, batch by batch; the same for all that draw them from one seed.
+
+    ``images`` is how many there are in all batches.
+    """
+
+    def __init__(self, layer: Any, images: int, seed: int) -> None:
+        self.points = -(-max(PER_INPUT * layer.weight[0].numel(), SAMPLES) // images)
+        self.random = torch.Generator().manual_seed(seed)
+
+    def draw(self, images: int, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return image, row and column of up to ``points`` places of each of ``images``."""
+        places = torch.rand(images, rows * columns, generator=self.random).argsort(1)[:, : self.points]
+        image = torch.arange(images)[:, None].expand_as(places).reshape(-1)
+        return image, places.reshape(-1) // columns, places.reshape(-1) % columns

@@ -93,7 +93,7 @@ def test_outputs_refuse_what_is_not_a_number_and_other_shapes():
     with pytest.raises(InputError, match="shape"):
         outputs(model(net, 3), np.zeros((1, 3, 2, 2), np.uint8))
     nn.init.constant_(net[1].weight, float("nan"))
-    with pytest.raises(InputError, match="image 0 are not numbers"):
+    with pytest.raises(InputError, match="item 0 are not numbers"):
         outputs(model(net, 3), np.zeros((1, 1, 2, 2), np.uint8))
 
 

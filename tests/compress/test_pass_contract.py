@@ -119,7 +119,7 @@ def test_a_fresh_process_loads_the_same_networks(kept: Path) -> None:
     """One process for all files that the tests before this one left."""
     code = (
         "import sys\nfrom pathlib import Path\nimport numpy as np\n"
-        "from hashpress.compress.modelfile import load\nfrom hashpress.hashnets.codes import outputs\n"
+        "from hashpress.modelfile.file import load\nfrom hashpress.hashnets.retrieval.codes import outputs\n"
         "for path in sorted(Path(sys.argv[1]).glob('*.safetensors')):\n"
         "    with np.load(path.with_suffix('.npz')) as wanted:\n"
         "        same = np.array_equal(outputs(load(path), wanted['pixels']), wanted['outputs'])\n"

@@ -71,7 +71,7 @@ def test_a_reader_without_torch_decodes_the_same_weights(
     save(model, tmp_path / "model")
     program = (
         "import sys, numpy\n"
-        "from hashpress.compress.reader import read_dense\n"
+        "from hashpress.modelfile.reader import read_dense\n"
         f"numpy.savez({str(tmp_path / 'dense.npz')!r}, **read_dense({str(tmp_path / 'model')!r}))\n"
         "assert 'torch' not in sys.modules\n"
     )

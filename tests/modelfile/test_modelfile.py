@@ -69,7 +69,7 @@ def test_the_reader_gives_the_dense_state_dict_without_torch(tmp_path: Path, sma
     file.save(model, path)
     code = (
         "import sys, numpy as np\n"
-        "from hashpress.compress import reader\n"
+        "from hashpress.modelfile import reader\n"
         f"np.savez({str(tmp_path / 'dense.npz')!r}, **reader.read_dense({str(path)!r}))\n"
         f"assert reader.read_manifest({str(path)!r})['arch']['encoder'] == 'resnet20'\n"
         f"assert reader.sections({str(path)!r})\n"

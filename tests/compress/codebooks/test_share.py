@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.codebooks import kmeans
 from hashpress.compress.passes import Share
 from hashpress.core.data import load_data
@@ -48,9 +49,9 @@ def test_a_large_weight_is_fitted_in_part_and_assigned_whole(
     for place, value in enumerate(net.parameters()):
         nn.init.normal_(value, generator=torch.Generator().manual_seed(place))
     model = HashModel(net, model.arch)
-    whole = item.codebooks(model, None)
+    whole = item.decide(model, Context()).plan.books
     monkeypatch.setattr(kmeans, "FIT", 700)
-    books = item.codebooks(model, None)
+    books = item.decide(model, Context()).plan.books
     for path, book in books.items():
         weight = model.net.get_submodule(path).weight.detach().double().numpy()
         factors = np.ones((len(weight), 1)) if book.scale is None else book.scale[:, None]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hashpress.compress.base import Context
 from hashpress.compress.integers import adaround
 from hashpress.compress.integers.int8 import Int8
 from hashpress.compress.recipe.load import Recipe
@@ -51,7 +52,7 @@ def test_learned_weights_are_one_step_from_where_they_started(split):
 
 def some_grids(model, split):
     """Return grids of 3 bits, and weights rounded to the nearest of them."""
-    grids = Int8(bits=3, images=64)._grids(model, split, 0)[1]
+    grids = Int8(bits=3, images=64).decide(model, Context(split)).plan[1]
     layers = {path: model.net.get_submodule(path) for path in grids}
     return grids, {
         path: (adaround.nearest(layer.weight.detach(), grids[path]), layer.bias.detach())

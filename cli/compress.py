@@ -33,6 +33,7 @@ def verb(
     protocol: options.Protocol = None,
     dry_run: options.DryRun = False,
     resume: options.Resume = False,
+    device: options.Device = "cpu",
     seed: options.Seed = 0,
     trust_code: options.TrustCode = False,
     threads: options.Threads = 1,
@@ -63,7 +64,7 @@ def verb(
         if output is None or dry_run:
             ledger = plan.preview(start, split, seed=seed)
         else:
-            compress(start, plan, split, out=output, seed=seed, resume=resume)
+            compress(start, plan, split, out=output, seed=seed, resume=resume, device=device)
             lines = loads(output.with_name(f"{output.name}.ledger.json").read_text(encoding="utf-8"))
             ledger = Ledger(tuple(Line(**line) for line in lines))
     if json:

@@ -20,7 +20,7 @@ FINAL = ("run", "preview", "__call__")
 
 @dataclass(frozen=True)
 class Context:
-    """What a pass runs with: data, the seed of everything random, the network to imitate, a folder for checkpoints.
+    """What a pass runs with: data, the seed of everything random, the network to imitate, a folder for checkpoints, a device.
 
     Without ``reference`` training imitates the network that the pass was given; without ``work`` it cannot be resumed.
     """
@@ -29,6 +29,7 @@ class Context:
     seed: int = 0
     reference: HashModel | None = None
     work: Path | None = None
+    device: str = "cpu"  # on which passes train: cpu or cuda
 
     def training_split(self, item: Pass) -> Split:
         """Return the data set.
@@ -160,9 +161,10 @@ class Pass:
         seed: int = 0,
         reference: HashModel | None = None,
         work: Path | None = None,
+        device: str = "cpu",
     ) -> HashModel:
         """Return the changed model; arguments as in :class:`Context`, errors as of :meth:`run`."""
-        return self.run(model, Context(split, seed, reference, work))[0]
+        return self.run(model, Context(split, seed, reference, work, device))[0]
 
     def step(self, seed: int | None = None, **after: Json) -> Step:
         """Return the line that the pass adds to a model's history, with figures of the model ``after`` it."""

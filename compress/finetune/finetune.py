@@ -207,7 +207,7 @@ class Finetune(Pass):
         with eased(net, masks, model.arch.input), norms:
             log = fit(
                 net, objective, split.train, model.arch.input, self.schedule(len(split.train)),
-                seed=seed, checkpoint=checkpoint, after_step=hold,
+                seed=seed, checkpoint=checkpoint, after_step=hold, device=context.device,
             )  # fmt: skip
         hold()
         return log

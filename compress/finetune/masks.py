@@ -34,6 +34,6 @@ def holder(net: nn.Module, masks: Mapping[str, Tensor]) -> Callable[[], None]:
     @torch.no_grad()
     def hold() -> None:
         for weight, gone in pairs:
-            weight.masked_fill_(gone, 0.0)
+            weight.masked_fill_(gone.to(weight.device), 0.0)
 
     return hold

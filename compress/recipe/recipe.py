@@ -112,9 +112,10 @@ class Recipe:
         out: str | os.PathLike[str] | None = None,
         seed: int = 0,
         resume: bool = False,
+        device: str = "cpu",
     ) -> HashModel:
-        """Return ``model`` after all passes; files, resuming and errors as :func:`compress`."""
-        return compress(model, self, split, out=out, seed=seed, resume=resume)
+        """Return ``model`` after all passes; files, resuming, device and errors as :func:`compress`."""
+        return compress(model, self, split, out=out, seed=seed, resume=resume, device=device)
 
     def to_toml(self) -> str:
         """Return the recipe with every setting written out."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ...core.data.images import Split
+from ...core.device import open_device
 from ...core.errors import InputError, RecipeError
 from ...core.files import atomic_write
 from ...core.model import HashModel, Json, Step
@@ -46,24 +47,26 @@ def compress(
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
     resume: bool = False,
+    device: str = "cpu",
 ) -> HashModel:
     """Return ``model`` after all passes of ``recipe``; ``model`` itself stays as it is.
 
     With ``out`` the model file, ``out.recipe.toml`` (every setting written out) and ``out.ledger.json`` are written at
     the end. Until then finished steps stand in the folder ``out.work``, from which ``resume`` goes on: from those before
-    the first step that is another one now, where the recipe was corrected.
+    the first step that is another one now, where the recipe was corrected. Passes train on ``device``, cpu or cuda.
 
     Raises:
         RecipeError: all problems of the recipe, or all that it has with this network and these data, before anything runs.
         InputError: a pass failed (named with its step), a file cannot be written, or ``out.work`` is of another run.
     """
+    open_device(device)
     passes = recipe.passes()
     problems = [*lacking_images(passes, split), *objections(passes, model, split, recipe.measure)]
     if problems:
         raise RecipeError(problems)
     encoded = encode(model)
     if out is None:
-        return _Run(model, encoded, recipe, split, seed, None).through(passes)[0]
+        return _Run(model, encoded, recipe, split, seed, device, None).through(passes)[0]
     out = Path(out)
     if out.is_dir():
         raise InputError(f"cannot write {out}: it is a folder")
@@ -72,10 +75,11 @@ def compress(
         "model": encoded.digest,
         "data": None if split is None else split.digest,
         "seed": seed,
+        **({} if device == "cpu" else {"device": device}),
     }  # what, beside its steps, must be the same for a run to go on
     kept = opened(out.with_name(f"{out.name}.work"), model, made_of, recipe.steps(), resume=resume)
     try:
-        run = _Run(model, encoded, recipe, split, seed, kept)
+        run = _Run(model, encoded, recipe, split, seed, device, kept)
         result, encoded = run.through(passes)
         _finish(out, encoded, recipe, run.ledger)
     except BaseException:
@@ -92,6 +96,7 @@ class _Run:
     recipe: RecipeToRun
     split: Split | None
     seed: int
+    device: str
     kept: Kept | None
     ledger: Ledger = field(default_factory=lambda: Ledger(()))
 
@@ -118,7 +123,7 @@ class _Run:
         self, number: int, name: str, item: Pass, model: HashModel, last: Line
     ) -> tuple[HashModel, EncodedModel, Line]:
         folder = self.kept.unfinished(number) if self.kept else None
-        result, decision = item.run(model, Context(self.split, self.seed, self.start, folder))
+        result, decision = item.run(model, Context(self.split, self.seed, self.start, folder, self.device))
         before = {key: value for key, value in last.figures.items() if key in ("bytes", "map", "error")}
         step: Step = replace(result.history[-1], before=before)
         result = replace(result, history=(*result.history[:-1], step))

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hashpress.compress.finetune import finetune as finetune_module
 from hashpress.compress.passes import Finetune, Fold, Prune, Share
+from hashpress.compress.recipe import run as running
 from hashpress.compress.recipe.load import Recipe, compress, load_recipe, named_recipes, parse
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -291,3 +293,25 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert first
     with pytest.raises(InputError, match="cannot write"):
         compress(model, recipe, split, out=tmp_path / "missing" / "out.st")
+
+
+def test_passes_train_on_the_device_that_is_asked_for(model, split, monkeypatch):
+    devices = []
+    real = finetune_module.fit
+
+    def fit(*args, device, **settings):
+        devices.append(device)
+        return real(*args, device="cpu", **settings)
+
+    monkeypatch.setattr(finetune_module, "fit", fit)
+    monkeypatch.setattr(running, "open_device", lambda name: devices.append(f"open {name}"))
+    tuning = {"epochs": 1, "lr": 1e-4}
+    recipe = Recipe.of(Prune(density=0.5, stages=2, finetune=tuning), Share(bits=2, lam=0.01, finetune=tuning))
+    recipe.run(model, split, device="cuda")
+    assert devices == ["open cuda", "cuda", "cuda", "cuda"]
+
+
+def test_a_device_that_is_not_there_is_one_line(model, split, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match=r"device cuda:0 was asked for, and torch \S+ finds 0 GPUs"):
+        Recipe.of(Prune(density=0.5)).run(model, split, device="cuda")

@@ -18,7 +18,7 @@ from ...core.data.images import Pixels, together
 from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...core.progress import track
-from ...modelfile.layers.base import largest
+from ...modelfile.layers.base import max_abs
 
 RANGES = ("minmax", "percentile", "mse")
 BATCH, VALUES = 32, 1 << 20  # images that run together: at most so many, with so many values
@@ -53,7 +53,7 @@ def watch(model: HashModel, pixels: Pixels, paths: Sequence[str], seed: int = 0)
         one, values = seen[path], args[0].flatten()
         one.axes = args[0].ndim
         one.low, one.high = min(one.low, float(values.min())), max(one.high, float(values.max()))
-        one.reach = max(one.reach, largest(output))
+        one.reach = max(one.reach, max_abs(output))
         kept[path].append(values[torch.randint(len(values), (SAMPLES,), generator=generator)])
 
     handles = [

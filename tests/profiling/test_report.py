@@ -46,7 +46,7 @@ def test_emulated_time_is_never_called_latency():
     for name, metric in METRICS.items():
         if name.startswith("latency."):
             assert metric.kinds == ("measured",)
-    with pytest.raises(ReportError, match=r"latency.p50 is given in ms and is measured, found ms and emulated"):
+    with pytest.raises(ReportError, match=r"latency.p50: expected unit ms and kind measured, found ms and emulated"):
         replace(report(), figures={"latency.p50": Figure(1.0, "ms", "emulated")})
 
 

@@ -1,4 +1,4 @@
-"""The inputs of ``hashpress encode``: image files, .npy arrays and data specs become pixels for one network."""
+"""Inputs of ``hashpress encode``: loads image files, .npy arrays and data sets as pixels for a network."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..core.errors import DataError
 
 
 def read_inputs(inputs: Sequence[str], shape: Sequence[int]) -> np.ndarray:
-    """Return uint8 pixels (N, C, H, W) of ``inputs`` in the order given, in the ``shape`` (C, H, W) the network takes.
+    """Return the uint8 pixels (N, C, H, W) of ``inputs`` in the order given; ``shape`` (C, H, W) is the network's input.
 
-    Image files are resized; arrays and data sets must have the shape, or ask for it (``?size=32``).
+    Image files are resized; arrays and data sets must have the shape (``?size=32`` resizes a data set).
 
     Raises:
-        DataError: an input that cannot be read, or of another shape.
+        DataError: an input cannot be read or has another shape.
     """
     return np.concatenate([_read(text, tuple(shape)) for text in inputs])
 
@@ -35,26 +35,30 @@ def _read(text: str, shape: tuple[int, ...]) -> np.ndarray:
         pixels = _image(Path(text), shape)
     if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
         raise DataError(
-            f"{text}: the network takes uint8 images of shape {shape}, found {pixels.dtype} of shape {pixels.shape[1:]}"
+            f"{text}: expected uint8 images of shape {shape}, found {pixels.dtype} of shape {pixels.shape[1:]}"
         )
     return pixels
 
 
 def _array(path: Path) -> np.ndarray:
     try:
-        found = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
         raise DataError(f"cannot read array {path}: {reason}") from fault
-    return found[None] if found.ndim == 3 else found
+    return array[None] if array.ndim == 3 else array
 
 
 def _image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     channels, height, width = shape
     if height != width:
-        raise DataError(f"{path}: image files need a square network input, this one is {height}x{width}; give an .npy")
+        raise DataError(
+            f"{path}: image files need a network with a square input, found {height}x{width}; use an .npy array"
+        )
     try:
         content = path.read_bytes()
     except OSError as fault:
-        raise DataError(f"cannot read {path}: {fault.strerror} (an image file, .npy array or data spec)") from fault
+        raise DataError(
+            f"cannot read {path}: {fault.strerror} (expected an image file, .npy array or data set)"
+        ) from fault
     return decode(content, str(path), Spec("image", path, size=height, gray=channels == 1))[None]

@@ -23,11 +23,11 @@ def table(result: dict[str, Any]) -> str:
     """Return the Markdown between the marks."""
     found, codes = result["values"]["retrieval"], result["values"]["fresh_process"]
     lines = [
-        "| CIFAR-10, protocol B, 48 bits, a stranger's ResNet-20 fine-tuned, at last beside a ResNet-56 | fp32 | hashpress file |",
+        "| CIFAR-10, protocol B, 48 bits: public ResNet-20, fine-tuned, distilled from a ResNet-56 | fp32 | hashpress file |",
         "|---|---|---|",
         f"| bytes | {found['fp32_bytes']:,} | {found['file_bytes']:,} (1/{found['ratio']:.1f}) |",
         f"| mAP, symmetric | {found['map']:.4f} | {found['small_map']:.4f} |",
-        f"| mAP, small queries against the original's database | | {found['small_map_asymmetric']:.4f} |",
+        f"| mAP, compressed queries against a database of original codes | | {found['small_map_asymmetric']:.4f} |",
         f"| bits of {codes['queries']:,} codes that differ between torch and the bundle | | "
         f"{codes['differing_bits']} of {codes['bits']:,} |",
         "",
@@ -39,7 +39,7 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"| {NAMES[name]} | {ours:.3f} ms | {peer:.3f} ms | {entry['ratio']:.2f} | {entry['compile_seconds']:.1f} s |"
         )
-    lines += ["", "| MNIST, Deep Compression's route | error | fp32 | file | ratio |", "|---|---|---|---|---|"]
+    lines += ["", "| MNIST, Deep Compression recipe | error | fp32 | file | ratio |", "|---|---|---|---|---|"]
     for name, title in (("lenet300", "LeNet-300-100"), ("lenet5", "LeNet-5")):
         entry = result["values"][name]
         lines.append(
@@ -49,7 +49,7 @@ def table(result: dict[str, Any]) -> str:
     machine = result["machine"]
     lines += [
         "",
-        f"Measured on {machine['cpu']}, {machine['cores']} cores; `python -m benchmarks.spine` makes the figures again.",
+        f"Measured on {machine['cpu']}, {machine['cores']} cores; `python -m benchmarks.spine` reproduces the figures.",
     ]
     return "\n".join(lines)
 

@@ -1,1 +1,1 @@
-"""The command line: one file a verb, no logic."""
+"""Command line: one file per command, without logic of its own."""

@@ -1,4 +1,4 @@
-"""hashpress check: hold a report to a budget."""
+"""hashpress check: compare a report with a budget."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ EXAMPLES = options.examples(
 
 def verb(
     *,
-    report: Annotated[Path, typer.Argument(metavar="REPORT", help="Written by hashpress profile.")],
-    budget: Annotated[Path, typer.Option("--budget", metavar="FILE", help="Limits in TOML.")],
+    report: Annotated[Path, typer.Argument(metavar="REPORT", help="Report written by hashpress profile.")],
+    budget: Annotated[Path, typer.Option("--budget", metavar="FILE", help="TOML file with limits.")],
     baseline: Annotated[
-        Path | None, typer.Option("--baseline", metavar="REPORT", help="What relative limits (+5 %) compare with.")
+        Path | None, typer.Option("--baseline", metavar="REPORT", help="Report that relative limits (+5 %) refer to.")
     ] = None,
-    why: Annotated[bool, typer.Option("--why", help="Name what contributes most to each excess.")] = False,
+    why: Annotated[bool, typer.Option("--why", help="List the largest contributors to each excess.")] = False,
     style: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="text, markdown (a CI summary) or github (annotations).")
+        str,
+        typer.Option(
+            "--format", metavar="NAME", help="Output format: text, markdown (summary table) or github (annotations)."
+        ),
     ] = "text",
     json: options.Json = False,
 ) -> int:
-    """Compare a report with a budget; exit code 3 when an error limit is exceeded, 0 when only warnings are."""
+    """Compare a report with a budget. The exit code is 3 if a limit of level error is exceeded, otherwise 0."""
     from ..core.errors import OverBudgetError, lookup
     from ..profiling.budget import check, load_budget
     from ..profiling.ci import STYLES
@@ -40,12 +43,12 @@ def verb(
 
     write = lookup(STYLES, style, "format")
     limits = load_budget(budget)
-    found, before = load_report(report), load_report(baseline) if baseline else None
-    excesses = check(found, limits, before)
+    measured, reference = load_report(report), load_report(baseline) if baseline else None
+    excesses = check(measured, limits, reference)
     if json:
         print_json([excess.to_json() for excess in excesses])
     else:
-        sys.stdout.write(write(found, excesses, before, why))
+        sys.stdout.write(write(measured, excesses, reference, why))
     errors = [excess for excess in excesses if excess.level == "error"]
     if errors:
         raise OverBudgetError(f"over budget: {'; '.join(map(str, errors))}")

@@ -1,4 +1,4 @@
-"""hashpress compile: a model file becomes a bundle for a device."""
+"""hashpress compile: compile a model file into a bundle for a target."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ def verb(
     target: Annotated[
         str,
         typer.Option(
-            "--target", metavar="NAME", help="See: hashpress ls targets; or module:NAME of a target of yours."
+            "--target", metavar="NAME", help="Name from: hashpress ls targets; or module:NAME of a custom target."
         ),
     ] = "host",
     trust_code: Annotated[
         bool,
-        typer.Option("--trust-code", help="Import the encoder module:function or target module:NAME that is named."),
+        typer.Option(
+            "--trust-code", help="Allow importing a custom encoder (module:function) or target (module:NAME)."
+        ),
     ] = False,
     threads: options.Threads = 1,
     json: options.Json = False,
 ) -> None:
-    """Compile a model's kernels for a target and put them, the model file and golden codes into a bundle."""
+    """Compile a model for a target; write a bundle with the library, the model file and golden codes."""
     set_threads(threads)
     from ..modelfile.file import load
     from ..targets.compile import compile_model

@@ -1,4 +1,4 @@
-"""hashpress compress: run a recipe on a model."""
+"""hashpress compress: compress a model with a recipe."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def verb(
     *,
     model: options.Model,
     recipe: Annotated[
-        str, typer.Option("--recipe", metavar="FILE|NAME", help="A TOML file, or a name from: hashpress ls recipes.")
+        str, typer.Option("--recipe", metavar="FILE|NAME", help="TOML file, or name from: hashpress ls recipes.")
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="PATH", help="What to write; not needed with --dry-run.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="PATH", help="Model file to write; not needed with --dry-run."),
     ] = None,
     data: options.MaybeData = None,
     protocol: options.Protocol = None,
@@ -39,9 +40,9 @@ def verb(
     threads: options.Threads = 1,
     json: options.Json = False,
 ) -> None:
-    """Run the passes of a recipe, write the entropy-coded model file and the resolved recipe beside it.
+    """Run the passes of a recipe; write the compressed model file, and next to it the resolved recipe and the ledger.
 
-    A run that was interrupted, or whose recipe was corrected, goes on with --resume behind the steps that are the same.
+    With --resume, an interrupted run, or one with an edited recipe, continues after the last unchanged step.
     """
     set_threads(threads)
     from ..compress.recipe.ledger import Ledger, Line
@@ -53,14 +54,16 @@ def verb(
     from ..modelfile.file import load
 
     if output is None and not dry_run:
-        raise InputError("compress writes a model file: name it with -o, or see what would be done with --dry-run")
+        raise InputError(
+            "compress needs a path for the model file: give it with -o, or preview the steps with --dry-run"
+        )
     plan = load_recipe(recipe, trust_code=trust_code)
     plan.check()
     start = load(model, trust_code=trust_code)
     with progress():
         split = None if data is None else load_data(data, protocol=protocol, trust_code=trust_code)
         if split is not None:
-            warn(seen(start, split))  # before hours of work, not behind them
+            warn(seen(start, split))  # before hours of work, not after them
         if output is None or dry_run:
             ledger = plan.preview(start, split, seed=seed)
         else:

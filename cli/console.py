@@ -1,4 +1,4 @@
-"""What people see: tables on stdout (on stderr when stdout carries JSON), progress bars on stderr, threads bounded."""
+"""Console output of the commands: tables and JSON on stdout, warnings and progress bars on stderr, thread limits."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TVM_N
 
 
 def console(machine: bool = False) -> Console:
-    """Return where text for people goes: stdout, or stderr when ``machine`` output has stdout to itself."""
-    width = None if sys.stdout.isatty() or machine else 120  # pipes and files have no width of their own
+    """Return the console for readable text: stdout, or stderr if ``machine`` output goes to stdout."""
+    width = None if sys.stdout.isatty() or machine else 120  # pipes and files have no width
     return Console(stderr=machine, highlight=False, soft_wrap=False, width=width)
 
 
 def warn(message: str) -> None:
-    """Print a warning on stderr, when there is one."""
+    """Print ``message`` as a warning on stderr, unless it is empty."""
     if message:
         console(machine=True).print(f"warning: {message}", markup=False, soft_wrap=True)
 
@@ -37,18 +37,18 @@ def print_json(value: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> Table:
-    """Return a table without lines, with a head when ``columns`` have names; those numbered in ``right`` hold numbers."""
-    found = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    found.show_header = any(columns)
+    """Return a table without borders, with a header if ``columns`` have names; columns in ``right`` are right-aligned."""
+    result = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    result.show_header = any(columns)
     for place, column in enumerate(columns):
-        found.add_column(column, justify="right" if place in right else "left", overflow="fold", no_wrap=place == 0)
+        result.add_column(column, justify="right" if place in right else "left", overflow="fold", no_wrap=place == 0)
     for row in rows:
-        found.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
-    return found
+        result.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+    return result
 
 
 def set_threads(threads: int) -> None:
-    """Bound the threads of every library that is loaded from here on."""
+    """Limit the threads of torch, and of every numerical library that is imported afterwards."""
     for name in _THREADS:
         os.environ[name] = str(threads)
     if "torch" in sys.modules:
@@ -57,7 +57,7 @@ def set_threads(threads: int) -> None:
 
 @contextmanager
 def progress() -> Iterator[None]:
-    """Show the progress of all work in the block, when stderr is a terminal and no CI runs."""
+    """Show progress bars for work in the block if stderr is a terminal and the program does not run in CI."""
     if not sys.stderr.isatty() or os.environ.get("CI", "").lower() in ("1", "true"):
         yield
         return

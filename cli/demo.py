@@ -1,4 +1,4 @@
-"""hashpress demo: the whole story on the embedded data, told in the other verbs' own command lines."""
+"""hashpress demo: the complete workflow on embedded data, as a sequence of the other commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = options.examples("demo", "demo -o /tmp/story")
 
 FILES = {
     "recipe.toml": """\
-about = "Values shared at a price per bit, where the outputs say they matter, then fine-tuned on the original's codes"
+about = "Weight sharing with a rate penalty, weighted by effect on the outputs, then fine-tuning on the original codes"
 measure = ["flips", "map"]
 
 [[pass]]
@@ -40,7 +40,7 @@ epochs = 16
 lr = 0.0005
 """,
     "budget.toml": """\
-# What this model may cost; `hashpress check` exits with 3 when an error limit is exceeded.
+# Limits for this model; `hashpress check` exits with 3 if a limit of level error is exceeded.
 storage.file = "32 kB"
 latency.p50 = { limit = "2 ms", level = "warn" }
 memory.rss = "250 MB"
@@ -50,7 +50,7 @@ quality.bit_flips = { limit = "5 %", level = "warn" }
 """,
 }
 
-STORY = """
+COMMANDS = """
 train --system dlbhc --encoder smallconv --bits 24 --data digits --epochs 20 --lr 0.002 --optimizer adam -o base.safetensors
 compress base.safetensors --recipe recipe.toml --data digits -o small.safetensors
 evaluate base.safetensors --data digits -o base-quality.json
@@ -68,13 +68,13 @@ _ENDING = ("storage.file", "quality.map", "quality.map_drop", "quality.bit_flips
 
 def verb(
     context: typer.Context,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for all files.")] = Path(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to write all files to.")] = Path(
         "hashpress-demo"
     ),
     seed: options.Seed = 0,
     threads: options.Threads = 1,
 ) -> None:
-    """Train on embedded digits, compress, evaluate, compile, profile, check a budget and draw a report: a minute."""
+    """Train on embedded digits, compress, evaluate, compile, profile, check a budget and write a report, in about a minute."""
     from ..core.files import atomic_write
 
     program = cast("Any", context.find_root().command)
@@ -82,15 +82,15 @@ def verb(
     for name, text in FILES.items():
         with atomic_write(output / name, "w") as handle:
             handle.write(text)
-    for line in STORY.strip().splitlines():
-        arguments = told(line, output, seed, threads)
+    for line in COMMANDS.strip().splitlines():
+        arguments = arguments_of(line, output, seed, threads)
         console().print(f"\n[bold cyan]$ hashpress {shlex.join(arguments)}[/bold cyan]", soft_wrap=True)
         program.main(args=arguments, prog_name="hashpress", standalone_mode=False)
     _end(output)
 
 
-def told(line: str, folder: Path, seed: int, threads: int) -> list[str]:
-    """Return the words of one command, its files in ``folder``."""
+def arguments_of(line: str, folder: Path, seed: int, threads: int) -> list[str]:
+    """Return the arguments of one command of the demo, with its files in ``folder``."""
     suffixes = (".safetensors", ".json", ".toml", ".bundle", ".html")
     words = [str(folder / word) if word.endswith(suffixes) else word for word in line.split()]
     seeded = ["--seed", str(seed)] if words[0] in ("train", "compress") else []

@@ -1,4 +1,4 @@
-"""hashpress encode: images, vectors and texts become codes."""
+"""hashpress encode: compute the codes of images, vectors or texts."""
 
 from __future__ import annotations
 
@@ -20,24 +20,28 @@ EXAMPLES = options.examples(
 
 def verb(
     *,
-    model: Annotated[Path, typer.Argument(metavar="MODEL|BUNDLE", help="A model file or a compiled bundle.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL|BUNDLE", help="Model file or compiled bundle.")],
     inputs: Annotated[
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Image files, .npy arrays (N, C, H, W) uint8 or (N, d), .txt files of one text a line, or data specs.",
+            help="Image files, .npy arrays (N, C, H, W) uint8 or (N, d), .txt files with one text a line, or data sets "
+            "(as for --data).",
         ),
     ],
     output: options.Output,
     trust_code: options.TrustCode = False,
     device: Annotated[
-        str, typer.Option("--device", metavar="KIND[:ADDRESS]", help="Where a bundle runs; a model file runs here.")
+        str,
+        typer.Option(
+            "--device", metavar="KIND[:ADDRESS]", help="Device that runs a bundle; model files run on this machine."
+        ),
     ] = "local",
     threads: options.Threads = 1,
 ) -> None:
-    """Write the packed codes (N, ceil(bits / 8)) uint8 of inputs in the order given; bit k of a code is output k >= 0.
+    """Write the packed codes (N, ceil(bits / 8)) uint8 of the inputs, in the order given; bit k is set if output k >= 0.
 
-    Of a data spec, all items are coded: the database, then the queries.
+    For a data set, all items are encoded: the database, then the queries.
     """
     set_threads(threads)
     import numpy as np
@@ -55,7 +59,7 @@ def verb(
             codes = deployment.encode(read_inputs(inputs, ImageInput(tuple(deployment.bundle.input_shape), (), ())))
         elif device != "local":
             raise InputError(
-                f"{model} is a model file, which runs on this machine only; compile it for {device!r} first"
+                f"{model} is a model file, which runs on this machine only; for --device {device}, compile it to a bundle first"
             )
         else:
             from ..hashnets.retrieval.codes import outputs, pack

@@ -1,4 +1,4 @@
-"""hashpress evaluate: the quality of a model's codes."""
+"""hashpress evaluate: measure the retrieval quality of a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def verb(
     protocol: options.Protocol = None,
     against: Annotated[
         Path | None,
-        typer.Option("--against", metavar="BASE", help="The original: also bit flips and the asymmetric mAP."),
+        typer.Option(
+            "--against", metavar="BASE", help="Original model, to measure bit flips and asymmetric mAP as well."
+        ),
     ] = None,
     output: options.MaybeOutput = None,
     device: options.Device = "cpu",
@@ -32,7 +34,7 @@ def verb(
     threads: options.Threads = 1,
     json: options.Json = False,
 ) -> None:
-    """Measure retrieval (mAP, precision, PR curve) and, against the original network, bit flips and margins."""
+    """Measure retrieval quality (mAP, precision, PR curve) and, with --against, bit flips and their margins."""
     set_threads(threads)
     from ..core.data import load_data
     from ..hashnets.retrieval.assess import assess
@@ -43,11 +45,11 @@ def verb(
         split = load_data(data, protocol=protocol, trust_code=trust_code)
         base = load(against, trust_code=trust_code) if against else None
         network = load(model, trust_code=trust_code)
-        found = assess(network, split, base, device=device)
+        assessment = assess(network, split, base, device=device)
     warn(seen(network, split))
     if output:
-        found.save(output)
+        assessment.save(output)
     if json:
-        print_json(found.to_json())
+        print_json(assessment.to_json())
     else:
-        console().print(str(found), markup=False)
+        console().print(str(assessment), markup=False)

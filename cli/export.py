@@ -1,4 +1,4 @@
-"""hashpress export: a model file becomes ONNX."""
+"""hashpress export: convert a model file to ONNX."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EXAMPLES = options.examples("export small.safetensors -o small.onnx")
 
 
 def verb(model: options.Model, output: options.Output, trust_code: options.TrustCode = False) -> None:
-    """Write the network, its weights decoded, as ONNX and check it against ONNX Runtime."""
+    """Write the network with decoded weights as ONNX, and check its outputs with ONNX Runtime."""
     set_threads(1)
     from ..modelfile.file import load
     from ..targets.onnx import export_onnx

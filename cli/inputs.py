@@ -1,4 +1,4 @@
-"""The inputs of ``hashpress encode``: files and data specs become raw items for one network."""
+"""Inputs of ``hashpress encode``: loads files and data sets as raw items for a network."""
 
 from __future__ import annotations
 
@@ -41,19 +41,18 @@ def _read(text: str, taken: Input, *, trust_code: bool) -> np.ndarray:
         raise DataError(f"{text}: the network takes vectors; give an .npy array (N, {taken.shape[0]}) or a data spec")
     if isinstance(taken, ImageInput) and (items.dtype != np.uint8 or items.shape[1:] != taken.shape):
         raise DataError(
-            f"{text}: the network takes uint8 images of shape {taken.shape}, "
-            f"found {items.dtype} of shape {items.shape[1:]}"
+            f"{text}: expected uint8 images of shape {taken.shape}, found {items.dtype} of shape {items.shape[1:]}"
         )
     return items
 
 
 def _array(path: Path, taken: Input) -> np.ndarray:
     try:
-        found = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
         raise DataError(f"cannot read array {path}: {reason}") from fault
-    return found[None] if found.ndim == len(taken.shape) and not isinstance(taken, TextInput) else found
+    return array[None] if array.ndim == len(taken.shape) and not isinstance(taken, TextInput) else array
 
 
 def _texts(path: Path) -> np.ndarray:
@@ -66,9 +65,13 @@ def _texts(path: Path) -> np.ndarray:
 def _image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     channels, height, width = shape
     if height != width:
-        raise DataError(f"{path}: image files need a square network input, this one is {height}x{width}; give an .npy")
+        raise DataError(
+            f"{path}: image files need a network with a square input, found {height}x{width}; use an .npy array"
+        )
     try:
         content = path.read_bytes()
     except OSError as fault:
-        raise DataError(f"cannot read {path}: {fault.strerror} (an image file, .npy array or data spec)") from fault
+        raise DataError(
+            f"cannot read {path}: {fault.strerror} (expected an image file, .npy array or data set)"
+        ) from fault
     return decode(content, str(path), Spec("image", path, size=height, gray=channels == 1))[None]

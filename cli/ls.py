@@ -1,4 +1,4 @@
-"""hashpress ls: what there is to choose from."""
+"""hashpress ls: list systems, encoders, passes and other choices."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ KINDS: Mapping[str, Callable[[], dict[str, str]]] = {
 
 
 def listing(kind: str | None) -> dict[str, dict[str, str]]:
-    """Return name and description of everything of ``kind``, or of every kind.
+    """Return the names and descriptions of one ``kind``, or of every kind if it is None.
 
     Raises:
-        InputError: an unknown kind.
+        InputError: the kind is unknown.
     """
     kinds = dict(KINDS) if kind is None else {kind: lookup(KINDS, kind, "kind of thing to list")}
     return {name: read() for name, read in kinds.items()}
@@ -60,11 +60,11 @@ def verb(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """List systems, encoders, passes, targets, data sets, recipes, checkpoint formats and budget figures."""
-    found = listing(kind)
+    """List systems, encoders, passes, targets, data sets, recipes, checkpoint formats and figures of reports."""
+    kinds = listing(kind)
     if json:
-        print_json(found)
+        print_json(kinds)
         return
-    for name, entries_ in found.items():
+    for name, entries_ in kinds.items():
         rows = [(f"  {key}", what) for key, what in entries_.items()]
         console().print(f"[bold]{name}[/bold]", table("", ("", ""), rows))

@@ -1,11 +1,11 @@
-"""The program ``hashpress``: its verbs, and how every ending becomes one line and an exit code.
+"""The program ``hashpress``: registers its commands and turns every error into one line and an exit code.
 
-0   fine
-1   a fault of ours (HASHPRESS_DEBUG=1 shows the traceback)
+0   success
+1   internal error (HASHPRESS_DEBUG=1 shows the traceback)
 2   wrong usage, configuration or input
 3   over budget
 4   a device cannot be reached or failed
-130 interrupted        141 nobody reads the output any more
+130 interrupted        141 the reader of the output closed the pipe
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typer.exceptions import Abort, TyperException
 from ..core.errors import HashpressError, InputError
 from . import (
     check,
-    compile,  # noqa: A004  the verb is called so
+    compile,  # noqa: A004  # the command has this name
     compress,
     demo,
     encode,
@@ -40,8 +40,8 @@ from . import (
 
 app = typer.Typer(
     name="hashpress",
-    help="Compress a trained deep-hashing network, compile it for a device, measure it there, hold CI to it.",
-    epilog="Exit codes: 0 fine, 1 a fault of ours, 2 wrong usage or input, 3 over budget, 4 device unreachable.",
+    help="Compress a trained deep-hashing network, compile it for a device, measure it there, and check budgets in CI.",
+    epilog="Exit codes: 0 success, 1 internal error, 2 wrong usage or input, 3 over budget, 4 device failed or unreachable.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -67,7 +67,7 @@ for _verb in (
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit code; whatever goes wrong is one line on stderr."""
+    """Run the program and return its exit code; errors are printed as one line on stderr."""
     try:
         code = app(args=arguments, prog_name="hashpress", standalone_mode=False)
         sys.stdout.flush()
@@ -75,8 +75,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(fault), fault.exit_code, fault)
     except TyperException as fault:
         return _fail(f"{fault.format_message()} (help: {_command(fault)} --help)", 2, fault)
-    except (BrokenPipeError, SystemExit):  # rich and typer end the program so when the reader of a pipe has gone
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  the interpreter flushes stdout once more at its end
+    except (BrokenPipeError, SystemExit):  # raised by rich and typer when the reader of a pipe is gone
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  the interpreter flushes stdout once more at exit
         return 141
     except (KeyboardInterrupt, Abort):
         return _fail("interrupted", 130)
@@ -84,10 +84,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(_system(fault), InputError.exit_code, fault)
     except MemoryError as fault:
         return _fail("out of memory; try a smaller --batch or fewer images (?limit=N)", 1, fault)
-    except Exception as fault:  # noqa: BLE001, RUF100  the last resort of a program
+    except Exception as fault:  # noqa: BLE001, RUF100  # the last resort
         what = f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__
-        return _fail(f"internal error: {what} (HASHPRESS_DEBUG=1 shows where; please report it)", 1, fault)
-    return _fail("interrupted", 130) if code == 130 else int(code or 0)  # so typer returns a KeyboardInterrupt
+        return _fail(f"internal error: {what} (HASHPRESS_DEBUG=1 shows the traceback; please report it)", 1, fault)
+    return _fail("interrupted", 130) if code == 130 else int(code or 0)  # typer returns 130 for a KeyboardInterrupt
 
 
 def _fail(message: str, code: int, fault: BaseException | None = None) -> int:
@@ -99,7 +99,7 @@ def _fail(message: str, code: int, fault: BaseException | None = None) -> int:
 
 def _system(fault: OSError) -> str:
     if fault.errno == errno.ENOSPC:
-        return f"no space left on the device{f' for {fault.filename}' if fault.filename else ''}; nothing was replaced"
+        return f"no space left on the device{f' for {fault.filename}' if fault.filename else ''}; no file was replaced"
     where = f"{fault.filename}: " if fault.filename else ""
     return f"{where}{fault.strerror or fault}"
 
@@ -123,4 +123,4 @@ def program(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Compress a trained deep-hashing network, compile it for a device, measure it there, hold CI to it."""
+    """Compress a trained deep-hashing network, compile it for a device, measure it there, and check budgets in CI."""

@@ -1,4 +1,4 @@
-"""hashpress profile: measure a bundle."""
+"""hashpress profile: measure a bundle on a device."""
 
 from __future__ import annotations
 
@@ -20,27 +20,38 @@ def verb(
     *,
     bundle: options.BundleFolder,
     quality: Annotated[
-        Path | None, typer.Option("--quality", metavar="FILE", help="Written by hashpress evaluate -o.")
+        Path | None,
+        typer.Option("--quality", metavar="FILE", help="Evaluation to include, written by hashpress evaluate -o."),
     ] = None,
     output: options.MaybeOutput = None,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="At least so many runs; more until stable.")] = 50,
-    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Runs before the clock starts.")] = 10,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="At most so long, beyond --repeats.")] = 5.0,
-    device: Annotated[str, typer.Option("--device", metavar="KIND[:ADDRESS]", help="Where to measure.")] = "local",
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Minimum number of timed runs; more until the median is stable.")
+    ] = 50,
+    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Number of untimed runs before.")] = 10,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.0, help="Time limit for runs beyond --repeats, in seconds.")
+    ] = 5.0,
+    device: Annotated[str, typer.Option("--device", metavar="KIND[:ADDRESS]", help="Device to measure on.")] = "local",
     threads: options.Threads = 1,
     json: options.Json = False,
 ) -> None:
-    """Measure latency (whole and per layer), storage by class and memory; every figure carries its kind."""
+    """Measure latency (total and per layer), storage by class and memory. Every figure has a kind, such as measured or static."""
     set_threads(threads)
     from ..profiling.profile import profile
     from ..profiling.quality import load_evaluation
     from ..targets.devices.table import parse_device
 
-    where = parse_device(device)
+    target_device = parse_device(device)
     with progress():
-        known = load_evaluation(quality) if quality else None
+        evaluation = load_evaluation(quality) if quality else None
         report = profile(
-            bundle, repeats=repeats, warmup=warmup, seconds=seconds, threads=threads, quality=known, device=where
+            bundle,
+            repeats=repeats,
+            warmup=warmup,
+            seconds=seconds,
+            threads=threads,
+            quality=evaluation,
+            device=target_device,
         )
     if output:
         report.save(output)

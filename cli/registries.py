@@ -1,4 +1,4 @@
-"""Literal registries read from their source, so that listing them imports neither torch nor TVM."""
+"""Registries read from their source code, so that listing them imports neither torch nor TVM."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ API = "api"  # the folder of ``hashpress`` itself; all others have the names of 
 
 
 def entries(module: str, name: str) -> dict[str, str]:
-    """Return what the literal dict ``name`` of ``module`` (as ``compress.passes``) holds: key -> one line about it.
+    """Return the keys of the literal dictionary ``name`` in ``module`` (such as ``compress.passes``) with a description.
 
-    The line is the value's own text (``about=...``, or the last text among its arguments), or else the first line of the
-    module that the value comes from, which names the paper.
+    The description is ``about=...`` or the last string argument of the value, or otherwise the first docstring line of the
+    module that defines the value, which names the paper.
+
+    Raises:
+        HashpressError: the registry is not a literal dictionary.
     """
     path = _file(module)
     tree = _tree(path)
@@ -24,7 +27,9 @@ def entries(module: str, name: str) -> dict[str, str]:
         node.value for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign) and _name(node) == name
     )
     if not isinstance(table, ast.Dict):
-        raise HashpressError(f"{name} of {module} is not a literal dictionary, and is listed without being imported")
+        raise HashpressError(
+            f"{name} of {module} must be a literal dictionary, because it is listed without importing the module"
+        )
     homes = _imports(tree, module, path)
     return {
         str(key.value): _about(value, homes)
@@ -50,7 +55,7 @@ def _name(node: ast.Assign | ast.AnnAssign) -> str:
 
 
 def _imports(tree: ast.Module, module: str, path: Path) -> dict[str, str]:
-    """Return the module that each relatively imported name comes from."""
+    """Return the module of each name that is imported relatively."""
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     homes: dict[str, str] = {}
     for node in tree.body:
@@ -73,5 +78,5 @@ def _about(value: ast.expr, homes: dict[str, str]) -> str:
 
 
 def first_line(text: str) -> str:
-    """Return the first line of a docstring, without its marks of code."""
+    """Return the first line of a docstring without code markup."""
     return next(iter(text.strip().splitlines()), "").replace("``", "")

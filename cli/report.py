@@ -1,4 +1,4 @@
-"""hashpress report: reports become one HTML file."""
+"""hashpress report: draw reports as an HTML page."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ EXAMPLES = options.examples("report report.json -o report.html", "report before.
 
 def verb(
     *,
-    reports: Annotated[list[Path], typer.Argument(metavar="REPORT...", help="Written by hashpress profile.")],
+    reports: Annotated[list[Path], typer.Argument(metavar="REPORT...", help="Reports written by hashpress profile.")],
     output: options.Output = Path("report.html"),
 ) -> None:
-    """Draw one or several reports, side by side, as one HTML file that needs no network."""
+    """Draw one or several reports side by side as a self-contained HTML page."""
     from ..profiling.html.page import render
     from ..profiling.report import load_report
 

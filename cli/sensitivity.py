@@ -1,4 +1,4 @@
-"""hashpress sensitivity: which layer bears how much of which pass."""
+"""hashpress sensitivity: measure how sensitive each layer is to each pass."""
 
 from __future__ import annotations
 
@@ -26,19 +26,25 @@ def verb(
     passes: Annotated[
         str,
         typer.Option(
-            "--passes", metavar="NAMES", help="prune, share, int8, narrow, merge, lowrank, cp, pq, hashed, fastfood."
+            "--passes",
+            metavar="NAMES",
+            help="Comma-separated: prune, share, int8, narrow, merge, lowrank, cp, pq, hashed, fastfood.",
         ),
     ] = "prune,share,int8",
-    layers: Annotated[str, typer.Option("--layers", metavar="NAMES", help="These layers alone, with commas.")] = "",
-    images: Annotated[int, typer.Option("--images", min=1, help="Queries that bit flips are counted on.")] = 500,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curves (.svg, .png).")] = None,
+    layers: Annotated[str, typer.Option("--layers", metavar="NAMES", help="Comma-separated layers; default all.")] = "",
+    images: Annotated[
+        int, typer.Option("--images", min=1, help="Number of queries on which bit flips are counted.")
+    ] = 500,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curves (.svg, .png or .pdf).")
+    ] = None,
     output: options.MaybeOutput = None,
     seed: options.Seed = 0,
     trust_code: options.TrustCode = False,
     threads: options.Threads = 1,
     json: options.Json = False,
 ) -> None:
-    """Measure bytes, MACs and bit flips of every layer under every pass, one layer at a time."""
+    """Apply every pass to one layer at a time and measure bytes, MACs and bit flips."""
     set_threads(threads)
     from json import dumps
 
@@ -53,43 +59,45 @@ def verb(
     if plot:
         format_of(plot)
     for option, path in (("--output", output), ("--plot", plot)):
-        _check_place(option, path)
+        _check_writable(option, path)
     with progress():
         split = load_data(data, protocol=protocol, trust_code=trust_code)
         network = load(model, trust_code=trust_code)
-        found = sensitivity(network, split, passes=_names(passes), layers=_names(layers), images=images, seed=seed)
+        result = sensitivity(network, split, passes=_names(passes), layers=_names(layers), images=images, seed=seed)
     warn(seen(network, split))
     out = console(json)
     if json:
-        print_json(found.to_json())
+        print_json(result.to_json())
     else:
-        out.print(f"{found.bytes:,} bytes, {found.macs:,} MACs; cells: bits flipped % / bytes saved % / MACs saved %")
-        for name in found.curves():
-            columns, rows = found.rows(name)
+        out.print(
+            f"{result.bytes:,} bytes, {result.macs:,} MACs; cells: % of bits flipped / % of bytes saved / % of MACs saved"
+        )
+        for name in result.curves():
+            columns, rows = result.rows(name)
             out.print(table(name, columns, rows, right=range(1, len(columns))))
-        for what, reason in found.skipped.items():
+        for what, reason in result.skipped.items():
             out.print(f"skipped: {what}: {reason}", markup=False)
     if output:
         with atomic_write(output, "w") as handle:
-            handle.write(dumps(found.to_json(), indent=1) + "\n")
-    if plot and found.points:
-        draw(found, plot)
+            handle.write(dumps(result.to_json(), indent=1) + "\n")
+    if plot and result.points:
+        draw(result, plot)
     elif plot:
         out.print(f"warning: {plot} was not drawn: no layer could be probed, see the reasons above", markup=False)
 
 
-def _check_place(option: str, path: Path | None) -> None:
-    """Raise InputError where a file cannot be written, before hours of work are lost on it."""
+def _check_writable(option: str, path: Path | None) -> None:
+    """Raise InputError if a file cannot be written, before hours of work."""
     from ..core.errors import InputError
 
     if path is None:
         return
     if path.is_dir():
-        raise InputError(f"{option} {path} is a folder, name a file in it")
+        raise InputError(f"{option} {path} is a folder; give a file in it")
     if not path.parent.is_dir():
-        raise InputError(f"{option} {path}: there is no folder {path.parent}, make it first")
+        raise InputError(f"{option} {path}: there is no folder {path.parent}; create it first")
     if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{option} {path}: the folder {path.parent} cannot be written to, name another")
+        raise InputError(f"{option} {path}: the folder {path.parent} is not writable; choose another")
 
 
 def _names(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""hashpress show: what is inside a model file, or a recipe."""
+"""hashpress show: print the content of a model file or recipe."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ RECIPE, FILE = "recipe:", ".toml"
 
 
 def verb(model: options.Model, json: options.Json = False) -> None:
-    """Print architecture, bits, bytes by tensor and class, edits and history; of a recipe, every setting as TOML.
+    """Print architecture, bytes by tensor and class, edits and history of a model file, or the settings of a recipe as TOML.
 
-    A recipe is recipe:NAME or a file that ends in .toml.
+    MODEL is a model file, recipe:NAME, or a recipe file that ends in .toml.
     """
     if str(model).startswith(RECIPE) or model.suffix == FILE:
         _recipe(str(model), json=json)

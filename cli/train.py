@@ -24,34 +24,49 @@ def verb(
     *,
     output: options.Output,
     system: Annotated[
-        str, typer.Option("--system", metavar="NAME", help="See: hashpress ls systems; or module:Class.")
+        str, typer.Option("--system", metavar="NAME", help="Name from: hashpress ls systems; or module:Class.")
     ] = "dpsh",
     encoder: Annotated[
-        str, typer.Option("--encoder", metavar="NAME", help="See: hashpress ls encoders; or module:function.")
+        str, typer.Option("--encoder", metavar="NAME", help="Name from: hashpress ls encoders; or module:function.")
     ] = "smallconv",
-    bits: Annotated[int, typer.Option("--bits", min=1, help="Bits of a code.")] = 48,
+    bits: Annotated[int, typer.Option("--bits", min=1, help="Length of the code in bits.")] = 48,
     data: options.Data = "digits",
     protocol: options.Protocol = None,
     init: Annotated[
-        Path | None, typer.Option("--init", metavar="FILE", help="Start from this model; --encoder and --bits are its.")
+        Path | None,
+        typer.Option(
+            "--init", metavar="FILE", help="Start from this model file; --encoder and --bits are taken from it."
+        ),
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1)] = 20,
-    batch: Annotated[int, typer.Option("--batch", min=1)] = 128,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Number of epochs.")] = 20,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size.")] = 128,
     lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = 0.01,
-    head_lr: Annotated[float, typer.Option("--head-lr", help="The hash head's rate, as a factor of --lr.")] = 1.0,
-    optimizer: Annotated[str, typer.Option("--optimizer", metavar="NAME", help="sgd or adam.")] = "sgd",
-    decay: Annotated[str, typer.Option("--decay", metavar="NAME", help="cosine, step or constant.")] = "cosine",
+    head_lr: Annotated[
+        float, typer.Option("--head-lr", help="Learning rate of the hash head, as a factor of --lr.")
+    ] = 1.0,
+    optimizer: Annotated[str, typer.Option("--optimizer", metavar="NAME", help="Optimizer: sgd or adam.")] = "sgd",
+    decay: Annotated[
+        str, typer.Option("--decay", metavar="NAME", help="Learning-rate schedule: cosine, step or constant.")
+    ] = "cosine",
     augment: Annotated[
-        str, typer.Option("--augment", metavar="NAME", help="none, flip, crop, shift, affine or flip-crop.")
+        str,
+        typer.Option("--augment", metavar="NAME", help="Augmentation: none, flip, crop, shift, affine or flip-crop."),
     ] = "none",
-    weight_decay: Annotated[float, typer.Option("--weight-decay")] = 5e-4,
-    momentum: Annotated[float, typer.Option("--momentum", help="Of sgd; beta 1 of adam.")] = 0.9,
-    warmup: Annotated[float, typer.Option("--warmup", help="Share of all steps in which the rate rises.")] = 0.05,
-    clip: Annotated[float, typer.Option("--clip", help="Largest norm of the gradient; 0 does not bound it.")] = 1.0,
-    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="float32 or bfloat16.")] = "float32",
+    weight_decay: Annotated[
+        float, typer.Option("--weight-decay", help="Weight decay; biases and batch norms are excluded.")
+    ] = 5e-4,
+    momentum: Annotated[float, typer.Option("--momentum", help="Momentum of sgd; beta 1 of adam.")] = 0.9,
+    warmup: Annotated[
+        float, typer.Option("--warmup", help="Fraction of all steps used to warm up the learning rate.")
+    ] = 0.05,
+    clip: Annotated[float, typer.Option("--clip", help="Maximum norm of the gradient; 0 disables clipping.")] = 1.0,
+    precision: Annotated[
+        str, typer.Option("--precision", metavar="NAME", help="Precision of training: float32 or bfloat16.")
+    ] = "float32",
     settings: Annotated[
-        list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of the system, such as eta=0.1.")
-    ] = [],  # noqa: B006  # typer reads it, nothing writes it
+        list[str],
+        typer.Option("--set", metavar="NAME=VALUE", help="Setting of the system, such as eta=0.1; may be repeated."),
+    ] = [],  # noqa: B006  # typer reads it and nothing writes to it
     resume: options.Resume = False,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -59,7 +74,7 @@ def verb(
     threads: options.Threads = 1,
     json: options.Json = False,
 ) -> None:
-    """Train a hashing network with one of the published systems and write its model file."""
+    """Train a hashing network with one of the published systems and write a model file."""
     set_threads(threads)
     from ..core.data import load_data
     from ..core.inputs import input_of

@@ -20,7 +20,7 @@ from ..core.errors import HashpressError
 from ..core.layers import computed, get_layer
 from ..core.model import HashModel
 from ..modelfile.edits import Folded
-from ..modelfile.layers.base import CompressedLayer, absorbing, round_weights
+from ..modelfile.layers.base import CompressedLayer, round_weights, scalable_tensor
 from ..modelfile.layers.shared import SharedWeight
 from .base import Context, Decision, Pass
 from .channels.graph import LayerTracer
@@ -120,7 +120,7 @@ def _unfit(layer: Any, owners: Counter[int]) -> str:
     """Return why nothing can be folded into a layer, or nothing."""
     if isinstance(layer, nn.Conv2d | nn.Linear) and computed(layer):
         return "computes its weight from others (a parametrization)"
-    if absorbing(layer) is None:
+    if scalable_tensor(layer) is None:
         shared = isinstance(layer, CompressedLayer) and isinstance(layer.form, SharedWeight)
         return "shares its weights without factors (scaled)" if shared else f"is a {type(layer).__name__}"
     if any(owners[value.data_ptr()] > 1 for value in layer.parameters()):
@@ -132,7 +132,7 @@ def _unfit(layer: Any, owners: Counter[int]) -> str:
 def take_in(layer: Any, norm: Any) -> None:
     """Let ``layer`` do the work of ``norm`` too, in place; it has a bias afterwards."""
     gain, bias = gain_and_bias(layer, norm)
-    values = absorbing(layer)
+    values = scalable_tensor(layer)
     assert values is not None  # noqa: S101  # asked before
     if layer.bias is None:
         layer.bias = nn.Parameter(values.new_empty(len(gain)))

@@ -6,7 +6,7 @@ import math
 
 from torch import nn
 
-from ..modelfile.layers.base import largest
+from ..modelfile.layers.base import max_abs
 
 LARGEST = 1e15  # of a layer's weights: their squares, summed over a layer, are far from the end of single precision
 STATISTICS = ("running_mean", "running_var")
@@ -19,6 +19,6 @@ def unusable(net: nn.Module) -> str:
         values = dict(layer.named_parameters(recurse=False))
         values |= {name: value for name, value in layer.named_buffers(recurse=False) if name in STATISTICS}
         for name, value in values.items():
-            if value.is_floating_point() and not largest(value) < most:
-                return f"layer {path!r} has {largest(value):g} in its {name}"
+            if value.is_floating_point() and not max_abs(value) < most:
+                return f"layer {path!r} has {max_abs(value):g} in its {name}"
     return ""

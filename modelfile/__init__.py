@@ -1,1 +1,1 @@
-"""The model file and everything that must be read back from it: container, entropy coding, compressed layers, decoders."""
+"""Model file: container, entropy coding, compressed layers with their edits, and decoders without torch."""

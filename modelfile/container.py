@@ -1,7 +1,7 @@
-"""The outside of a model file: a safetensors file that only one sequence of bytes can be.
+"""Container of a model file: a canonical safetensors file with a manifest, coded streams and a checksum.
 
-Layout: plain tensors, then ``manifest`` (zlib of JSON), ``streams`` (all coded tensors, one behind the other) and
-``check``, the first eight bytes of the SHA-256 of everything before them. Needs no torch.
+Layout: plain tensors, then ``manifest`` (zlib of JSON), ``streams`` (all coded tensors, concatenated) and ``check``, the
+first eight bytes of the SHA-256 of everything before them. The same content has exactly one encoding. Needs no torch.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ DTYPES |= {"BOOL": "|b1"}
 
 @dataclass(frozen=True)
 class Container:
-    """What stands in a model file."""
+    """The parts of a model file."""
 
     manifest: dict[str, Any]
-    plain: Mapping[str, np.ndarray]  # tensors stored as they are, views of the file's bytes that may be changed
+    plain: Mapping[str, np.ndarray]  # uncoded tensors, writable views of the buffer of the file
     streams: bytes
     header_bytes: int
     manifest_bytes: int
 
 
 def write(path: str | os.PathLike[str], parts: Iterable[bytes | memoryview]) -> None:
-    """Write the ``parts`` of a model file, whole or not at all.
+    """Write the ``parts`` of a model file atomically.
 
     Raises:
         InputError: the file cannot be written.
@@ -62,7 +62,7 @@ def content(manifest: Mapping[str, Any], plain: Mapping[str, np.ndarray], stream
 
 
 def _bytes(array: np.ndarray) -> bytes | memoryview:
-    """Return the bytes of an array, not copied where they are in order."""
+    """Return the bytes of an array, without a copy if it is contiguous."""
     return np.ascontiguousarray(array).reshape(-1).data.cast("B") if array.size else b""
 
 
@@ -70,7 +70,7 @@ def read(path: str | os.PathLike[str]) -> Container:
     """Return the parts of a model file.
 
     Raises:
-        ModelFileError: the file is none of ours, damaged or of another version.
+        ModelFileError: not a model file, damaged or of another version.
     """
     try:
         content = bytearray(Path(path).stat().st_size)
@@ -85,12 +85,16 @@ def read(path: str | os.PathLike[str]) -> Container:
 
 
 def dump(value: Any) -> str:
-    """Return JSON without spaces, ASCII only."""
+    """Return compact ASCII JSON."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def code_of(array: np.ndarray) -> str:
-    """Return the name of an array's type in safetensors."""
+    """Return the safetensors name of an array's dtype.
+
+    Raises:
+        ModelFileError: the dtype cannot be stored.
+    """
     for code, dtype in DTYPES.items():
         if array.dtype == np.dtype(dtype):
             return code
@@ -99,12 +103,12 @@ def code_of(array: np.ndarray) -> str:
 
 def _header(plain: Mapping[str, tuple[str, tuple[int, ...]]], manifest: int, streams: int) -> bytes:
     entries: dict[str, Any] = {"__metadata__": {"hashpress": str(FORMAT)}}
-    at = 0
+    offset = 0
     tails = ((MANIFEST, manifest), (STREAMS, streams), (CHECK, CHECK_BYTES))
     for name, (code, shape) in (*plain.items(), *((name, ("U8", (size,))) for name, size in tails)):
-        end = at + _size(code, shape)
-        entries[name] = {"dtype": code, "shape": list(shape), "data_offsets": [at, end]}
-        at = end
+        end = offset + _size(code, shape)
+        entries[name] = {"dtype": code, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
     text = dump(entries).encode("ascii")
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
@@ -121,14 +125,14 @@ def _parse(content: bytearray) -> Container:
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > len(content) - 8:
         raise ModelFileError(
-            f"not a safetensors file: {len(content)} bytes, of which a header of {length} is announced"
+            f"not a safetensors file: it has {len(content)} bytes and declares a header of {length} bytes"
         )
     header = parse_json(content[8 : 8 + length], "header")
     version = header.get("__metadata__", {}) if isinstance(header, dict) else {}
     version = version.get("hashpress") if isinstance(version, dict) else None
     if version is None:
         raise ModelFileError(
-            "not a model file of hashpress (its metadata has no key 'hashpress'); use hashpress import"
+            "not a model file of hashpress (its metadata has no key 'hashpress'); convert a checkpoint with hashpress import"
         )
     if version != str(FORMAT):
         raise ModelFileError(f"model file of format {str(version)[:20]!r}, this hashpress reads format {FORMAT}")
@@ -142,14 +146,15 @@ def _parse(content: bytearray) -> Container:
     total = sum(_size(*entry) for entry in tensors.values())
     if _header(plain, *sizes) != content[: 8 + length] or 8 + length + total != len(content):
         raise ModelFileError("the header does not describe the file: offsets, sizes or order are wrong")
-    arrays, at = {}, 8 + length
+    arrays, offset = {}, 8 + length
     for name, (code, shape) in plain.items():
-        end = at + _size(code, shape)
-        arrays[name] = np.frombuffer(content, dtype=DTYPES[code], count=(end - at) // _size(code, ()), offset=at)
+        end = offset + _size(code, shape)
+        count = (end - offset) // _size(code, ())
+        arrays[name] = np.frombuffer(content, dtype=DTYPES[code], count=count, offset=offset)
         arrays[name] = arrays[name].reshape(shape)
-        at = end
-    manifest = parse_json(_inflate(content[at : at + sizes[0]]), "manifest")
-    streams = bytes(content[at + sizes[0] : at + sum(sizes)])
+        offset = end
+    manifest = parse_json(_inflate(content[offset : offset + sizes[0]]), "manifest")
+    streams = bytes(content[offset + sizes[0] : offset + sum(sizes)])
     return Container(manifest, arrays, streams, 8 + length, sizes[0])
 
 
@@ -160,7 +165,7 @@ def _tensors(header: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
             continue
         code, shape = (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
         if not isinstance(code, str) or code not in DTYPES or not isinstance(shape, list) or len(shape) > 8:
-            raise ModelFileError(f"header entry {name[:80]!r} is no tensor of a known type")
+            raise ModelFileError(f"header entry {name[:80]!r} is not a tensor of a known type")
         if not all(type(side) is int and 0 <= side < 1 << 48 for side in shape):
             raise ModelFileError(f"header entry {name[:80]!r} has an impossible shape")
         tensors[name] = (code, tuple(shape))
@@ -174,22 +179,22 @@ def _inflate(packed: bytes | bytearray) -> bytes:
     except zlib.error as fault:
         raise ModelFileError(f"the manifest cannot be unpacked: {fault}") from fault
     if not stream.eof or stream.unused_data:
-        raise ModelFileError(f"the manifest is cut off, followed by something or larger than {MAX_MANIFEST} bytes")
+        raise ModelFileError(f"the manifest is truncated, has trailing bytes or is larger than {MAX_MANIFEST} bytes")
     return text
 
 
 def parse_json(text: bytes | bytearray, what: str) -> Any:
-    """Return the JSON value of ``text``, an object.
+    """Return the JSON object in ``text``.
 
     Raises:
-        ModelFileError: it is none; NaN and infinities are none.
+        ModelFileError: not a JSON object, or it contains NaN, an infinity or a duplicate key.
     """
     try:
         value = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as fault:
         raise ModelFileError(f"the {what} is not JSON: {str(fault)[:200]}") from fault
     if not isinstance(value, dict):
-        raise ModelFileError(f"the {what} is a JSON {type(value).__name__}, an object was expected")
+        raise ModelFileError(f"the {what} must be a JSON object, found {type(value).__name__}")
     return value
 
 
@@ -200,5 +205,5 @@ def _refuse(name: str) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("duplicate key")
     return value

@@ -1,4 +1,4 @@
-"""What is inside a model file, for people and as JSON, read without torch."""
+"""Summary of a model file as JSON or text, read without torch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .reader import read_manifest, sections
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return architecture, edits, bytes by class and by tensor, and history.
+    """Return architecture, edits, bytes by class and by tensor, and history as plain JSON.
 
     Raises:
-        ModelFileError: the file is none of ours or damaged.
+        ModelFileError: not a model file, or damaged.
     """
     manifest = read_manifest(path)
     parts = sections(path)
@@ -36,24 +36,24 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def describe_text(path: str | os.PathLike[str]) -> str:
-    """Return the same as lines for people."""
-    found = describe(path)
-    arch = found["arch"]
+    """Return the content of :func:`describe` as readable text."""
+    summary = describe(path)
+    arch = summary["arch"]
     lines = [
-        f"{path}: {format_bytes(found['bytes'])}",
+        f"{path}: {format_bytes(summary['bytes'])}",
         f"{arch['encoder']}, {arch['bits']} bits, input {tuple(arch['input']['shape'])}",
         "",
         "bytes by class",
-        *_columns(found["classes"], found["bytes"]),
+        *_columns(summary["classes"], summary["bytes"]),
         "",
         "bytes by tensor",
-        *_columns(found["tensors"], found["bytes"]),
+        *_columns(summary["tensors"], summary["bytes"]),
     ]
-    if found["edits"]:
-        lines += ["", "edits", *(f"  {pairs(edit)}" for edit in found["edits"])]
-    if found["history"]:
+    if summary["edits"]:
+        lines += ["", "edits", *(f"  {pairs(edit)}" for edit in summary["edits"])]
+    if summary["history"]:
         lines += ["", "history"]
-    for step in found["history"]:
+    for step in summary["history"]:
         seed = f", seed {step['seed']}" if "seed" in step else ""
         lines.append(f"  {step['name']}{seed}: {pairs(step.get('settings', {}))}")
         lines += [f"    {side}: {pairs(step[side])}" for side in ("before", "after") if step.get(side)]
@@ -66,7 +66,7 @@ def _columns(sizes: dict[str, int], whole: int) -> list[str]:
 
 
 def pairs(value: Mapping[str, Any]) -> str:
-    """Return ``key value`` pairs on one line."""
+    """Return a mapping as ``key value, key value`` on one line."""
     return ", ".join(
         f"{key} {entry:.4g}" if isinstance(entry, float) else f"{key} {entry}" for key, entry in value.items()
     )

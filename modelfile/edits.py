@@ -1,4 +1,4 @@
-"""What passes did to a network's structure, as JSON-able values, and the empty network they lead to."""
+"""Edits: the structural changes made by passes, stored as JSON and replayed on an empty network when a file is loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..core.layers import get_layer, set_layer
 from ..core.model import Arch, Edit, Json
 from ..core.plugins import import_name
 from ..hashnets.build import build
-from .layers.base import absorbing
+from .layers.base import scalable_tensor
 from .layers.factored import Factored
 from .layers.fastfood import Fastfooded
 from .layers.hashed import Hashed
@@ -26,19 +26,21 @@ from .layers.shared import Shared
 
 @dataclass(frozen=True)
 class Folded:
-    """The batch norm ``layer`` went into ``into``, which has a bias since; where the weight has a form, into its factors."""
+    """The edit that folds the batch norm ``layer`` into the layer ``into``, which has a bias afterwards."""
 
     kind: ClassVar[str] = "folded"
     layer: str
     into: str
 
     def apply(self, net: nn.Module) -> None:
-        """Put an identity in the norm's place and give its target a bias."""
+        """Replace the batch norm by an identity and give its target a bias."""
         target: Any = get_layer(net, self.into)
         norm: Any = get_layer(net, self.layer)
-        values = absorbing(target)
+        values = scalable_tensor(target)
         if values is None or not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-            raise ModelFileError(f"{self}: these layers are a {type(norm).__name__} and a {type(target).__name__}")
+            raise ModelFileError(
+                f"{self}: expected a batch norm and a layer that takes scales, found {type(norm).__name__} and {type(target).__name__}"
+            )
         if target.bias is None:
             target.bias = nn.Parameter(values.new_empty(norm.num_features))
         set_layer(net, self.layer, nn.Identity())
@@ -46,13 +48,13 @@ class Folded:
 
 @dataclass(frozen=True)
 class Pruned:
-    """Some weights of these layers are zero for good."""
+    """The edit that marks ``layers`` as pruned: their zero weights stay zero."""
 
     kind: ClassVar[str] = "pruned"
     layers: tuple[str, ...]
 
     def apply(self, net: nn.Module) -> None:
-        """Check that the layers exist; the zeros are values, not structure."""
+        """Check that the layers exist; zeros are values and change no structure."""
         for layer in self.layers:
             get_layer(net, layer)
 
@@ -64,7 +66,7 @@ EDITS: dict[str, type[Edit]] = {
 
 
 def rebuild(arch: Arch, edits: Sequence[Edit], *, trust_code: bool = False) -> nn.Module:
-    """Return the empty network of ``arch`` after ``edits``, on the meta device: names, shapes and types, no values."""
+    """Return the network of ``arch`` after ``edits``, on the meta device: names, shapes and dtypes without values."""
     with torch.device("meta"):
         net = build(arch, trust_code=trust_code)
         for edit in edits:
@@ -73,23 +75,23 @@ def rebuild(arch: Arch, edits: Sequence[Edit], *, trust_code: bool = False) -> n
 
 
 def kind_of(edit: Edit) -> str:
-    """Return what a file calls an edit: its kind where it is one of ours, else ``module:Class``.
+    """Return the kind of an edit in a file: its ``kind`` if it is in ``EDITS``, otherwise ``module:Class``.
 
     Raises:
-        ModelFileError: the class stands where it cannot be imported from.
+        ModelFileError: the class is not at the top level of a module and cannot be imported.
     """
-    made_by = type(edit)
-    if EDITS.get(getattr(edit, "kind", "")) is made_by:
+    edit_class = type(edit)
+    if EDITS.get(getattr(edit, "kind", "")) is edit_class:
         return edit.kind
-    if "<" in made_by.__qualname__:
+    if "<" in edit_class.__qualname__:
         raise ModelFileError(
-            f"edit {made_by.__qualname__} cannot be imported by who loads the file; define it in a module"
+            f"edit {edit_class.__qualname__} is a local class, which loading the file cannot import; define it at module level"
         )
-    return f"{made_by.__module__}:{made_by.__qualname__}"
+    return f"{edit_class.__module__}:{edit_class.__qualname__}"
 
 
 def edit_to_json(edit: Edit) -> dict[str, Json]:
-    """Return the edit's kind and those fields that differ from their defaults."""
+    """Return the kind of an edit and the fields that differ from their defaults, as plain JSON."""
     value: dict[str, Json] = {"kind": kind_of(edit)}
     for field in fields(edit):  # type: ignore[arg-type]  # every edit is a dataclass
         content = getattr(edit, field.name)
@@ -101,18 +103,18 @@ def edit_to_json(edit: Edit) -> dict[str, Json]:
 def _edit_class(kind: str, *, trust_code: bool) -> type[Edit]:
     if ":" not in kind:
         return lookup(EDITS, kind, "edit", ModelFileError)
-    found = import_name(kind, "edit", trust_code=trust_code, error=ModelFileError)
-    usable = isinstance(found, type) and is_dataclass(found) and callable(getattr(found, "apply", None))
+    edit_class = import_name(kind, "edit", trust_code=trust_code, error=ModelFileError)
+    usable = isinstance(edit_class, type) and is_dataclass(edit_class) and callable(getattr(edit_class, "apply", None))
     if not usable:
         raise ModelFileError(f"edit {kind!r} is not a dataclass with a method apply(net)")
-    return cast("type[Edit]", found)
+    return cast("type[Edit]", edit_class)
 
 
 def edit_from_json(value: Any, *, trust_code: bool = False) -> Edit:
-    """Return the edit that :func:`edit_to_json` wrote; one called ``module:Class`` is imported with ``trust_code``.
+    """Return the edit that :func:`edit_to_json` wrote; a kind ``module:Class`` is imported if ``trust_code`` is set.
 
     Raises:
-        ModelFileError: an unknown kind, a field too many or too few, a value of the wrong type, code that is not trusted.
+        ModelFileError: an unknown kind, an unknown or missing field, a value of the wrong type, or untrusted code.
     """
     if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
         raise ModelFileError(f"an edit must be an object with a kind, found {str(value)[:80]}")
@@ -129,7 +131,7 @@ def edit_from_json(value: Any, *, trust_code: bool = False) -> Edit:
             raise ModelFileError(f"edit {value['kind']!r}: {name} must be {annotation}, found {str(content)[:80]}")
     missing = [name for name, field in types.items() if field.default is MISSING and name not in given]
     if missing:
-        raise ModelFileError(f"edit {value['kind']!r} lacks {', '.join(missing)}")
+        raise ModelFileError(f"edit {value['kind']!r} needs the field {', '.join(missing)}")
     plain = {name: tuple(content) if isinstance(content, list) else content for name, content in given.items()}
     try:
         return edit(**plain)

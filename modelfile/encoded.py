@@ -1,4 +1,4 @@
-"""The bytes of a model's file, worked out once: to be counted, compared and written."""
+"""An encoded model: the bytes of its file, computed once for size, digest and writing."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from . import container
 
 @dataclass(frozen=True)
 class EncodedModel:
-    """A model file that is not written yet. Some ``parts`` are the memory of the model's own tensors."""
+    """The bytes of a model file, in ``parts``; some parts share memory with the tensors of the model."""
 
     parts: tuple[bytes | memoryview, ...]
 
     @cached_property
     def size(self) -> int:
-        """Bytes of the file."""
+        """Size of the file in bytes."""
         return sum(len(part) for part in self.parts)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the file, hexadecimal."""
+        """SHA-256 of the file in hexadecimal."""
         digest = hashlib.sha256()
         for part in self.parts:
             digest.update(part)
         return digest.hexdigest()
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, whole or not at all.
+        """Write the file atomically.
 
         Raises:
             InputError: the file cannot be written.

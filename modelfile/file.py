@@ -1,4 +1,4 @@
-"""The model file: one safetensors file that holds a compressed network, its architecture and its history."""
+"""Saving and loading of model files: one safetensors file with a compressed network, its architecture and its history."""
 
 from __future__ import annotations
 
@@ -18,29 +18,33 @@ from .coding import floats, integers
 from .edits import edit_from_json, edit_to_json, rebuild
 from .encoded import EncodedModel
 
-PLAIN_FROM = 4096  # bytes from which a tensor of floats is kept as it is
-VIEW_FROM = 1 << 20  # bytes from which a loaded tensor is not copied out of the file's bytes
-PLAIN_GAIN = 0.75  # unless coding leaves at most this share of it
+PLAIN_FROM = 4096  # bytes from which a float tensor is stored uncoded,
+PLAIN_GAIN = 0.75  # unless coding reduces it to at most this share
+VIEW_FROM = 1 << 20  # bytes from which a loaded tensor shares memory with the buffer of the file
 KINDS = {torch.from_numpy(np.empty(0, np.dtype(name))).dtype: code for code, name in container.DTYPES.items()}
 
 
 def save(model: HashModel, path: str | os.PathLike[str]) -> None:
-    """Write ``model``; the same model gives the same bytes.
+    """Write ``model`` to a file; the same model gives the same bytes.
 
     Raises:
         InputError: the file cannot be written.
-        ModelFileError: the network is not what its architecture and edits say, or holds what no file can.
+        ModelFileError: the network does not match its architecture and edits, or has tensors that a file cannot store.
     """
     encode(model).write(path)
 
 
 def file_size(model: HashModel) -> int:
-    """Return the bytes that :func:`save` would write."""
+    """Return the number of bytes that :func:`save` would write."""
     return encode(model).size
 
 
 def encode(model: HashModel) -> EncodedModel:
-    """Return the bytes of the model's file with their number and digest; errors as of :func:`content`."""
+    """Return the encoded file of ``model`` with its size and digest.
+
+    Raises:
+        ModelFileError: as :func:`save`.
+    """
     return EncodedModel(tuple(content(model)))
 
 
@@ -58,16 +62,16 @@ def content(model: HashModel) -> list[bytes | memoryview]:
     for name, tensor in state.items():
         if tensor.dtype not in KINDS:
             raise ModelFileError(
-                f"{name}: a model file cannot keep {tensor.dtype} (it keeps {', '.join(container.DTYPES)}); "
-                "convert the network first, such as by net.float()"
+                f"{name}: a model file cannot store {tensor.dtype} (it stores {', '.join(container.DTYPES)}); "
+                "convert the network first, for example with net.float()"
             )
         array = tensor.contiguous().numpy()
-        found = coded(array)
-        if found is None:
+        stream = coded(array)
+        if stream is None:
             plain[name] = array
             continue
-        rows.append([name, container.code_of(array), list(array.shape), len(found.payload), found.table_bytes])
-        streams.append(found.payload)
+        rows.append([name, container.code_of(array), list(array.shape), len(stream.payload), stream.table_bytes])
+        streams.append(stream.payload)
     manifest = {
         "arch": model.arch.to_json(),
         "edits": [edit_to_json(edit) for edit in model.edits],
@@ -81,38 +85,40 @@ def load(path: str | os.PathLike[str], *, trust_code: bool = False) -> HashModel
     """Return the model that :func:`save` wrote, in evaluation mode.
 
     Raises:
-        ModelFileError: the file is damaged, hostile or of another version; names the layer, what was expected and found.
+        ModelFileError: the file is damaged, hostile or of another version, or a tensor is not as its architecture expects.
     """
-    file, rows = reader.checked(path)
+    file, coded_tensors = reader.checked(path)
     try:
         arch = _arch(file.manifest["arch"])
         edits = tuple(edit_from_json(edit, trust_code=trust_code) for edit in file.manifest["edits"])
         history = tuple(_step(step) for step in file.manifest["history"])
         net = _rebuilt(arch, edits, trust_code)
-        found = {name: (container.code_of(array), array.shape) for name, array in file.plain.items()}
-        found |= {row.name: (row.dtype, row.shape) for row in rows}
-        _check(net.state_dict(), found, "the file")
+        stored = {name: (container.code_of(array), array.shape) for name, array in file.plain.items()}
+        stored |= {tensor.name: (tensor.dtype, tensor.shape) for tensor in coded_tensors}
+        _check(net.state_dict(), stored, "the file")
     except ModelFileError as fault:
         raise ModelFileError(f"{path}: {fault}") from fault
-    arrays = reader.decode(file, rows, path)
-    state = {name: torch.from_numpy(_owned(array)) for name, array in arrays.items()}
-    names = _tied(net)
+    arrays = reader.decode(file, coded_tensors, path)
+    state = {name: torch.from_numpy(_detached(array)) for name, array in arrays.items()}
+    tied = _tied(net)
     net.load_state_dict(state, strict=True, assign=True)
-    for first, *others in names:
+    for first, *others in tied:
         if all(torch.equal(state[first], state[name]) for name in others):
             _tie(net, first, others)
-    left = [name for name, value in (*net.named_parameters(), *net.named_buffers()) if value.is_meta]
-    if left:
-        raise ModelFileError(f"{path}: {', '.join(left)} are not part of the network's state and stay without values")
+    missing = [name for name, value in (*net.named_parameters(), *net.named_buffers()) if value.is_meta]
+    if missing:
+        raise ModelFileError(
+            f"{path}: {', '.join(missing)} are not in the state dict of the network, so the file has no values for them"
+        )
     return HashModel(net.requires_grad_(requires_grad=True).eval(), arch, edits, history)
 
 
 def _tied(net: nn.Module) -> list[list[str]]:
-    """Return the names of each parameter that has several."""
+    """Return the names of every parameter that is registered under several names."""
     names: dict[int, list[str]] = {}
     for name, value in net.named_parameters(remove_duplicate=False):
         names.setdefault(id(value), []).append(name)
-    return [found for found in names.values() if len(found) > 1]
+    return [tied for tied in names.values() if len(tied) > 1]
 
 
 def _tie(net: nn.Module, first: str, others: list[str]) -> None:
@@ -122,39 +128,39 @@ def _tie(net: nn.Module, first: str, others: list[str]) -> None:
         setattr(net.get_submodule(path), what, value)
 
 
-def _owned(array: np.ndarray) -> np.ndarray:
-    """Return ``array`` itself when it is large, or else a copy that does not keep the file's bytes in memory."""
-    fits = array.flags.aligned and array.flags.writeable and array.flags.c_contiguous
-    return array if fits and array.nbytes >= VIEW_FROM else np.array(array)
+def _detached(array: np.ndarray) -> np.ndarray:
+    """Return a large ``array`` itself, otherwise a copy, which lets the buffer of the file be freed."""
+    usable = array.flags.aligned and array.flags.writeable and array.flags.c_contiguous
+    return array if usable and array.nbytes >= VIEW_FROM else np.array(array)
 
 
 def coded(array: np.ndarray) -> integers.Coded | None:
-    """Return a tensor as the file codes it, None when it stands there as it is."""
+    """Return the stream that stores a tensor, None if the file stores it uncoded."""
     if array.dtype.kind in "iub":
         return integers.encode(array)
-    most = PLAIN_GAIN * array.nbytes if array.nbytes >= PLAIN_FROM else math.inf
-    return floats.within(array, most) if array.dtype == np.float32 else None
+    max_bytes = PLAIN_GAIN * array.nbytes if array.nbytes >= PLAIN_FROM else math.inf
+    return floats.encode_within(array, max_bytes) if array.dtype == np.float32 else None
 
 
 def _described(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {name: (KINDS.get(value.dtype, str(value.dtype)), tuple(value.shape)) for name, value in state.items()}
 
 
-def _check(expected: Mapping[str, torch.Tensor], found: Mapping[str, tuple[str, tuple[int, ...]]], whose: str) -> None:
-    """Raise ModelFileError at the first tensor of ``whose`` state that its architecture and edits do not ask for."""
+def _check(expected: Mapping[str, torch.Tensor], actual: Mapping[str, tuple[str, tuple[int, ...]]], whose: str) -> None:
+    """Raise ModelFileError for the first tensor in which the state of ``whose`` differs from what ``expected`` says."""
     wanted = _described(expected)
-    for name, what in wanted.items():
-        if name not in found:
-            raise ModelFileError(f"{name}: expected {_text(what)}, {whose} has no such tensor")
-        if found[name] != what:
-            raise ModelFileError(f"{name}: expected {_text(what)}, {whose} has {_text(found[name])}")
-    extra = [name for name in found if name not in wanted]
+    for name, spec in wanted.items():
+        if name not in actual:
+            raise ModelFileError(f"{name}: expected {_text(spec)}, {whose} has no such tensor")
+        if actual[name] != spec:
+            raise ModelFileError(f"{name}: expected {_text(spec)}, {whose} has {_text(actual[name])}")
+    extra = [name for name in actual if name not in wanted]
     if extra:
-        raise ModelFileError(f"{extra[0][:200]}: {whose} has this tensor, its architecture has not")
+        raise ModelFileError(f"{extra[0][:200]}: {whose} has this tensor, but its architecture and edits do not")
 
 
-def _text(what: tuple[str, tuple[int, ...]]) -> str:
-    return f"{what[0]} of shape {what[1]}"
+def _text(spec: tuple[str, tuple[int, ...]]) -> str:
+    return f"{spec[0]} of shape {spec[1]}"
 
 
 def _rebuilt(arch: Arch, edits: tuple[Edit, ...], trust_code: bool) -> nn.Module:
@@ -168,7 +174,7 @@ def _rebuilt(arch: Arch, edits: tuple[Edit, ...], trust_code: bool) -> nn.Module
 
 
 def _arch(value: Any) -> Arch:
-    """Return the architecture of a manifest whose values are of the right types."""
+    """Return the architecture in a manifest after checking the types of its values."""
     try:
         return Arch.from_json(value)
     except HashpressError as fault:

@@ -1,1 +1,1 @@
-"""Figures: clocks, storage, memory, reports, budgets."""
+"""Profiling: latency, storage and memory of a bundle; reports, budgets and their output for CI."""

@@ -1,4 +1,4 @@
-"""What contributes most to a figure: the layers, tensors, bits or steps to look at first when it is over budget."""
+"""Largest contributors to a figure: the layers, tensors or bits to inspect first when it is over budget."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from .metrics import METRICS
 from .report import GROUPS, Report, show
 
-_OUTSIDE = ("library", "manifest", "golden", "other")  # parts of the bundle that are not the model file
+_OUTSIDE = ("library", "manifest", "golden", "other")  # groups of the bundle outside the model file
 
 
 def blame(report: Report, metric: str, baseline: Report | None = None, top: int = 3) -> tuple[str, ...]:
-    """Return up to ``top`` sentences: the largest contributors, or the largest growth when the baseline was lower."""
+    """Return up to ``top`` lines: the largest contributors, or those that grew most if the baseline was lower."""
     shares = contributions(report, metric)
     unit = METRICS[metric].unit
     total = sum(shares.values()) or 1.0
@@ -26,7 +26,7 @@ def blame(report: Report, metric: str, baseline: Report | None = None, top: int 
 
 
 def contributions(report: Report, metric: str) -> dict[str, float]:
-    """Return what adds up to (or explains) ``metric``, by name; empty when nothing is known."""
+    """Return the contributors to ``metric`` by name, in its unit; empty if the report has none."""
     family, _, name = metric.partition(".")
     if family in ("latency", "emulated", "instructions", "cycles") and name != "open":
         return _summed((layer.name, layer.cost.value) for layer in report.layers)
@@ -45,14 +45,14 @@ def contributions(report: Report, metric: str) -> dict[str, float]:
 
 
 def layer_of(tensor: str) -> str:
-    """Return the layer of a tensor, whatever form its weight has: ``fc.weight`` and ``fc.form.indices`` are ``fc``."""
+    """Return the layer of a tensor: ``fc`` for ``fc.weight``, ``fc.bias`` and ``fc.form.indices``."""
     for suffix in (".weight", ".bias"):
         tensor = tensor.removesuffix(suffix)
     return tensor.partition(".form.")[0]
 
 
 def _grown(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
-    """Return by how much each contributor grew; nothing when all together did not."""
+    """Return the growth of each contributor that grew; empty if their sum did not grow."""
     if sum(now.values()) <= sum(before.values()):
         return {}
     growth = {name: value - before.get(name, 0.0) for name, value in now.items()}

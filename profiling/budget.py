@@ -1,11 +1,11 @@
-"""Budgets: limits with units on the figures of a report, kept in TOML beside the model.
+"""Budgets: limits with units on the figures of a report, read from a TOML file.
 
     storage.file = "900 kB"
     latency.p50 = { limit = "12 ms", level = "warn" }
     quality.map_drop = "1 %"
     storage.library = "+5 %"        # against the baseline report
 
-The limit is a ceiling, or a floor for figures of which more is better (quality.map).
+A limit is an upper bound, or a lower bound for figures where more is better (quality.map).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PARSERS: dict[str, Callable[[str, str], float]] = {
 
 @dataclass(frozen=True)
 class Limit:
-    """One line of a budget; ``relative`` limits are an allowed growth (or loss) against the baseline, as a share."""
+    """One limit of a budget; a ``relative`` limit is the allowed growth (or loss) against the baseline, as a share."""
 
     metric: str
     value: float
@@ -46,14 +46,14 @@ class Limit:
 
 @dataclass(frozen=True)
 class Budget:
-    """All limits of one file."""
+    """The limits in one budget file."""
 
     limits: tuple[Limit, ...]
 
 
 @dataclass(frozen=True)
 class Excess:
-    """A figure beyond its limit; ``margin`` is how far, ``why`` names what contributes most."""
+    """A figure that exceeds its limit; ``why`` lists the largest contributors."""
 
     metric: str
     measured: Figure
@@ -63,7 +63,7 @@ class Excess:
 
     @property
     def margin(self) -> float:
-        """How far the figure lies beyond the limit, in its own unit, positive."""
+        """The distance from the limit in the unit of the figure, positive."""
         return abs(self.measured.value - self.limit)
 
     def to_json(self) -> dict[str, Any]:
@@ -97,10 +97,10 @@ def load_budget(path: str | os.PathLike[str]) -> Budget:
 
 
 def parse_budget(table: Mapping[str, Any]) -> Budget:
-    """Return the budget in a table as TOML gives it.
+    """Return the budget in a parsed TOML table.
 
     Raises:
-        BudgetError: all problems in one message.
+        BudgetError: an unknown metric, unit or level, or no limit; all problems in one message.
     """
     limits, problems = [], []
     for name, entry in _flat(table):
@@ -109,21 +109,21 @@ def parse_budget(table: Mapping[str, Any]) -> Budget:
         except HashpressError as fault:
             problems.append(str(fault))
     if not limits and not problems:
-        problems.append('no limits; write for example: storage.file = "900 kB"')
+        problems.append('the budget has no limits; add one, for example: storage.file = "900 kB"')
     if problems:
         raise BudgetError("; ".join(problems))
     return Budget(tuple(limits))
 
 
 def check(report: Report, budget: Budget, baseline: Report | None = None) -> tuple[Excess, ...]:
-    """Return every figure of ``report`` beyond its limit, errors before warnings.
+    """Return the figures of ``report`` that exceed their limits, errors before warnings.
 
     Raises:
         BudgetError: the report lacks a limited figure, or a relative limit has no baseline; all in one message.
     """
-    problems, found = [], []
+    problems, excesses = [], []
     for limit in budget.limits:
-        figure = report.figures.get(limit.metric) or _lost(report, limit.metric, baseline)
+        figure = report.figures.get(limit.metric) or _map_drop(report, limit.metric, baseline)
         reference = baseline.figures.get(limit.metric) if baseline else None
         if figure is None:
             problems.append(f"the report has no {limit.metric}{_remedy(limit.metric)}")
@@ -132,14 +132,14 @@ def check(report: Report, budget: Budget, baseline: Report | None = None) -> tup
             problems.append(f"the limit on {limit.metric} is relative: {what}")
         else:
             excess = _excess(report, limit, figure, reference, baseline)
-            found += [excess] if excess else []
+            excesses += [excess] if excess else []
     if problems:
         raise BudgetError("; ".join(problems))
-    return tuple(sorted(found, key=lambda excess: LEVELS.index(excess.level)))
+    return tuple(sorted(excesses, key=lambda excess: LEVELS.index(excess.level)))
 
 
-def _lost(report: Report, metric: str, baseline: Report | None) -> Figure | None:
-    """Return mAP lost against the baseline report, when the report was evaluated without the original network."""
+def _map_drop(report: Report, metric: str, baseline: Report | None) -> Figure | None:
+    """Return the mAP drop against the baseline, for a report that was evaluated without the original network."""
     if metric != "quality.map_drop" or baseline is None:
         return None
     now, before = (one.figures.get("quality.map") for one in (report, baseline))
@@ -177,7 +177,7 @@ def _limit(name: str, entry: Any) -> Limit:
     if level not in LEVELS:
         raise BudgetError(f"{name}: unknown level {level!r} (there are: {', '.join(LEVELS)})")
     if isinstance(entry, bool) or not isinstance(entry, str | int | float):
-        raise BudgetError(f"{name}: a limit is a text with a unit, found {entry!r}")
+        raise BudgetError(f"{name}: a limit must be a string with a unit or a number, found {entry!r}")
     if isinstance(entry, str) and entry.strip().startswith("+"):
         return Limit(name, parse_share(entry.strip()[1:], name), level, relative=True)
     return Limit(name, _PARSERS[metric.unit](entry, name), level)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What people and pull requests see of a check: plain text, a markdown summary, GitHub's annotation lines."""
+"""Output of ``hashpress check``: plain text, a Markdown summary, or GitHub annotations."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from .budget import Excess
 from .report import Report, show
 
 
-def text(report: Report, excesses: Sequence[Excess], baseline: Report | None = None, why: bool = False) -> str:  # noqa: ARG001  same arguments for every style
-    """Return one line an excess, with ``why`` its reasons below it, and the times' noise."""
+def text(report: Report, excesses: Sequence[Excess], baseline: Report | None = None, why: bool = False) -> str:  # noqa: ARG001  # all formats take the same arguments
+    """Return one line per excess, with its contributors below it if ``why`` is set, and reasons for noisy times."""
     lines = []
     for excess in excesses:
         lines += [f"{excess.level:<5} {excess}", *(f"        {reason}" for reason in excess.why if why)]
@@ -19,7 +19,7 @@ def text(report: Report, excesses: Sequence[Excess], baseline: Report | None = N
 
 
 def markdown(report: Report, excesses: Sequence[Excess], baseline: Report | None = None, why: bool = True) -> str:
-    """Return a summary table, one row a figure, with the change against ``baseline`` when there is one."""
+    """Return a Markdown table with one row per figure, and its change against ``baseline`` if there is one."""
     over = {excess.metric: excess for excess in excesses}
     head = ["figure", "value", *(["baseline", "change"] if baseline else []), "kind", "budget"]
     rows = [f"### {report.name} for {report.target} on {report.device}", "", _row(head), _row(["---"] * len(head))]
@@ -38,7 +38,7 @@ def markdown(report: Report, excesses: Sequence[Excess], baseline: Report | None
 
 
 def github(report: Report, excesses: Sequence[Excess], baseline: Report | None = None, why: bool = True) -> str:  # noqa: ARG001
-    """Return GitHub's workflow commands, one line an excess."""
+    """Return GitHub workflow commands, one line per excess."""
     lines = []
     for excess in excesses:
         level = "warning" if excess.level == "warn" else "error"
@@ -65,6 +65,6 @@ def _change(now: float, before: float) -> str:
 
 
 def _escaped(message: str, more: str = "") -> str:
-    for sign in "%\r\n" + more:  # % first: it introduces the escapes themselves
+    for sign in "%\r\n" + more:  # % first, because the escapes contain it
         message = message.replace(sign, f"%{ord(sign):02X}")
     return message

@@ -1,7 +1,7 @@
-"""Latency that can be believed: warm-up, medians with a stated confidence, pairs run in turn, and the machine's state.
+"""Latency measurement: warm-up, median with a 95 % confidence interval, and interleaved comparison of two functions.
 
-A run is repeated until the 95 % confidence interval of the median (order statistics, no assumption on the
-distribution: Hahn & Meeker 1991, section 5.2) is narrower than the tolerance, or until time is up; the result says which.
+Runs are repeated until the confidence interval of the median (distribution-free, from order statistics: Hahn & Meeker
+1991, section 5.2) is narrower than the tolerance, or until the time limit; the result says which.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Timing:
-    """The distribution of one piece of work's wall time; ``spread`` is the half width of the median's interval."""
+    """Statistics of wall times in milliseconds; ``spread`` is the half width of the median's confidence interval."""
 
     min_ms: float
     p50_ms: float
@@ -28,11 +28,11 @@ class Timing:
     p99_ms: float
     runs: int
     spread: float  # relative to the median
-    settled: bool  # whether the spread fell below the tolerance within the time
+    converged: bool  # whether the spread is at most the tolerance
 
     @classmethod
     def of(cls, samples_ms: Sequence[float], tolerance: float = 0.02) -> Timing:
-        """Return the summary of at least one sample."""
+        """Return the statistics of at least one sample."""
         ordered = np.sort(np.asarray(samples_ms, dtype=np.float64))
         p50, p90, p99 = (float(value) for value in np.percentile(ordered, (50, 90, 99)))
         spread = median_spread(ordered)
@@ -40,7 +40,7 @@ class Timing:
 
 
 def median_spread(ordered: np.ndarray) -> float:
-    """Return half the width of the 95 % interval of the median of sorted samples, relative to the median."""
+    """Return the half width of the 95 % confidence interval of the median of sorted samples, relative to the median."""
     count = len(ordered)
     reach = 0.98 * math.sqrt(count)  # half of 1.96 standard deviations of a binomial(count, 1/2), in ranks
     low, high = math.floor(count / 2 - reach), math.ceil(count / 2 + reach)
@@ -59,7 +59,7 @@ def measure(
     tolerance: float = 0.02,
     what: str = "timing",
 ) -> Timing:
-    """Return the wall time of ``work()``: after the warm-up, repeated until the median is known or time is up."""
+    """Return the wall time of ``work()``, repeated after a warm-up until the median has converged or time is up."""
     return Timing.of(_rounds((work,), warmup, min_runs, max_runs, seconds, tolerance, what)[0], tolerance)
 
 
@@ -72,17 +72,17 @@ def measure_samples(
     tolerance: float = 0.02,
     what: str = "timing",
 ) -> Timing:
-    """Return the time of work that its device times: ``sample(n)`` gives the milliseconds of ``n`` more runs.
+    """Return the time of work that is timed on a device: ``sample(n)`` runs it ``n`` more times and returns milliseconds.
 
-    More runs are asked for until the median is known or time is up, as :func:`measure` does.
+    It is called until the median has converged or time is up, as in :func:`measure`.
     """
     samples: list[float] = []
     start = time.perf_counter()
     for step in track(_growth(min_runs, max_runs), what):
-        left = seconds - (time.perf_counter() - start)
+        remaining = seconds - (time.perf_counter() - start)
         if samples:
-            affordable = int(left * len(samples) / max(seconds - left, 1e-9))
-            step = min(step, max(affordable, 1))  # noqa: PLW2901 - the last batch ends with the time
+            affordable = int(remaining * len(samples) / max(seconds - remaining, 1e-9))
+            step = min(step, max(affordable, 1))  # noqa: PLW2901  # the last batch ends at the time limit
         samples.extend(sample(step))
         if time.perf_counter() - start >= seconds or median_spread(np.sort(samples)) <= tolerance:
             break
@@ -90,7 +90,7 @@ def measure_samples(
 
 
 def _growth(first: int, most: int) -> list[int]:
-    """Return sizes of batches that add up to ``most``, each a quarter of those before it: sorting takes time too."""
+    """Return batch sizes that add up to ``most``; each is a quarter of the sum before it, because sorting takes time."""
     sizes, done = [first], first
     while done < most:
         sizes.append(min(max(1, done // 4), most - done))
@@ -100,7 +100,7 @@ def _growth(first: int, most: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pieces of work that ran in turn; ``ratio`` is the median over the rounds of first over second."""
+    """Times of two interleaved functions; ``ratio`` is the median over the rounds of first / second."""
 
     first: Timing
     second: Timing
@@ -120,7 +120,7 @@ def measure_pair(
     tolerance: float = 0.02,
     what: str = "side by side",
 ) -> Pair:
-    """Return both timings and their paired ratio, from runs in turn so that drift of the machine hits both alike."""
+    """Return both timings and their paired ratio, from interleaved runs so that clock drift affects both equally."""
     one, two = _rounds((first, second), warmup, min_runs, max_runs, seconds, tolerance, what)
     low, middle, high = (float(value) for value in np.percentile(np.divide(one, two), (25, 50, 75)))
     return Pair(Timing.of(one, tolerance), Timing.of(two, tolerance), middle, low, high)
@@ -143,7 +143,7 @@ def _rounds(
     check_at = min_runs
     for done in track(range(1, max_runs + 1), what):
         for place in range(len(works)):
-            turn = (place + done) % len(works)  # who goes first alternates
+            turn = (place + done) % len(works)  # the order alternates
             start = time.perf_counter_ns()
             works[turn]()
             samples[turn].append((time.perf_counter_ns() - start) / 1e6)
@@ -151,7 +151,7 @@ def _rounds(
             continue
         if time.perf_counter() >= deadline or all(median_spread(np.sort(times)) <= tolerance for times in samples):
             break
-        check_at = done + max(1, done // 4)  # sorting after every run would disturb what is measured
+        check_at = done + max(1, done // 4)  # sorting after every run would disturb the measurement
         if (time.perf_counter() - deadline + seconds) / done * (check_at - done) > deadline - time.perf_counter():
             check_at = done + 1
     return samples

@@ -1,12 +1,12 @@
-"""Memory of a bundle, four numbers that are often confused.
+"""Memory of a bundle: planned activations and weights, and the peak resident set of a process that runs it.
 
-- activations: the compiler's static plan for intermediate results, from the manifest (static)
-- weights: bytes of all weights as decoded, in the network's own layout (static)
-- packed: bytes of the weights once more in the layout the kernels read (static)
-- rss: peak resident set (VmHWM) of a fresh process that opens the bundle and runs it; with it `idle`, what the same
-  process held before it opened the bundle: interpreter, numpy and the TVM runtime (measured)
+- activations: the static memory plan for intermediate results, from the manifest (static)
+- weights: bytes of all decoded weights in the layout of the network (static)
+- packed: bytes of the weights packed in the layout of the kernels (static)
+- rss: peak resident set (VmHWM) of a fresh process that opens the bundle and runs it (measured)
+- idle: resident set of that process before it opens the bundle: interpreter, numpy, TVM runtime (measured)
 
-``ru_maxrss`` would be wrong here: Linux hands a child the peak of the process that started it.
+``ru_maxrss`` cannot be used: on Linux a child process inherits the peak of its parent.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _SECONDS = 300
 
 
 def fresh_process(bundle: Path, runs: int = 3, threads: int = 1) -> dict[str, Any]:
-    """Return what :mod:`.child` found in a process of its own, without torch: ``rss``, ``idle`` (bytes), ``open_ms``.
+    """Return ``rss`` and ``idle`` in bytes and ``open_ms``, measured by :mod:`.memory_child` in a process without torch.
 
     Raises:
-        DeviceError: the process failed or did not end.
+        DeviceError: the process failed or timed out.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TVM_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "hashpress.profiling.memory_child", str(bundle), str(runs), str(threads)]
@@ -43,16 +43,16 @@ def fresh_process(bundle: Path, runs: int = 3, threads: int = 1) -> dict[str, An
     return dict(json.loads(done.stdout))
 
 
-def memory_figures(found: dict[str, Any], planned: dict[str, int]) -> dict[str, Figure]:
-    """Return the measured figures of :func:`fresh_process` and the ``planned`` ones by name."""
+def memory_figures(measured: dict[str, Any], planned: dict[str, int]) -> dict[str, Figure]:
+    """Return the figures ``memory.*`` from the result of :func:`fresh_process` and from the ``planned`` bytes by name."""
     figures = {f"memory.{name}": Figure(size, "B", "static") for name, size in planned.items()}
     for name in ("rss", "idle"):
-        figures[f"memory.{name}"] = Figure(found[name], "B", "measured")
+        figures[f"memory.{name}"] = Figure(measured[name], "B", "measured")
     return figures
 
 
 def peak_bytes() -> int:
-    """Return the peak resident set of this process since its last exec."""
+    """Return the peak resident set of this process in bytes."""
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):

@@ -1,4 +1,4 @@
-"""The process in which peak memory is measured: it opens one bundle, runs it, and prints what it held, as JSON."""
+"""Child process for memory measurement: opens a bundle, runs it, and prints its peak memory as JSON."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 import sys
 import time
 
-sys.modules["torch"] = None  # type: ignore[assignment]  # tvm_ffi imports torch where it is installed; a device has none
+sys.modules["torch"] = None  # type: ignore[assignment]  # tvm_ffi imports torch if it is installed; a device has none
 
-from ..targets.runtime import Runtime  # noqa: E402  after torch is barred
+from ..targets.runtime import Runtime  # noqa: E402  # after torch is blocked
 from .memory import peak_bytes  # noqa: E402
 
 
 def main(bundle: str, runs: str, threads: str) -> None:
-    """Print ``idle`` and ``rss`` (bytes) and ``open_ms``."""
+    """Print ``idle`` and ``rss`` in bytes and ``open_ms`` as JSON."""
     idle = peak_bytes()
     start = time.perf_counter()
     runtime = Runtime(bundle, threads=int(threads))

@@ -1,4 +1,4 @@
-"""Measure one bundle: its latency as a whole and by layer, its bytes by class, its memory, beside a known quality."""
+"""Profiling of a bundle: latency in total and per layer, storage by class, memory, and quality if it is given."""
 
 from __future__ import annotations
 
@@ -31,14 +31,23 @@ def profile(
     quality: Mapping[str, Any] | None = None,
     device: Device | None = None,
 ) -> Report:
-    """Return the report of a bundle on ``device`` (None: this machine); ``quality`` is an assessment's JSON, carried along.
+    """Return the report of a bundle on ``device``; ``quality`` is the JSON of an evaluation to include.
+
+    Args:
+        bundle: folder written by ``compile_model``.
+        repeats: smallest number of timed runs.
+        warmup: runs before timing starts.
+        seconds: time limit for more than ``repeats`` runs.
+        threads: threads of the runtime.
+        quality: JSON of an evaluation, or None.
+        device: where to run; None is this machine.
 
     Raises:
-        TargetError: the bundle is broken or compiled for another machine.
-        DeviceError: it failed while running.
+        TargetError: the bundle is damaged or compiled for another machine.
+        DeviceError: the bundle failed while running.
     """
     path, device = Path(bundle), device or LocalDevice()
-    about = dict(device.describe())  # before our own work raises the load
+    about = dict(device.describe())  # before the measurement raises the load
     deployment = device.push(path, threads=threads)
     deployment.verify()
     manifest, model = deployment.bundle.manifest, read_manifest(path / MODEL_FILE)
@@ -67,11 +76,11 @@ def profile(
 def _latency(
     deployment: Deployment, repeats: int, warmup: int, seconds: float
 ) -> tuple[dict[str, Figure], tuple[Layer, ...]]:
-    """Return the figures of one image's whole run and the median of each layer's."""
+    """Return the latency figures for one image and the median time of each layer."""
     pixels = np.random.default_rng(0).integers(0, 256, (1, *deployment.bundle.input_shape), dtype=np.uint8)
     deployment.bench(pixels, 1, warmup)
-    found = measure_samples(lambda runs: deployment.bench(pixels, runs), min_runs=repeats, seconds=seconds)
-    times = {"min": found.min_ms, "p50": found.p50_ms, "p90": found.p90_ms, "p99": found.p99_ms}
+    timing = measure_samples(lambda runs: deployment.bench(pixels, runs), min_runs=repeats, seconds=seconds)
+    times = {"min": timing.min_ms, "p50": timing.p50_ms, "p90": timing.p90_ms, "p99": timing.p99_ms}
     figures = {f"latency.{name}": Figure(time, "ms", "measured") for name, time in times.items()}
     single = deployment.bench_steps(pixels, max(repeats, 10))
     layers = (Layer(name, Figure(float(np.median(samples)), "ms", "measured")) for name, samples in single.items())
@@ -79,9 +88,9 @@ def _latency(
 
 
 def _uncompressed(arch: Mapping[str, Any]) -> dict[str, Figure]:
-    """Return the fp32 bytes of the original network; nothing for foreign encoders or where torch is not installed."""
+    """Return the float32 bytes of the original network; empty for imported encoders or without torch."""
     try:
-        import torch  # noqa: PLC0415  a device may have none
+        import torch  # noqa: PLC0415  # a device may have no torch
 
         from ..core.model import Arch  # noqa: PLC0415
         from ..hashnets.build import build  # noqa: PLC0415

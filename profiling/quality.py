@@ -1,4 +1,4 @@
-"""The JSON of an evaluation (see :mod:`.quality`), read without torch: reports carry it to devices that have none."""
+"""Quality figures from the JSON of ``hashpress evaluate``, read without torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CURVES = ("curve_precision", "curve_recall")
 
 
 def load_evaluation(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the JSON that ``hashpress evaluate -o`` wrote.
+    """Return the JSON written by ``hashpress evaluate -o``.
 
     Raises:
         ReportError: no such file, not JSON, or not an evaluation.
@@ -26,19 +26,23 @@ def load_evaluation(path: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as fault:
         raise ReportError(f"cannot read evaluation {path}: {fault.strerror}") from fault
     except (ValueError, RecursionError) as fault:
-        raise ReportError(f"{path} is no evaluation: not JSON ({fault})") from fault
+        raise ReportError(
+            f"{path} is not an evaluation: not JSON ({fault}); write one: hashpress evaluate ... -o {path}"
+        ) from fault
     try:
         quality_figures(value)
     except ReportError as fault:
-        raise ReportError(f"{path} is no evaluation: {fault}; write one: hashpress evaluate ... -o {path}") from fault
+        raise ReportError(
+            f"{path} is not an evaluation: {fault}; write one: hashpress evaluate ... -o {path}"
+        ) from fault
     return dict(value)
 
 
 def quality_figures(value: Mapping[str, Any]) -> dict[str, Figure]:
-    """Return the figures of an evaluation's JSON: mAP, what was lost, and the share of flipped bits.
+    """Return the figures in the JSON of an evaluation: mAP, its drop, and the share of flipped bits.
 
     Raises:
-        ReportError: it is not an evaluation.
+        ReportError: the JSON is not an evaluation.
     """
     try:
         maps = {side: value[side]["map"] for side in SIDES if side in value}
@@ -51,7 +55,7 @@ def quality_figures(value: Mapping[str, Any]) -> dict[str, Figure]:
             shares["map_drop_asymmetric"] = maps["original"] - maps["asymmetric"]
             shares["bit_flips"] = value["flips"]["rate"]
     except KeyError as fault:
-        raise ReportError(f"{fault} is missing") from fault
+        raise ReportError(f"field {fault} is missing") from fault
     except (TypeError, AttributeError) as fault:
-        raise ReportError(f"a field has another form ({fault})") from fault
+        raise ReportError(f"a field has the wrong type ({fault})") from fault
     return {f"quality.{name}": Figure(share, "share", "measured") for name, share in shares.items()}

@@ -1,6 +1,6 @@
-"""A report: every figure of one bundle on one device, each with its unit and its kind of evidence.
+"""Report: the figures of one bundle on one device, each with its unit and its kind of evidence.
 
-The JSON form is versioned and loaded strictly: a report that CI trusts is complete or refused.
+The JSON format is versioned and loaded strictly: unknown, missing or mistyped fields are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UNITS = ("ms", "B", "share", "count", "cycles")
 
 @dataclass(frozen=True)
 class Figure:
-    """One number that carries its unit and its kind.
+    """A number with its unit and its kind of evidence.
 
     Raises:
         ReportError: not a finite number, or an unknown unit or kind.
@@ -48,7 +48,7 @@ class Figure:
 
 
 def show(value: float, unit: str) -> str:
-    """Return a quantity for people: ``67.5 kB``, ``1.2 ms``, ``0.35 %``, ``1,234``."""
+    """Return a value as readable text: ``67.5 kB``, ``1.2 ms``, ``0.35 %``, ``1,234``."""
     if unit == "B":
         return format_bytes(value)
     if unit == "ms":
@@ -60,7 +60,7 @@ def show(value: float, unit: str) -> str:
 
 @dataclass(frozen=True)
 class Layer:
-    """What one kernel costs per input."""
+    """The cost of one kernel per input."""
 
     name: str
     cost: Figure
@@ -68,7 +68,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the bundle: a tensor's stream, the header, the library."""
+    """A part of the bundle, such as the stream of a tensor, the header or the library."""
 
     name: str
     group: str  # one of GROUPS
@@ -77,7 +77,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything measured about one bundle.
+    """All figures of one bundle on one device.
 
     Raises:
         ReportError: a figure's name is unknown, or its unit or kind is not the metric's.
@@ -90,20 +90,18 @@ class Report:
     layers: tuple[Layer, ...] = ()
     parts: tuple[Part, ...] = ()
     machine: Mapping[str, Any] = field(default_factory=dict)
-    noise: tuple[str, ...] = ()  # reasons to distrust the times
+    noise: tuple[str, ...] = ()  # reasons why the times may be unreliable
     versions: Mapping[str, str] = field(default_factory=dict)
-    quality: Mapping[str, Any] = field(default_factory=dict)  # an evaluation's JSON, for curves
-    history: tuple[Mapping[str, Any], ...] = ()  # provenance of the model, one entry a step
-    decoded: Mapping[str, str] = field(
-        default_factory=dict
-    )  # layer -> the form that became dense when the file was read
+    quality: Mapping[str, Any] = field(default_factory=dict)  # JSON of an evaluation, for the curves
+    history: tuple[Mapping[str, Any], ...] = ()  # one entry for each step that led to the model
+    decoded: Mapping[str, str] = field(default_factory=dict)  # layer -> encoding that is decoded to dense on loading
 
     def __post_init__(self) -> None:
         for name, figure in self.figures.items():
             metric = lookup(METRICS, name, "figure", ReportError)
             if figure.unit != metric.unit or figure.kind not in metric.kinds:
                 raise ReportError(
-                    f"{name} is given in {metric.unit} and is {' or '.join(metric.kinds)}, "
+                    f"{name}: expected unit {metric.unit} and kind {' or '.join(metric.kinds)}, "
                     f"found {figure.unit} and {figure.kind}"
                 )
 
@@ -127,15 +125,15 @@ class Report:
 
     @classmethod
     def from_json(cls, value: Any) -> Report:
-        """Return the report that :meth:`to_json` wrote.
+        """Return the report written by :meth:`to_json`.
 
         Raises:
-            ReportError: another version, or a field that is missing, unknown or of another type.
+            ReportError: another version, or a field is missing, unknown or of the wrong type.
         """
         if not isinstance(value, dict) or "format" not in value:
             raise ReportError("not a hashpress report: the field 'format' is missing")
         if value["format"] != FORMAT:
-            raise ReportError(f"report of format {value['format']!r}, this hashpress reads format {FORMAT}")
+            raise ReportError(f"report of format {value['format']!r}, this version of hashpress reads format {FORMAT}")
         value = _checked(value, _SHAPE, "the report")
         figures = {name: _figure(entry, name) for name, entry in value["figures"].items()}
         layers = [_checked(entry, {"name": str, "cost": dict}, "a layer") for entry in value["layers"]]
@@ -156,14 +154,14 @@ class Report:
         )
 
     def decodings(self) -> list[str]:
-        """Return one line for each form that has no kernel of its own: ``pruned+shared: encoder.fc1, head``."""
+        """Return one line for each encoding that is decoded to dense, such as ``pruned+shared: encoder.fc1, head``."""
         return [
-            f"{form}: {', '.join(layer for layer, other in self.decoded.items() if other == form)}"
-            for form in dict.fromkeys(self.decoded.values())
+            f"{encoding}: {', '.join(layer for layer, other in self.decoded.items() if other == encoding)}"
+            for encoding in dict.fromkeys(self.decoded.values())
         ]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the report as JSON, whole or not at all."""
+        """Write the report as JSON, atomically."""
         with atomic_write(path, "w") as handle:
             json.dump(self.to_json(), handle, indent=1, allow_nan=False)
             handle.write("\n")
@@ -189,7 +187,7 @@ def load_report(path: str | os.PathLike[str]) -> Report:
     try:
         return Report.from_json(value)
     except ReportError as fault:
-        raise ReportError(f"{path}: {fault}; write it anew with: hashpress profile BUNDLE -o REPORT") from fault
+        raise ReportError(f"{path}: {fault}; create it again with: hashpress profile BUNDLE -o REPORT") from fault
 
 
 _SHAPE = {
@@ -210,7 +208,7 @@ _SHAPE = {
 
 
 def _refuse_constant(name: str) -> float:
-    raise ReportError(f"a report holds finite numbers only, found {name}")
+    raise ReportError(f"a report must have finite numbers only, found {name}")
 
 
 def _checked(value: Any, shape: Mapping[str, type], what: str) -> dict[str, Any]:

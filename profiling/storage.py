@@ -1,4 +1,4 @@
-"""Where the bytes of a bundle are: the model file by class and tensor, the library, the manifest, the golden codes."""
+"""Storage of a bundle: the bytes of each tensor of the model file, the library, the manifest and the golden codes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MODEL_FILE = "model.safetensors"
 
 
 def model_parts(path: Path) -> list[Part]:
-    """Return the pieces of one model file; they add up to its length."""
+    """Return the parts of a model file; their bytes add up to its length."""
     return [Part(section.name, section.kind, section.bytes) for section in sections(path)]
 
 
 def bundle_parts(folder: Path) -> list[Part]:
-    """Return the pieces of every file in a bundle; they add up to the sum of the files' lengths."""
+    """Return the parts of all files in a bundle; their bytes add up to the lengths of the files."""
     parts: list[Part] = []
     for path in sorted(folder.rglob("*")):
         if path.is_dir():
@@ -31,7 +31,7 @@ def bundle_parts(folder: Path) -> list[Part]:
 
 
 def storage_figures(parts: list[Part]) -> dict[str, Figure]:
-    """Return the sums: the model file, the bundle, and each class."""
+    """Return the figures ``storage.*``: the sums for the model file, the bundle and each group."""
     groups: dict[str, int] = {}
     for part in parts:
         groups[part.group] = groups.get(part.group, 0) + part.bytes

@@ -23,7 +23,7 @@ from ...core.model import HashModel
 from ...core.progress import track
 from ...core.settings import check_fields
 from ...modelfile.coding import rate
-from ...modelfile.layers.base import check_half, round_layer
+from ...modelfile.layers.base import check_half_range, round_layer
 from ...modelfile.layers.shared import Shared, SharedWeight
 from ..base import Context, Decision, Pass
 from ..finetune.finetune import Finetune
@@ -161,7 +161,7 @@ class Share(Pass):
         sizes: dict[str, int] = spread(self.bits, net, self.skip)
         if self.codebook == "float16":
             for path in sizes:
-                check_half(path, get_layer(net, path).parameters())
+                check_half_range(path, get_layer(net, path).parameters())
         return sizes
 
     def _errors(self, model: HashModel, paths: list[str], context: Context) -> Errors:
@@ -270,7 +270,7 @@ class Share(Pass):
             latent, weight = latent_of(layer), original(layer).detach()
             centres, indices = latent.decided(weight)
             if self.codebook == "float16":
-                check_half(path, [torch.from_numpy(centres)])
+                check_half_range(path, [torch.from_numpy(centres)])
             parametrize.remove_parametrizations(layer, "weight")
             rounded = centres.astype(self.codebook).astype(np.float64)
             books[path] = Codebook(

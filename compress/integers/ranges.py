@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...core.data.images import Pixels
 from ...core.model import HashModel
-from ...modelfile.layers.base import largest
+from ...modelfile.layers.base import max_abs
 from ..observe.runner import observe
 
 RANGES = ("minmax", "percentile", "mse")
@@ -52,7 +52,7 @@ def watch(model: HashModel, pixels: Pixels, paths: Sequence[str], seed: int = 0)
         one, values = seen[path], inputs.flatten()
         one.axes = inputs.ndim
         one.low, one.high = min(one.low, float(values.min())), max(one.high, float(values.max()))
-        one.reach = max(one.reach, largest(output))
+        one.reach = max(one.reach, max_abs(output))
         kept[path].append(values[torch.randint(len(values), (SAMPLES,), generator=generator)])
 
     taps = {path: partial(note, path) for path in paths}

@@ -1,1 +1,1 @@
-"""Entropy models and coded streams of the model file."""
+"""Entropy coding of the tensors of a model file."""

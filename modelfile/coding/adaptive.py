@@ -1,6 +1,6 @@
-"""Integer tensors whose zeros are predicted from their surroundings; the other values share one table.
+"""Context-adaptive coding of integer tensors: zeros are predicted from decoded neighbours, other values share one table.
 
-Stream: fitted weights, width of parts, table of the non-zero values, then one coder for all flags (zero or not) in
+Stream: fitted weights, width of parts, table of the non-zero values, then one ANS stream of all flags (zero or not) in
 coding order followed by all non-zero values in that order.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from ...core.errors import ModelFileError
 from . import alphabet, ans, context
 from .bits import ByteReader, signed, varint
-from .context import Shares, Weights
+from .context import NonzeroCounts, Weights
 
 MAX_PARTS = 4096
 FIT_SAMPLES = 200_000
@@ -22,13 +22,13 @@ FLAG_BITS = 14
 
 
 def split(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return rows, columns and kernel positions of a weight's shape."""
+    """Return the rows, columns and kernel positions of a weight of ``shape`` (O, I, ...)."""
     kernel = math.prod(shape[2:])
     return shape[0], math.prod(shape[1:]), kernel
 
 
 def encode(values: np.ndarray) -> tuple[bytes, int] | None:
-    """Return the stream of a tensor of two axes or more and the bytes of its tables; None where it cannot pay."""
+    """Return the stream of a tensor with two or more axes and the bytes of its tables; None if it cannot save bytes."""
     if values.ndim < 2 or not 0 < np.count_nonzero(values) < values.size:
         return None
     rows, columns, kernel = split(values.shape)
@@ -56,13 +56,13 @@ def encode(values: np.ndarray) -> tuple[bytes, int] | None:
 
 
 def decode(reader: ByteReader, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the int64 tensor of ``shape``, flat.
+    """Return the int64 tensor of ``shape``, flattened.
 
     Raises:
-        ModelFileError: the stream does not fit the shape.
+        ModelFileError: the stream is damaged or does not match the shape.
     """
     if len(shape) < 2 or 0 in shape:
-        raise ModelFileError(f"a coded stream with contexts needs rows and columns, the shape is {shape}")
+        raise ModelFileError(f"a coded stream with contexts needs a shape with rows and columns, found {shape}")
     rows, columns, kernel = split(shape)
     density = reader.varint()
     weights = Weights(density, *(reader.signed() for _ in range(4)))
@@ -77,12 +77,12 @@ def decode(reader: ByteReader, shape: tuple[int, ...]) -> np.ndarray:
         raise ModelFileError("a coded stream with contexts has weights out of range")
     symbols, model = alphabet.decode(reader)
     decoder = ans.Decoder(reader.rest())
-    shares = Shares(columns, kernel, density)
+    counts = NonzeroCounts(columns, kernel, density)
     flags = np.zeros((rows, columns), dtype=bool)
     for row, begin, end in context.cells(rows, columns, width):
-        found = decoder.pop_flags(context.probability(shares.odds(begin, end), weights), FLAG_BITS)
-        flags[row, begin:end] = found
-        shares.update(begin, found)
+        row_flags = decoder.pop_flags(context.probability(counts.odds(begin, end), weights), FLAG_BITS)
+        flags[row, begin:end] = row_flags
+        counts.update(begin, row_flags)
     values = np.zeros((rows, columns), dtype=np.int64)
     values[flags] = symbols[decoder.pop(model, int(flags.sum()))]
     decoder.finish()
@@ -90,17 +90,17 @@ def decode(reader: ByteReader, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def fit(features: np.ndarray, flags: np.ndarray, density: int) -> Weights:
-    """Return the weights under which ``flags`` cost least, by Newton's method for logistic regression."""
+    """Return the weights that minimise the cost of ``flags``: logistic regression with Newton's method."""
     step = max(len(flags) // FIT_SAMPLES, 1)
     inputs = np.concatenate([features[::step] / context.ODDS * math.log(2), np.ones((len(flags[::step]), 1))], axis=1)
-    wanted = flags[::step].astype(np.float64)
+    labels = flags[::step].astype(np.float64)
     solution = np.array([1.0, 0.0, 0.0, 0.0])
     ridge = np.diag([1.0, 1.0, 1.0, 1e-3])
     for _ in range(8):
         share = 1 / (1 + np.exp(-np.clip(inputs @ solution, -30, 30)))
-        slope = inputs.T @ (share - wanted) + ridge @ solution
-        curve = (inputs * (share * (1 - share))[:, None]).T @ inputs + ridge
-        solution = solution - np.linalg.solve(curve, slope)
+        gradient = inputs.T @ (share - labels) + ridge @ solution
+        hessian = (inputs * (share * (1 - share))[:, None]).T @ inputs + ridge
+        solution = solution - np.linalg.solve(hessian, gradient)
     column, beside, row = (int(w) for w in np.clip(np.rint(solution[:3] * context.WEIGHT), -1000, 1000))
     bias = round(float(solution[3]) / math.log(2) * context.ODDS * context.WEIGHT)
     return Weights(density, max(min(bias, 1 << 20), -(1 << 20)), column, beside, row)
@@ -108,9 +108,9 @@ def fit(features: np.ndarray, flags: np.ndarray, density: int) -> Weights:
 
 def _features(flags: np.ndarray, kernel: int, width: int, density: int) -> np.ndarray:
     rows, columns = flags.shape
-    shares = Shares(columns, kernel, density)
+    counts = NonzeroCounts(columns, kernel, density)
     features = np.empty((rows, columns, 3), dtype=np.int16)
     for row, begin, end in context.cells(rows, columns, width):
-        features[row, begin:end] = shares.odds(begin, end)
-        shares.update(begin, flags[row, begin:end])
+        features[row, begin:end] = counts.odds(begin, end)
+        counts.update(begin, flags[row, begin:end])
     return features.reshape(-1, 3)

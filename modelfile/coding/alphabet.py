@@ -1,4 +1,4 @@
-"""The symbols that occur in a stream and how often: the head of every table."""
+"""Alphabet of a stream: the symbols that occur in it and their frequencies, the head of every table."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ...core.errors import ModelFileError
 from . import ans, tables
 from .bits import ByteReader, signed, varint
 
-NARROW = 1 << 16  # range of values up to which counting beats sorting
+NARROW = 1 << 16  # range of values up to which counting is faster than sorting
 CHUNK = 1 << 20  # values counted at once
-LARGEST = 1 << 62  # symbols of more bits are packed: their distances may not fit 64
+LARGEST = 1 << 62  # larger symbols are packed: their differences may not fit in 64 bits
 
 
 class Alphabet(NamedTuple):
@@ -24,7 +24,7 @@ class Alphabet(NamedTuple):
 
 
 def encode(values: np.ndarray) -> Alphabet | None:
-    """Return the alphabet of ``values``, at least one; None when there are too many different ones, or too large ones."""
+    """Return the alphabet of a non-empty array; None if it has too many different values or too large ones."""
     symbols, ranks, counts = _counted(values.reshape(-1))
     if len(symbols) > tables.MAX_SYMBOLS or not -LARGEST <= int(symbols[0]) <= int(symbols[-1]) < LARGEST:
         return None
@@ -39,7 +39,7 @@ def encode(values: np.ndarray) -> Alphabet | None:
 
 
 def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the symbols, the rank of each value among them and how often each occurs."""
+    """Return the sorted symbols, the rank of each value among them and the count of each symbol."""
     low = int(values.min())
     if int(values.max()) - low > NARROW:
         return np.unique(values, return_inverse=True, return_counts=True)
@@ -55,10 +55,10 @@ def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def decode(reader: ByteReader) -> tuple[np.ndarray, ans.Model]:
-    """Return the symbols (K,) and their model, None for a single symbol.
+    """Return the symbols (K,) and their entropy model, None for a single symbol.
 
     Raises:
-        ModelFileError: no alphabet stands there.
+        ModelFileError: the alphabet is damaged.
     """
     size, first = reader.varint(), reader.signed()
     size, gappy = size >> 1, size & 1

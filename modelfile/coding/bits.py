@@ -1,4 +1,4 @@
-"""Small integers in few bits: the side information of coded streams, least significant bit first."""
+"""Bit fields and variable-length integers of coded streams, least significant bit first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MAX_VARINT = 63  # bits
 
 
 class BitWriter:
-    """Collect bits, least significant first."""
+    """Writer of bit fields, least significant bit first."""
 
     def __init__(self) -> None:
         self._value = 0
@@ -27,12 +27,12 @@ class BitWriter:
         self.write(value, size - 1)
 
     def to_bytes(self) -> bytes:
-        """Return what was written, padded with zeros to whole bytes."""
+        """Return the bits written, padded with zeros to whole bytes."""
         return self._value.to_bytes((self._count + 7) // 8, "little")
 
 
 class ByteReader:
-    """Read bytes, varints and bit fields from the front of a payload.
+    """Reader of bytes, varints and bit fields.
 
     Raises:
         ModelFileError: the payload ends too early.
@@ -42,11 +42,11 @@ class ByteReader:
         self._payload = payload
         self._at = 0
         self._bits = 0
-        self._left = 0
+        self._bit_count = 0
 
     @property
     def position(self) -> int:
-        """Whole bytes used so far."""
+        """Number of bytes read so far."""
         return self._at
 
     def take(self, count: int) -> bytes:
@@ -57,11 +57,11 @@ class ByteReader:
         return self._payload[self._at - count : self._at]
 
     def rest(self) -> bytes:
-        """Return all that is left."""
+        """Return all remaining bytes."""
         return self.take(len(self._payload) - self._at)
 
     def byte(self) -> int:
-        """Return one byte as a number."""
+        """Return the next byte as an integer."""
         return self.take(1)[0]
 
     def varint(self) -> int:
@@ -82,13 +82,13 @@ class ByteReader:
         return (value >> 1) ^ -(value & 1)
 
     def bits(self, count: int) -> int:
-        """Return ``count`` bits; :meth:`align` drops the rest of the last byte."""
-        while self._left < count:
-            self._bits |= self.byte() << self._left
-            self._left += 8
+        """Return the next ``count`` bits as an integer."""
+        while self._bit_count < count:
+            self._bits |= self.byte() << self._bit_count
+            self._bit_count += 8
         value = self._bits & ((1 << count) - 1)
         self._bits >>= count
-        self._left -= count
+        self._bit_count -= count
         return value
 
     def gamma(self) -> int:
@@ -101,12 +101,12 @@ class ByteReader:
         return (1 << zeros) | self.bits(zeros)
 
     def align(self) -> None:
-        """Go on at the next whole byte."""
-        self._bits = self._left = 0
+        """Skip the remaining bits of the current byte."""
+        self._bits = self._bit_count = 0
 
 
 def varint(value: int) -> bytes:
-    """Return ``value`` >= 0 in groups of seven bits, low ones first, the high bit saying that more follow."""
+    """Return ``value`` >= 0 in LEB128: groups of seven bits, lowest first; the high bit marks that more follow."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -116,5 +116,5 @@ def varint(value: int) -> bytes:
 
 
 def signed(value: int) -> bytes:
-    """Return ``value`` of either sign as a varint: 0, -1, 1, -2, ... become 0, 1, 2, 3, ..."""
+    """Return a signed ``value`` as a zigzag varint: 0, -1, 1, -2, ... become 0, 1, 2, 3, ..."""
     return varint(value << 1 if value >= 0 else (-value << 1) - 1)

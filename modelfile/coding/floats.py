@@ -1,6 +1,6 @@
-"""Float tensors as byte streams, bit for bit: halves where nothing is lost, zeros as symbols, exponents coded, grids.
+"""Lossless coding of float32 tensors: as binary16, as a zero mask with values, as bit planes or as multiples of a step.
 
-A payload starts with the form's number.
+The first byte of a payload is the number of the form: RAW, HALF, SPARSE, PLANES or GRID.
 """
 
 from __future__ import annotations
@@ -17,55 +17,57 @@ from .integers import Coded
 
 RAW, HALF, SPARSE, PLANES, GRID = range(5)
 MANTISSA = 23  # bits of a binary32
-CODER = 16  # bytes that its state may save
-SPARSE_FROM = 0.1  # share of zeros from which the sparse form is tried
-GRID_FROM = 256  # values from which halves are tried as whole numbers
-GRID_STEPS = 1 << 11  # whole numbers above that save nothing
-SMALLEST, MOST_SHIFT = -24, 40  # powers of two: of the smallest half, from there to the largest
+CODER = 16  # bytes that the state of the coder may save
+SPARSE_FROM = 0.1  # share of zeros above which SPARSE is tried
+GRID_FROM = 256  # number of values from which GRID is tried
+GRID_STEPS = 1 << 11  # larger multiples save nothing
+SMALLEST, MOST_SHIFT = -24, 40  # exponent of the smallest binary16, and the range of exponents above it
 
 
 def encode(values: np.ndarray) -> Coded:
-    """Return the shortest lossless stream of a float32 tensor; minus zero and NaN keep their bits."""
-    return cast("Coded", within(values, math.inf))
+    """Return the shortest lossless stream of a float32 tensor; minus zero and NaN payloads are preserved."""
+    return cast("Coded", encode_within(values, math.inf))
 
 
-def within(values: np.ndarray, most: float) -> Coded | None:
-    """Return what :func:`encode` does, None when it is longer than ``most`` bytes: often known before it is made."""
+def encode_within(values: np.ndarray, max_bytes: float) -> Coded | None:
+    """Return the result of :func:`encode`, None if it is longer than ``max_bytes``, often without encoding."""
     flat = np.ascontiguousarray(values, dtype="<f4").reshape(-1)
     zeros = flat.size - np.count_nonzero(flat.view("<u4"))
-    found = _sparse(values, flat) if zeros > SPARSE_FROM * flat.size else _dense_form(flat, most)
-    return found if found is not None and len(found.payload) <= most else None
+    stream = _sparse(values, flat) if zeros > SPARSE_FROM * flat.size else _dense_form(flat, max_bytes)
+    return stream if stream is not None and len(stream.payload) <= max_bytes else None
 
 
 def _sparse(values: np.ndarray, flat: np.ndarray) -> Coded:
-    """Return zeros as symbols and the other values behind them, or all values when that is shorter."""
-    stays = flat.view("<u4") != 0
-    mask = integers.encode(stays.reshape(values.shape))
+    """Return a coded zero mask followed by the other values, or the dense form if that is shorter."""
+    nonzero = flat.view("<u4") != 0
+    mask = integers.encode(nonzero.reshape(values.shape))
     head = bytes([SPARSE]) + varint(len(mask.payload))
-    survivors = dense(flat[stays])
-    size = len(head) + len(mask.payload) + len(survivors.payload)
-    whole = None if size < MANTISSA * flat.size // 8 and _halves(flat) is None else dense(flat)  # which has mantissas
+    nonzeros = dense(flat[nonzero])
+    size = len(head) + len(mask.payload) + len(nonzeros.payload)
+    whole = (
+        None if size < MANTISSA * flat.size // 8 and _halves(flat) is None else dense(flat)
+    )  # mantissas alone are as long
     if whole is not None and len(whole.payload) <= size:
         return whole
-    payload = b"".join([head, mask.payload, survivors.payload])
-    return Coded(payload, len(head) + mask.table_bytes + survivors.table_bytes)
+    payload = b"".join([head, mask.payload, nonzeros.payload])
+    return Coded(payload, len(head) + mask.table_bytes + nonzeros.table_bytes)
 
 
 def dense(flat: np.ndarray) -> Coded:
-    """Return the shortest form that codes every value."""
+    """Return the shortest stream that codes every value, zeros included."""
     return cast("Coded", _dense_form(flat, math.inf))
 
 
-def _dense_form(flat: np.ndarray, most: float) -> Coded | None:
-    """Return the same, None when only forms are left that are longer than ``most`` bytes."""
+def _dense_form(flat: np.ndarray, max_bytes: float) -> Coded | None:
+    """Return the result of :func:`dense`, None if every remaining form is longer than ``max_bytes``."""
     half = _halves(flat)
     if half is not None:
         halves = Coded(bytes([HALF]) + half.tobytes(), 1)
         return min(halves, _grid(half) or halves, key=lambda coded: len(coded.payload))
     bits = flat.view("<u4")
     blocks = [bits[begin : begin + integers.BLOCK] for begin in range(0, len(bits), integers.BLOCK)]
-    if min(flat.nbytes, _least(blocks)) > most:
-        return None  # coding would take twice the memory of the tensor
+    if min(flat.nbytes, _least(blocks)) > max_bytes:
+        return None  # encoding would need twice the memory of the tensor
     high = integers.encode(np.concatenate([(block >> np.uint32(MANTISSA)).astype(np.uint16) for block in blocks]))
     head = bytes([PLANES]) + varint(len(high.payload))
     if 1 + flat.nbytes <= len(head) + len(high.payload) + (MANTISSA * flat.size + 7) // 8:
@@ -76,7 +78,7 @@ def _dense_form(flat: np.ndarray, most: float) -> Coded | None:
 
 
 def _least(blocks: list[np.ndarray]) -> float:
-    """Return a bound on the bytes of planes: mantissas and the entropy of the rest, which is coded without context."""
+    """Return a lower bound on the bytes of PLANES: mantissas, and the entropy of signs and exponents."""
     counts = np.zeros(1 << (32 - MANTISSA), dtype=np.int64)
     for block in blocks:
         counts += np.bincount(block >> np.uint32(MANTISSA), minlength=len(counts))
@@ -86,7 +88,7 @@ def _least(blocks: list[np.ndarray]) -> float:
 
 
 def _halves(flat: np.ndarray) -> np.ndarray | None:
-    """Return the values as binary16; None where that loses some."""
+    """Return the values as binary16, None if that is lossy."""
     half = np.empty(len(flat), dtype="<f2")
     for begin in range(0, len(flat), integers.BLOCK):
         block = slice(begin, begin + integers.BLOCK)
@@ -98,7 +100,7 @@ def _halves(flat: np.ndarray) -> np.ndarray | None:
 
 
 def _grid(half: np.ndarray) -> Coded | None:
-    """Return halves (N,) as whole multiples of a power of two; None where they are not, or too few for a table."""
+    """Return binary16 values (N,) as integer multiples of a power of two; None if they are too few or need too many steps."""
     if half.size < GRID_FROM or not np.isfinite(half).all() or (half.view("<u2") == 1 << 15).any():  # minus zero
         return None
     whole = np.ldexp(half.astype(np.float64), -SMALLEST).astype(np.int64)
@@ -114,7 +116,7 @@ def decode(payload: bytes, shape: tuple[int, ...]) -> np.ndarray:
     """Return the float32 tensor of ``shape`` that was encoded.
 
     Raises:
-        ModelFileError: the stream is not one of ours or does not fit the shape.
+        ModelFileError: the stream is damaged or does not match the shape.
     """
     count = math.prod(shape)
     reader = ByteReader(payload)
@@ -123,7 +125,7 @@ def decode(payload: bytes, shape: tuple[int, ...]) -> np.ndarray:
     reader.byte()
     mask = integers.decode(reader.take(reader.varint()), shape)
     if ((mask != 0) & (mask != 1)).any():
-        raise ModelFileError("the mask of a sparse tensor holds other values than 0 and 1")
+        raise ModelFileError("the mask of a sparse tensor has other values than 0 and 1")
     values = np.zeros(shape, dtype=np.float32)
     values[mask.astype(bool)] = _dense(reader, int(mask.sum()))
     return values
@@ -143,7 +145,7 @@ def _dense(reader: ByteReader, count: int) -> np.ndarray:
         raise ModelFileError(f"a float stream has the unknown form {kind}")
     high = integers.decode(reader.take(reader.varint()), (count,))
     if ((high < 0) | (high >= 1 << 9)).any():
-        raise ModelFileError("a float stream holds an exponent beyond nine bits")
+        raise ModelFileError("a float stream has an exponent of more than nine bits")
     low = integers.unpack_bits(reader.rest(), MANTISSA, count)
     return ((high.astype(np.uint32) << np.uint32(MANTISSA)) | low.astype(np.uint32)).view(np.float32)
 
@@ -152,5 +154,5 @@ def _steps(reader: ByteReader, count: int) -> np.ndarray:
     shift = reader.byte()
     steps = integers.decode(reader.rest(), (count,))
     if shift > MOST_SHIFT or ((steps <= -GRID_STEPS) | (steps >= GRID_STEPS)).any():
-        raise ModelFileError("a float stream holds steps that no half has")
+        raise ModelFileError("a float stream has steps outside the range of binary16")
     return np.ldexp(steps.astype(np.float32), shift + SMALLEST)

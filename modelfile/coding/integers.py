@@ -1,6 +1,7 @@
-"""Integer tensors as byte streams: of several models the one that gives the fewest bytes for this tensor.
+"""Lossless coding of integer tensors with the entropy model that gives the fewest bytes.
 
-A payload starts with the model's number. Zero is a symbol like any other: no index of positions is stored.
+The first byte of a payload is the number of the model: CONSTANT, PACKED, ORDER0 or ADAPTIVE. Zero is a symbol like any
+other; no positions are stored.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from . import adaptive, alphabet, ans
 from .bits import ByteReader, signed
 
 CONSTANT, PACKED, ORDER0, ADAPTIVE = range(4)
-BLOCK = 1 << 16  # values that are packed at once, whole bytes of any width
+BLOCK = 1 << 16  # values packed at once; a multiple of eight, so that every width ends in whole bytes
 
 
 class Coded(NamedTuple):
-    """A payload and how many of its bytes describe the model rather than the symbols."""
+    """A payload and the number of its bytes that describe the entropy model instead of symbols."""
 
     payload: bytes
     table_bytes: int
@@ -37,7 +38,7 @@ def encode(values: np.ndarray) -> Coded:
         encoder = ans.AnsEncoder()
         encoder.push(table.ranks, table.model)
         candidates.append(Coded(bytes([ORDER0]) + table.head + encoder.to_bytes(), 1 + len(table.head)))
-    table = None  # its ranks are as large as the tensor
+    table = None  # frees its ranks, which are as large as the tensor
     contextual = adaptive.encode(values)
     if contextual is not None:
         candidates.append(Coded(bytes([ADAPTIVE]) + contextual[0], 1 + contextual[1]))
@@ -51,7 +52,7 @@ def decode(payload: bytes, shape: tuple[int, ...]) -> np.ndarray:
     """Return the int64 tensor of ``shape`` that was encoded.
 
     Raises:
-        ModelFileError: the stream is not one of ours or does not fit the shape.
+        ModelFileError: the stream is damaged or does not match the shape.
     """
     reader = ByteReader(payload)
     kind = reader.byte()
@@ -61,7 +62,7 @@ def decode(payload: bytes, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def packed(flat: np.ndarray) -> Coded:
-    """Return the values above their minimum in the fewest bits that hold each."""
+    """Return the values minus their minimum, packed with the fewest bits per value."""
     low = int(flat.min())
     width = (int(flat.max()) - low).bit_length()
     head = bytes([PACKED]) + signed(low) + bytes([width])
@@ -70,7 +71,7 @@ def packed(flat: np.ndarray) -> Coded:
 
 
 def pack_bits(values: np.ndarray, width: int) -> bytes:
-    """Return ``values`` (N,) uint64 with ``width`` bits each, least significant first."""
+    """Return ``values`` (N,) uint64 packed with ``width`` bits each, least significant bit first."""
     places = np.arange(width, dtype=np.uint64)
     out = []
     for begin in range(0, len(values), BLOCK):
@@ -80,7 +81,7 @@ def pack_bits(values: np.ndarray, width: int) -> bytes:
 
 
 def unpack_bits(payload: bytes, width: int, count: int) -> np.ndarray:
-    """Return ``count`` uint64 values that :func:`pack_bits` packed."""
+    """Return the ``count`` uint64 values packed by :func:`pack_bits`."""
     if not 1 <= width <= 64 or len(payload) != (width * count + 7) // 8:
         raise ModelFileError(f"{len(payload)} bytes do not hold {count} values of {width} bits")
     data = np.frombuffer(payload, dtype=np.uint8)
@@ -97,7 +98,7 @@ def unpack_bits(payload: bytes, width: int, count: int) -> np.ndarray:
 def _constant(reader: ByteReader, shape: tuple[int, ...]) -> np.ndarray:
     value = reader.signed()
     if reader.rest():
-        raise ModelFileError("a coded stream is longer than its content")
+        raise ModelFileError("a coded stream has trailing bytes")
     return np.full(math.prod(shape), value, dtype=np.int64)
 
 

@@ -1,1 +1,1 @@
-"""Dense weights out of compressed ones, in numpy alone."""
+"""Decoders of compressed weights in numpy, without torch."""

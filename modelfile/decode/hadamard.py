@@ -1,6 +1,6 @@
-"""The fast Walsh-Hadamard transform: d log2 d additions and no matrix, orthonormal, in natural order.
+"""Fast Walsh-Hadamard transform, orthonormal, in natural order, with d log2 d additions.
 
-The same lines serve numpy and torch; both add in the same order, so both give the same bits.
+The same code runs on numpy and torch; both add in the same order and give the same bits.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ def padded_size(size: int) -> int:
 
 
 def walsh(values: Any, join: Join) -> Any:
-    """Return H x / sqrt(d) over the last axis of ``values`` (..., d), its own inverse and transpose.
+    """Return H x / sqrt(d) along the last axis of ``values`` (..., d); the transform is its own inverse.
 
     Every step adds and subtracts neighbours and puts sums before differences: the lowest bit of the position becomes
-    the highest, and after log2 d steps all bits are back in their places.
+    the highest, and after log2 d steps the order is the original one.
 
     Raises:
-        InputError: d is no power of two.
+        InputError: d is not a power of two.
     """
     size = values.shape[-1]
     if size < 1 or size & (size - 1):
-        raise InputError(f"a Walsh-Hadamard transform needs a power of two, got {size}")
+        raise InputError(f"a Walsh-Hadamard transform needs a power of two as size, found {size}")
     for _ in range(size.bit_length() - 1):
         even, odd = values[..., 0::2], values[..., 1::2]
         values = join((even + odd, even - odd), -1)

@@ -1,7 +1,6 @@
-"""xxHash32 of pairs of numbers, in whole arrays: the hash functions that weights and permutations are drawn from.
+"""Vectorised xxHash32 of pairs of integers, from which hashed weights, permutations and signs are drawn.
 
-A pair (i, j) is hashed as eight bytes: i, then j, both 32-bit little-endian, whatever the machine. The same few lines in
-C give the same numbers. (Collet, "xxHash fast digest algorithm", doc/xxhash_spec.md, XXH32 without full stripes.)
+A pair (i, j) is hashed as eight bytes: i, then j, both 32-bit little-endian on every machine, as a C implementation does. (Collet, "xxHash fast digest algorithm", doc/xxhash_spec.md, XXH32 without full stripes.)
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ MASK = 0xFFFFFFFF
 
 
 def hash_pairs(rows: np.ndarray, columns: np.ndarray, seed: int) -> np.ndarray:
-    """Return XXH32 of (rows, columns), arrays of any shapes that broadcast, as uint32."""
+    """Return XXH32 of (rows, columns) as uint32; the arrays are broadcast."""
     start = np.uint32((seed + PRIME5 + 8) & MASK)
     first = _rotated(np.atleast_1d(rows).astype(np.uint32) * np.uint32(PRIME3) + start, 17) * np.uint32(PRIME4)
     values = first + np.atleast_1d(columns).astype(np.uint32) * np.uint32(PRIME3)
@@ -30,7 +29,7 @@ def hash_pairs(rows: np.ndarray, columns: np.ndarray, seed: int) -> np.ndarray:
 
 
 def remainders(values: np.ndarray, divisor: int) -> np.ndarray:
-    """Return ``values % divisor``; several times as fast as numpy's own remainder by one number."""
+    """Return ``values % divisor``, several times faster than numpy's remainder by a scalar."""
     quotients = values // np.uint32(divisor)
     quotients *= np.uint32(divisor)
     return values - quotients
@@ -38,7 +37,7 @@ def remainders(values: np.ndarray, divisor: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def permutation(size: int, block: int, seed: int) -> np.ndarray:
-    """Return the permutation that sorts the positions 0..size-1 by their hashes (equal ones by position), int64."""
+    """Return the permutation (size,) int64 that sorts positions by their hashes, ties by position."""
     keys = hash_pairs(np.array([block]), np.arange(size, dtype=np.uint32), seed)
     order = np.argsort(keys, kind="stable")
     order.flags.writeable = False
@@ -46,13 +45,13 @@ def permutation(size: int, block: int, seed: int) -> np.ndarray:
 
 
 def random_signs(size: int, block: int, seed: int) -> np.ndarray:
-    """Return ``size`` signs, -1 or 1, float32, drawn independently of :func:`permutation`."""
+    """Return ``size`` signs, -1 or 1, as float32, independent of :func:`permutation`."""
     hashes = hash_pairs(np.array([block]), np.arange(size, dtype=np.uint32), seed ^ PRIME2)
     return 1 - 2 * (hashes >> np.uint32(31)).astype(np.float32)
 
 
 def layer_seed(seed: int, layer: str) -> int:
-    """Return a 32-bit seed of its own for every layer of a network."""
+    """Return a 32-bit seed derived from ``seed`` and the name of a layer."""
     return int.from_bytes(hashlib.sha256(f"{seed} {layer}".encode()).digest()[:4], "little")
 
 

@@ -1,4 +1,4 @@
-"""Dense weights out of compact forms, in numpy alone: what a reader without torch needs, bit for bit what torch gives."""
+"""Decoders of compressed weights in numpy, bit for bit equal to the torch layers."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from .hadamard import padded_size, walsh
 from .hashing import hash_pairs, permutation, remainders
 
 SIGN = 0x9E3779B9  # the sign hash is the same function under ``seed ^ SIGN``
-CHUNK = 1 << 18  # weights hashed at once: a few arrays of this size stay in the cache
-LARGEST_INPUT = 255  # of integer layers
-KEPT = 1 << 22  # layers up to this many weights keep their places in memory once hashed
+CHUNK = 1 << 18  # weights hashed at once: a few arrays of this size fit in the cache
+LARGEST_INPUT = 255  # of integer layers, after quantization
+CACHED = 1 << 22  # weights of a layer up to which its hashed indices are cached
 
 
-def check_form(form: Mapping[str, np.ndarray], edit: Mapping[str, Any], limit: int) -> None:
-    """Raise ValueError when the weight would have more than ``limit`` numbers, NaN among them, or the edit is none of ours."""
+def check_encoding(form: Mapping[str, np.ndarray], edit: Mapping[str, Any], limit: int) -> None:
+    """Check an encoded weight before it is decoded.
+
+    Raises:
+        ValueError: values are not finite, the edit is inconsistent, or the weight would have more than ``limit`` elements.
+    """
     if not all(np.isfinite(array).all() for array in form.values() if array.dtype.kind == "f"):
-        raise ValueError("its values are not all finite")
-    size = 0  # other forms decode to as many numbers as they store
+        raise ValueError("some values are not finite")
+    size = 0  # other encodings decode to as many numbers as they store
     if "shape" in edit:
         shape, sizes = edit["shape"], edit["sizes"]
         if not all(type(side) is int and side > 0 for side in (*shape, *sizes, edit["seed"] + 1)) or len(shape) < 2:
             raise ValueError(f"shape {shape}, sizes {sizes} or seed {edit['seed']} is impossible")
         if form["values"].shape != (sum(sizes),) or len(sizes) not in (1, sum(shape[2:]) - 1):
-            raise ValueError(f"{form['values'].shape} values do not fit sizes {sizes} of shape {shape}")
+            raise ValueError(f"{form['values'].shape} values do not match sizes {sizes} of shape {shape}")
         size = math.prod(shape)
     elif "signs" in form:
         size = form["norms"].size * form["signs"].shape[1]
@@ -39,22 +43,22 @@ def check_form(form: Mapping[str, np.ndarray], edit: Mapping[str, Any], limit: i
 
 
 def beyond_int32(integers: np.ndarray, bias: np.ndarray | None) -> str:
-    """Return why int32 may not hold what rows of ``integers`` (O, ...) add up to with ``bias`` (O,), or nothing."""
+    """Return why the accumulators of int8 ``integers`` (O, ...) with ``bias`` (O,) may overflow int32; empty if they cannot."""
     if integers.dtype != np.int8 or integers.ndim < 2 or bias is None or bias.shape != integers.shape[:1]:
-        return "rows of whole numbers of 8 bits and a bias for each were expected"
+        return "expected rows of int8 values and one bias for each"
     rows = integers.reshape(len(integers), math.prod(integers.shape[1:]))
     step = max(1, CHUNK // max(1, rows.shape[1]))
     sums = [
         np.abs(rows[at : at + step].astype(np.int16)).sum(1, dtype=np.int64) for at in range(0, max(1, len(rows)), step)
     ]
     if not (np.isfinite(bias).all() and np.array_equal(bias, np.rint(bias))):
-        return "the biases beside it are not whole numbers"
+        return "the biases are not integers"
     most = (np.concatenate(sums) * LARGEST_INPUT + np.abs(bias.astype(np.float64))).max(initial=0)
-    return "" if most < 1 << 31 else f"accumulators may reach {most:.3g}, beyond the 32 bits they have"
+    return "" if most < 1 << 31 else f"accumulators may reach {most:.3g}, which overflows int32"
 
 
 def hashed_weight(values: np.ndarray, shape: Sequence[int], sizes: Sequence[int], seed: int) -> np.ndarray:
-    """Return the weight of ``shape`` whose entries (or cosine coefficients) are signed ``values`` (sum of sizes,)."""
+    """Return the weight of ``shape`` whose entries, or cosine coefficients, are hashed from ``values`` (sum of sizes,)."""
     table = np.concatenate([values, -values])
     rows = [table[places] for _, places in hashed_places(tuple(shape), tuple(sizes), seed)]
     weight = np.concatenate(rows).reshape(tuple(shape))
@@ -62,14 +66,14 @@ def hashed_weight(values: np.ndarray, shape: Sequence[int], sizes: Sequence[int]
 
 
 def is_spectral(shape: Sequence[int], sizes: Sequence[int]) -> bool:
-    """Return whether the values are cosine coefficients in bands rather than weights in one bucket vector."""
+    """Return whether the values are cosine coefficients in frequency bands instead of weights."""
     return len(shape) == 4 and len(sizes) > 1
 
 
 def hashed_places(shape: tuple[int, ...], sizes: tuple[int, ...], seed: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield rows and their places (rows, columns) int32 in ``concatenate([values, -values])``."""
+    """Yield slices of rows and their indices (rows, columns) int32 into ``concatenate([values, -values])``."""
     rows, columns = shape[0], math.prod(shape[1:])
-    if rows * columns <= KEPT:
+    if rows * columns <= CACHED:
         yield slice(0, rows), _all_places(shape, sizes, seed)
         return
     step = max(1, CHUNK // columns)
@@ -100,13 +104,13 @@ def _places(shape: tuple[int, ...], sizes: tuple[int, ...], seed: int, start: in
 
 
 def band_of_column(shape: Sequence[int]) -> np.ndarray:
-    """Return the frequency u + v of every column of a convolution's weight (O, I, kH, kW), (I kH kW,)."""
+    """Return the frequency band u + v of every column of a weight (O, I, kH, kW), shape (I kH kW,)."""
     grid = np.add.outer(np.arange(shape[2]), np.arange(shape[3]))
     return np.tile(grid.reshape(-1), shape[1])
 
 
 def cosines(size: int) -> np.ndarray:
-    """Return the orthonormal DCT-II matrix (frequency, place)."""
+    """Return the orthonormal DCT-II matrix (frequency, position)."""
     places = np.arange(size)
     matrix = np.cos(np.pi * np.outer(places, 2 * places + 1) / (2 * size)) * math.sqrt(2 / size)
     matrix[0] /= math.sqrt(2)
@@ -114,16 +118,16 @@ def cosines(size: int) -> np.ndarray:
 
 
 def from_frequencies(coefficients: Any, join: Any) -> Any:
-    """Return the inverse cosine transform over the last two axes; sums in one order, in numpy as in torch."""
-    return _mixed(_mixed(coefficients, -2, False, join), -1, False, join)
+    """Return the inverse cosine transform over the last two axes; numpy and torch add in the same order."""
+    return _transformed(_transformed(coefficients, -2, False, join), -1, False, join)
 
 
 def to_frequencies(weight: Any, join: Any) -> Any:
     """Return the cosine transform over the last two axes."""
-    return _mixed(_mixed(weight, -2, True, join), -1, True, join)
+    return _transformed(_transformed(weight, -2, True, join), -1, True, join)
 
 
-def _mixed(values: Any, axis: int, forward: bool, join: Any) -> Any:
+def _transformed(values: Any, axis: int, forward: bool, join: Any) -> Any:
     size = values.shape[axis]
     matrix = cosines(size) if forward else cosines(size).T
     parts = [
@@ -139,11 +143,11 @@ def _mixed(values: Any, axis: int, forward: bool, join: Any) -> Any:
 
 
 def fastfood_weight(signs: np.ndarray, gauss: np.ndarray, norms: np.ndarray, seed: int) -> np.ndarray:
-    """Return S H G P H B as a matrix (outputs, inputs); see :mod:`.layers.fastfood`."""
+    """Return the matrix S H G P H B (outputs, inputs); see :mod:`..layers.fastfood`."""
     blocks, inputs = signs.shape
     size = gauss.shape[1]
     if size != padded_size(inputs) or gauss.shape[0] != blocks or not (blocks - 1) * size < len(norms) <= blocks * size:
-        raise ValueError(f"factors of shapes {signs.shape}, {gauss.shape} and {norms.shape} do not fit each other")
+        raise ValueError(f"factors of shapes {signs.shape}, {gauss.shape} and {norms.shape} do not match each other")
     weight = np.empty((len(norms), inputs), dtype=norms.dtype)
     step = max(1, CHUNK // size)
     for block in range(blocks):
@@ -151,18 +155,18 @@ def fastfood_weight(signs: np.ndarray, gauss: np.ndarray, norms: np.ndarray, see
         order = permutation(size, block, seed)
         for start in range(0, inputs, step):
             columns = slice(start, min(start + step, inputs))
-            unit = np.zeros((columns.stop - start, size), dtype=norms.dtype)  # one column of B at a time is a row here
+            unit = np.zeros((columns.stop - start, size), dtype=norms.dtype)  # each row is one column of B
             unit[np.arange(len(unit)), np.arange(start, columns.stop)] = signs[block, columns]
-            mixed = walsh(walsh(unit, np.concatenate)[:, order] * gauss[block], np.concatenate)
-            weight[rows, columns] = (mixed[:, : rows.stop - rows.start] * norms[rows]).T
+            columns_of_weight = walsh(walsh(unit, np.concatenate)[:, order] * gauss[block], np.concatenate)
+            weight[rows, columns] = (columns_of_weight[:, : rows.stop - rows.start] * norms[rows]).T
     return weight
 
 
 def product_weight(codebook: np.ndarray, indices: np.ndarray, inputs: int, order: np.ndarray | None) -> np.ndarray:
-    """Return the weight (O, inputs, ...) of codewords (M, K, C) at ``indices`` (M, O, ...); see :mod:`.layers.pq`."""
+    """Return the weight (O, inputs, ...) of codewords (M, K, C) at ``indices`` (M, O, ...); see :mod:`..layers.pq`."""
     subspaces, entries, width = codebook.shape
     if indices.shape[0] != subspaces or not (subspaces - 1) * width < inputs <= subspaces * width:
-        raise ValueError(f"a codebook of shape {codebook.shape} does not fit {inputs} inputs")
+        raise ValueError(f"a codebook of shape {codebook.shape} does not match {inputs} inputs")
     offsets = (np.arange(subspaces) * entries).reshape(-1, *[1] * (indices.ndim - 1))
     parts = codebook.reshape(-1, width)[indices + offsets]  # (M, O, ..., C)
     kernel = range(2, indices.ndim)

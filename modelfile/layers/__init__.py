@@ -1,1 +1,1 @@
-"""Compressed layers: each file holds one encoding of a weight, the layers that use it, and the edit that puts them into a network."""
+"""Compressed layers: each file defines one encoding of a weight, its layers, and the edit that inserts them."""

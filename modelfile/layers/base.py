@@ -1,4 +1,4 @@
-"""What all compressed layers share: a weight kept in some encoding (its ``form``), and layers that decode it at each call."""
+"""Base classes of compressed layers: an encoded weight (the attribute ``form``), and layers that decode it in forward."""
 
 from __future__ import annotations
 
@@ -12,53 +12,57 @@ from torch.nn import functional
 from ...core.errors import InputError, ModelFileError
 from ...core.layers import get_layer, set_layer
 
-HALF_END = 65520.0  # from here on binary16 rounds to infinity
+HALF_OVERFLOW = 65520.0  # binary16 rounds values from here on to infinity
 
 
-def largest(values: torch.Tensor) -> float:
-    """Return the largest size among ``values``, NaN when one is; nothing as large as they are stands beside them."""
+def max_abs(values: torch.Tensor) -> float:
+    """Return the maximum of ``|values|``, NaN if any value is NaN, 0 for an empty tensor; allocates no tensor of that size."""
     if not values.numel():
         return 0.0
     low, high = torch.aminmax(values.detach())
     return max(-float(low), float(high))
 
 
-def check_half(path: str, values: Iterable[torch.Tensor]) -> None:
-    """Raise InputError when one of a layer's ``values`` becomes infinite in binary16."""
+def check_half_range(path: str, values: Iterable[torch.Tensor]) -> None:
+    """Check that no element of ``values`` overflows in half precision.
+
+    Raises:
+        InputError: one does; the message names the layer at ``path``.
+    """
     for value in values:
-        if not largest(value) < HALF_END:
+        if not max_abs(value) < HALF_OVERFLOW:
             raise InputError(
-                f"layer {path!r}: half precision ends at 65504 and {largest(value):g} is to be kept in it; "
+                f"layer {path!r}: half precision ends at 65504, found a value of {max_abs(value):g}; "
                 'set precision = "float32" (of share: codebook = "float32"), or skip the layer'
             )
 
 
 def index_dtype(entries: int) -> torch.dtype:
-    """Return the smallest signed or unsigned type that numbers ``entries`` values."""
+    """Return the smallest integer dtype that can index ``entries`` values: uint8, int16 or int32."""
     return torch.uint8 if entries <= 1 << 8 else torch.int16 if entries <= 1 << 15 else torch.int32
 
 
 class CompressedWeight(nn.Module):
-    """What every form has: a call that returns the dense weight, and a state it settles in."""
+    """Base class of encoded weights: calling the module returns the dense weight."""
 
-    rounded = False  # whether values, and the bias beside them, are kept in binary16
+    rounded = False  # whether the file stores the values, and the bias of the layer, in binary16
 
     @property
     def factors(self) -> torch.Tensor | None:
-        """What multiplies the outputs (O,), where the form has such values."""
+        """The scale of each output channel (O,), None if the encoding has none."""
         return None
 
-    def settle(self) -> None:
-        """Round the values to what the file keeps, in place; called at the end of a training."""
+    def round_to_file_precision(self) -> None:
+        """Round the values in place to the precision in which the file stores them; called after training."""
 
 
 class CompressedConv2d(nn.Module):
-    """A convolution with zero padding whose weight (O, I / groups, kH, kW) is what ``form()`` returns."""
+    """A zero-padded convolution that decodes its weight (O, I / groups, kH, kW) by calling ``form``."""
 
     def __init__(self, form: CompressedWeight, layer: nn.Conv2d) -> None:
         super().__init__()
         self.form = form
-        self.bias = _own(layer.bias)
+        self.bias = _copied(layer.bias)
         self.in_channels, self.out_channels, self.kernel_size = layer.in_channels, layer.out_channels, layer.kernel_size
         self.stride, self.padding, self.dilation = layer.stride, layer.padding, layer.dilation
         self.groups = layer.groups
@@ -81,12 +85,12 @@ class CompressedConv2d(nn.Module):
 
 
 class CompressedLinear(nn.Module):
-    """A dense layer whose weight (O, I) is what ``form()`` returns."""
+    """A linear layer that decodes its weight (O, I) by calling ``form``."""
 
     def __init__(self, form: CompressedWeight, layer: nn.Linear) -> None:
         super().__init__()
         self.form = form
-        self.bias = _own(layer.bias)
+        self.bias = _copied(layer.bias)
         self.in_features, self.out_features = layer.in_features, layer.out_features
 
     @property
@@ -107,30 +111,30 @@ CompressedLayer = CompressedConv2d | CompressedLinear
 
 
 def compressed_layer(form: CompressedWeight, layer: nn.Module, path: str) -> CompressedLayer:
-    """Return the layer that takes the place of ``layer`` and keeps its weight in ``form``.
+    """Return the compressed layer that replaces ``layer`` and stores its weight in ``form``.
 
     Raises:
-        InputError: the layer is no plain convolution or dense layer.
+        InputError: the layer is not a zero-padded Conv2d or a Linear.
     """
     if isinstance(layer, nn.Linear):
         return CompressedLinear(form, layer)
     if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros":
         return CompressedConv2d(form, layer)
-    raise InputError(f"layer {path!r} is a {type(layer).__name__}, a plain Conv2d or Linear was expected")
+    raise InputError(f"layer {path!r}: expected a zero-padded Conv2d or a Linear, found a {type(layer).__name__}")
 
 
 def compress_layer(net: nn.Module, path: str, form: CompressedWeight) -> None:
-    """Put a decoding layer with ``form`` at ``path``, in place."""
+    """Replace the layer at ``path`` by one that stores its weight in ``form``, in place."""
     layer = net.get_submodule(path)
     set_layer(net, path, compressed_layer(form, layer, path).train(layer.training))
 
 
 @torch.no_grad()
 def round_weights(net: nn.Module) -> None:
-    """Round every form, and the bias beside it, to what the file keeps, in place.
+    """Round the weight and bias of every compressed layer to file precision, in place.
 
     Raises:
-        InputError: a value is too large for half precision.
+        InputError: a value overflows in half precision.
     """
     for path, layer in net.named_modules():
         if isinstance(layer, CompressedLayer):
@@ -139,24 +143,28 @@ def round_weights(net: nn.Module) -> None:
 
 @torch.no_grad()
 def round_layer(path: str, layer: CompressedLayer) -> None:
-    """Round the form of one layer, and the bias beside it, as :func:`settle` does."""
+    """Round the weight and bias of one compressed layer to file precision, in place.
+
+    Raises:
+        InputError: a value overflows in half precision; the message names the layer at ``path``.
+    """
     if layer.form.rounded:
-        check_half(path, layer.parameters())
-    layer.form.settle()
+        check_half_range(path, layer.parameters())
+    layer.form.round_to_file_precision()
     if layer.form.rounded and layer.bias is not None:
         layer.bias.copy_(layer.bias.half().float())
 
 
-def _own(bias: torch.Tensor | None) -> Any:  # a parameter or None, as torch has it
-    """Return a bias that no other layer has: passes write into it."""
+def _copied(bias: torch.Tensor | None) -> Any:  # a parameter or None, which torch types as Any
+    """Return a copy of the bias, because passes write into it."""
     return None if bias is None else nn.Parameter(bias.detach().clone(), bias.requires_grad)
 
 
-@torch.no_grad()  # large forms decode in parts where nothing is to be differentiated
+@torch.no_grad()  # without gradients, large weights are decoded in parts
 def _filled(layer: nn.Conv2d | nn.Linear, source: CompressedLayer) -> nn.Module:
     weight = source.form().detach()
-    kept = {value.untyped_storage().data_ptr() for value in source.form.state_dict().values()}
-    if weight.untyped_storage().data_ptr() in kept:  # most forms decode into new memory: no second copy of it
+    stored = {value.untyped_storage().data_ptr() for value in source.form.state_dict().values()}
+    if weight.untyped_storage().data_ptr() in stored:  # most encodings decode into new memory, which needs no copy
         weight = weight.clone()
     layer.weight = nn.Parameter(weight)
     if source.bias is not None:
@@ -165,17 +173,23 @@ def _filled(layer: nn.Conv2d | nn.Linear, source: CompressedLayer) -> nn.Module:
 
 
 def plain_layer(net: nn.Module, path: str, edit: object) -> tuple[nn.Conv2d | nn.Linear, tuple[int, ...]]:
-    """Return the plain layer at ``path`` and the shape of its weight."""
+    """Return the Conv2d or Linear at ``path`` and the shape of its weight.
+
+    Raises:
+        ModelFileError: another layer, or a convolution whose padding is not given in numbers of zeros.
+    """
     layer = get_layer(net, path)
     if not isinstance(layer, nn.Conv2d | nn.Linear):
-        raise ModelFileError(f"{edit}: this layer is a {type(layer).__name__}, a Conv2d or Linear was expected")
+        raise ModelFileError(f"{edit}: expected a Conv2d or Linear, found a {type(layer).__name__}")
     if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
-        raise ModelFileError(f"{edit}: this convolution pads with {layer.padding_mode!r} or by name, zeros are needed")
+        raise ModelFileError(
+            f"{edit}: expected zero padding given in numbers, found {layer.padding_mode!r} with padding={layer.padding!r}"
+        )
     return layer, tuple(layer.weight.shape)
 
 
-def absorbing(layer: Any) -> torch.Tensor | None:
-    """Return what takes a factor per output channel in ``layer``: a plain weight, or the factors that its form has."""
+def scalable_tensor(layer: Any) -> torch.Tensor | None:
+    """Return the tensor that can absorb a scale per output channel: the weight, or the scales of an encoding; None if neither."""
     if isinstance(layer, CompressedLayer):
         return layer.form.factors
     return layer.weight if type(layer) in (nn.Conv2d, nn.Linear) else None

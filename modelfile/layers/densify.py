@@ -1,4 +1,4 @@
-"""Compressed layers as plain ones, for whoever does not know our forms (compilers, ONNX, other frameworks) or runs many batches."""
+"""Conversion of compressed layers to plain torch layers, for compilers, ONNX export and evaluation of many batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .base import CompressedConv2d, CompressedLayer, CompressedLinear
 
 
 def densified(model: HashModel) -> HashModel:
-    """Return a model whose layers are all plain torch layers, with the same outputs; its edits no longer rebuild it."""
+    """Return a copy in which every compressed layer is a plain torch layer with the same outputs; its edits no longer match."""
     net = model.copied_net()
     for path, layer in list(net.named_modules()):
         if isinstance(layer, CompressedConv2d | CompressedLinear):
@@ -42,14 +42,14 @@ def own_encodings_only(model: HashModel) -> HashModel:
 
 @contextmanager
 def decoded_once(net: nn.Module) -> Iterator[None]:
-    """Let the layers of ``net`` that decode keep their decoded weights in this block, in which nothing else changes them."""
-    coded = {
+    """Replace the compressed layers of ``net`` by dense ones inside the block; their weights must not change in it."""
+    compressed = {
         path: layer for path, layer in net.named_modules() if isinstance(layer, CompressedConv2d | CompressedLinear)
     }
-    for path, layer in coded.items():
+    for path, layer in compressed.items():
         set_layer(net, path, layer.dense().train(layer.training))
     try:
         yield
     finally:
-        for path, layer in coded.items():
+        for path, layer in compressed.items():
             set_layer(net, path, layer)

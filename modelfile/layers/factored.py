@@ -1,4 +1,4 @@
-"""Chains of plain layers in the place of one: what low-rank passes put in.
+"""Factorized layers: a chain of plain layers that replaces one layer, as written by the low-rank passes.
 
 =============  ===================================================  =================
 form           layers                                               ranks
@@ -10,8 +10,8 @@ form           layers                                               ranks
 ``lowrank3d``  kx1, 1xk, 1x1                                        (between, filters)
 =============  ===================================================  =================
 
-Stride, padding and dilation of an axis stand on the layer that spans this axis; the bias on the last layer. Of a grouped
-convolution every group has these ranks of its own.
+Stride, padding and dilation of an axis belong to the layer whose kernel spans this axis; the bias belongs to the last
+layer. The ranks of a grouped convolution are per group.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ MAX_RANK = 1 << 16
 BOTH, ROWS, COLUMNS, POINT = (True, True), (True, False), (False, True), (False, False)
 
 
-@torch.random.fork_rng(devices=[])  # values that do not count are not to move the caller's generator
+@torch.random.fork_rng(devices=[])  # the initial values are discarded and must not advance the global generator
 def chain(layer: nn.Conv2d | nn.Linear, form: str, ranks: Ranks, *, bias: bool) -> nn.Sequential:
-    """Return the layers of ``form``, without meaningful values, where ``layer`` lives.
+    """Return the layers of ``form`` for ``layer``, with arbitrary values, on its device and in its dtype.
 
     Raises:
-        InputError: an unknown form, or ranks or a layer that it does not take.
+        InputError: the form is unknown, or does not support the ranks or the layer.
     """
     maker, count = lookup(FORMS, form, "form of a factored layer")
     if len(ranks) != count or not all(1 <= rank <= MAX_RANK for rank in ranks):
-        raise InputError(f"form {form!r} takes {count} ranks from 1 to {MAX_RANK}, got {list(ranks)}")
+        raise InputError(f"form {form!r}: expected {count} ranks from 1 to {MAX_RANK}, found {list(ranks)}")
     if isinstance(layer, nn.Linear):
         if form != "lowrank":
-            raise InputError(f"form {form!r} is for convolutions, found a dense layer")
+            raise InputError(f"form {form!r}: expected a convolution, found a Linear; use 'lowrank'")
         where: dict[str, Any] = {"device": layer.weight.device, "dtype": layer.weight.dtype}
         first = nn.Linear(layer.in_features, ranks[0], bias=False, **where)
         return nn.Sequential(first, nn.Linear(ranks[0], layer.out_features, bias=bias, **where))
     if not isinstance(layer, nn.Conv2d) or layer.padding_mode != "zeros":
-        raise InputError(f"form {form!r} is for convolutions with zero padding, found a {type(layer).__name__}")
+        raise InputError(f"form {form!r}: expected a zero-padded Conv2d, found a {type(layer).__name__}")
     return nn.Sequential(*maker(layer, ranks, bias))
 
 
 def _part(
     layer: nn.Conv2d, inputs: int, outputs: int, axes: tuple[bool, bool], groups: int, *, bias: bool
 ) -> nn.Conv2d:
-    """Return a convolution that spans the given axes of ``layer`` and is 1 wide along the others."""
+    """Return a convolution with the kernel size of ``layer`` along the given axes and 1 along the others."""
 
     def along(values: Sequence[int], other: int) -> tuple[int, int]:
         first, second = (value if spans else other for value, spans in zip(values, axes, strict=True))
@@ -125,7 +125,7 @@ FORMS: dict[str, tuple[Callable[[nn.Conv2d, Ranks, bool], list[nn.Conv2d]], int]
 
 @torch.no_grad()
 def fill(layers: Any, weights: Sequence[Sequence[np.ndarray]], bias: np.ndarray | None) -> None:
-    """Put values into a chain: for every layer its weights group by group, and the bias of the last.
+    """Set the weights of a chain, given per layer and group, and the bias of its last layer.
 
     A matrix becomes a 1x1 kernel; of a depthwise layer a matrix (R, places) its kernels.
     """
@@ -137,25 +137,25 @@ def fill(layers: Any, weights: Sequence[Sequence[np.ndarray]], bias: np.ndarray 
 
 
 def group_kernels(layer: nn.Conv2d | nn.Linear) -> list[np.ndarray]:
-    """Return the weights of each group, float64 (T / groups, S / groups, kh, kw), of a dense layer one (O, I)."""
+    """Return the weight of each group as float64 (O / groups, I / groups, kH, kW); one array (O, I) for a Linear."""
     weight = layer.weight.detach().double().cpu().numpy()
     return np.split(weight, getattr(layer, "groups", 1))
 
 
 @dataclass(frozen=True)
 class Factored:
-    """The layer became a chain of smaller ones, whose ``form`` and ``ranks`` layers/factored.py explains."""
+    """The edit that replaces ``layer`` by a chain of smaller ones; ``form`` and ``ranks`` as in the table of this module."""
 
     kind: ClassVar[str] = "factored"
     layer: str
     form: str
     ranks: tuple[int, ...]
-    bias: bool = False  # the chain has a bias although the layer had none
+    bias: bool = False  # the chain has a bias even if the layer had none
 
     def apply(self, net: nn.Module) -> None:
-        """Put the chain in the layer's place."""
+        """Replace the layer by the chain."""
         layer = get_layer(net, self.layer)
         if not isinstance(layer, nn.Conv2d | nn.Linear):
-            raise ModelFileError(f"{self}: this layer is a {type(layer).__name__}, a Conv2d or Linear was expected")
+            raise ModelFileError(f"{self}: expected a Conv2d or Linear, found a {type(layer).__name__}")
         made = chain(layer, self.form, self.ranks, bias=self.bias or layer.bias is not None)
         set_layer(net, self.layer, made.train(layer.training))

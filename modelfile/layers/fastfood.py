@@ -1,9 +1,9 @@
-"""Adaptive Fastfood: y = S H G P H B x in the place of a dense layer (Yang et al. 2015, arXiv:1412.7149).
+"""Adaptive Fastfood: y = S H G P H B x replaces a linear layer (Yang et al. 2015, arXiv:1412.7149).
 
-S, G and B are learned diagonals, P permutations drawn from a seed, H the orthonormal Walsh-Hadamard transform of d, the
-number of inputs padded to a power of two. More than d outputs are stacked blocks on the same input, fewer are cut off.
-Stored are S (outputs,), G (blocks, d) and B (blocks, inputs): what meets padding or is cut off is not. It takes
-O(outputs + d) values and O(d log d) additions in the place of inputs x outputs.
+S, G and B are learned diagonals, P is a permutation drawn from a seed, H the orthonormal Walsh-Hadamard transform of
+size d, the number of inputs padded to a power of two. For more than d outputs, blocks are stacked on the same input;
+surplus outputs are dropped. Stored are S (outputs,), G (blocks, d) and B (blocks, inputs), without the entries for
+padding and dropped outputs: O(outputs + d) values and O(d log d) additions instead of inputs x outputs.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _second_half(mixed: Tensor, outputs: int) -> Tensor:
 
 
 def _gather(values: Tensor, orders: Tensor) -> Tensor:
-    """Return ``values`` (N, blocks, d) with every block in its order (blocks, d)."""
+    """Return ``values`` (N, blocks, d) permuted within each block by ``orders`` (blocks, d)."""
     return values.gather(2, orders.to(values.device).expand(len(values), -1, -1))
 
 
@@ -94,7 +94,7 @@ def _orders(blocks: int, size: int, seed: int) -> Tensor:
 
 
 class FastfoodWeight(CompressedWeight):
-    """The three diagonals of a weight (outputs, inputs)."""
+    """A weight (outputs, inputs) stored as the three diagonals B, G and S."""
 
     def __init__(self, outputs: int, inputs: int, seed: int, *, half: bool = True) -> None:
         super().__init__()
@@ -107,16 +107,16 @@ class FastfoodWeight(CompressedWeight):
 
     @property
     def size(self) -> int:
-        """The length d of the transform."""
+        """The size d of the transform."""
         return self.gauss.shape[1]
 
     @property
     def factors(self) -> Tensor:
-        """S, which multiplies the outputs."""
+        """S (outputs,), the scale of each output."""
         return self.norms
 
     def forward(self) -> Tensor:
-        """Return the dense weight, one column for every unit vector."""
+        """Return the dense weight (outputs, inputs), computed by transforming the unit vectors."""
         inputs = self.signs.shape[1]
         step = max(1, CHUNK // self.gauss.numel())
         unit = torch.eye(inputs, dtype=self.norms.dtype, device=self.norms.device)
@@ -125,9 +125,9 @@ class FastfoodWeight(CompressedWeight):
 
     @torch.no_grad()
     def draw(self, seed: int, gain: float = math.sqrt(2)) -> None:
-        """Draw what Fastfood has without learning, at the scale of He's distribution.
+        """Initialise the diagonals as random Fastfood does, at the scale of He initialisation.
 
-        Rows of H G P H B have the norm ||G|| / sqrt(d), so S takes the norm of a Gaussian row of d entries over that.
+        Rows of H G P H B have the norm ||G|| / sqrt(d); S is the norm of a Gaussian row of d entries divided by that.
         """
         generator = torch.Generator().manual_seed(seed)
         blocks, inputs = self.signs.shape
@@ -143,8 +143,8 @@ class FastfoodWeight(CompressedWeight):
         self.norms.copy_(chi * gain / math.sqrt(inputs) * math.sqrt(self.size) / length)
 
     @torch.no_grad()
-    def settle(self) -> None:
-        """Round the values to what the file keeps."""
+    def round_to_file_precision(self) -> None:
+        """Round the diagonals to binary16 if ``half`` is set."""
         if self.rounded:
             for values in self.parameters():
                 values.copy_(values.half().float())
@@ -156,7 +156,7 @@ class FastfoodWeight(CompressedWeight):
 
 
 class FastfoodLinear(CompressedLinear):
-    """A dense layer that runs by fast transforms."""
+    """A linear layer computed by fast Walsh-Hadamard transforms."""
 
     form: FastfoodWeight
 
@@ -170,19 +170,19 @@ class FastfoodLinear(CompressedLinear):
 
 @dataclass(frozen=True)
 class Fastfooded:
-    """The dense ``layer`` is a product of three diagonals and two Walsh-Hadamard transforms."""
+    """The edit that replaces the linear ``layer`` by three diagonals and two Walsh-Hadamard transforms."""
 
     kind: ClassVar[str] = "fastfood"
     layer: str
     seed: int
-    half: bool = True  # diagonals and bias are kept in binary16
+    half: bool = True  # diagonals and bias are stored in binary16
 
     def apply(self, net: nn.Module) -> None:
-        """Put a layer of transforms in the plain one's place."""
+        """Replace the plain layer by a FastfoodLinear."""
         layer, _ = plain_layer(net, self.layer, self)
         if not isinstance(layer, nn.Linear):
-            raise ModelFileError(f"{self}: this layer is a {type(layer).__name__}, a Linear was expected")
+            raise ModelFileError(f"{self}: expected a Linear, found a {type(layer).__name__}")
         if not 0 <= self.seed < 1 << 32:
-            raise ModelFileError(f"{self}: a seed has 32 bits")
+            raise ModelFileError(f"{self}: expected a seed of 32 bits, found {self.seed}")
         form = FastfoodWeight(layer.out_features, layer.in_features, self.seed, half=self.half)
         set_layer(net, self.layer, FastfoodLinear(form, layer).train(layer.training))

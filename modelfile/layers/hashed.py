@@ -1,9 +1,8 @@
-"""Hashed weights: V_ij = xi(i, j) w_h(i, j), where two hash functions stand for all the indices and signs.
+"""Hashed weights: V_ij = xi(i, j) w_h(i, j), where two hash functions give every index and sign.
 
-A layer keeps K values; everything else is its seed (HashedNets, Chen et al. 2015, arXiv:1504.04788). Convolutions hash
-the coefficients of a cosine transform, in bands of equal frequency with bucket vectors of their own (FreshNets, Chen et
-al. 2016, arXiv:1506.04449). Places are hashed anew while a layer runs; of layers of up to four million weights they are
-remembered.
+A layer stores K values and a seed (HashedNets, Chen et al. 2015, arXiv:1504.04788). Convolutions hash the coefficients
+of a cosine transform, with one bucket vector for each band of equal frequency (FreshNets, Chen et al. 2016,
+arXiv:1506.04449). Indices are hashed in every forward pass; for layers of up to four million weights they are cached.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .base import CompressedConv2d, CompressedLinear, CompressedWeight, plain_la
 
 @torch.library.custom_op("hashpress::hashed_weight", mutates_args=())
 def hashed_weight(values: Tensor, shape: Sequence[int], sizes: Sequence[int], seed: int) -> Tensor:
-    """Return the hashed entries of a weight of ``shape``: coefficients when there are several ``sizes``."""
+    """Return the hashed entries of a weight of ``shape``; with several ``sizes`` they are cosine coefficients."""
     table = torch.cat([values, -values])
     weight = values.new_empty(shape[0], math.prod(shape[1:]))
     for rows, places in hashed_places(tuple(shape), tuple(sizes), seed):
@@ -40,7 +39,7 @@ def _(values: Tensor, shape: Sequence[int], *_: Any) -> Tensor:
 
 @torch.library.custom_op("hashpress::hashed_weight_backward", mutates_args=())
 def hashed_weight_backward(gradient: Tensor, sizes: Sequence[int], seed: int) -> Tensor:
-    """Return the signed sums of ``gradient``, of the weight's shape, over the buckets, (sum of sizes,)."""
+    """Return the signed sums of ``gradient`` (shape of the weight) over the buckets, (sum of sizes,)."""
     return _sums(gradient, sizes, seed).to(gradient.dtype)
 
 
@@ -62,7 +61,7 @@ hashed_weight.register_autograd(_weight_backward, setup_context=_keep_weight)
 
 @torch.library.custom_op("hashpress::hashed", mutates_args=())
 def hashed(features: Tensor, values: Tensor, bias: Tensor | None, outputs: int, seed: int) -> Tensor:
-    """Return ``features`` (N, I) times the hashed weight (outputs, I), plus ``bias``; no weight is held whole."""
+    """Return ``features`` (N, I) times the hashed weight (outputs, I), plus ``bias``; the weight is decoded in parts."""
     table = torch.cat([values, -values])
     result = features.new_empty(len(features), outputs)
     shape = (outputs, features.shape[1])
@@ -81,7 +80,7 @@ def _(features: Tensor, _values: Tensor, _bias: Tensor | None, outputs: int, _se
 def hashed_backward(
     features: Tensor, values: Tensor, gradient: Tensor, seed: int, first: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of ``features``, which stay zero for a ``first`` layer, and of ``values``."""
+    """Return the gradients of ``features`` (zeros for the ``first`` layer, which needs none) and of ``values``."""
     table = torch.cat([values, -values])
     sums = values.new_zeros(len(table), dtype=torch.float64)
     back = torch.zeros_like(features)
@@ -115,7 +114,7 @@ hashed.register_autograd(_layer_backward, setup_context=_keep_layer)
 
 
 class HashedWeight(CompressedWeight):
-    """A weight of ``shape`` drawn from ``sizes`` values: one bucket vector, or one for each frequency of the kernel."""
+    """A weight of ``shape`` hashed into buckets: one vector of values, or one for each frequency band of the kernel."""
 
     def __init__(self, shape: tuple[int, ...], sizes: tuple[int, ...], seed: int, *, half: bool = True) -> None:
         super().__init__()
@@ -129,14 +128,14 @@ class HashedWeight(CompressedWeight):
 
     @torch.no_grad()
     def fit(self, weight: Tensor) -> None:
-        """Take the values nearest to ``weight`` in least squares: the signed mean of every bucket."""
+        """Set the values to the least-squares fit of ``weight``: the signed mean of every bucket."""
         if is_spectral(self.shape, self.sizes):
             weight = to_frequencies(weight, torch.cat)
         self.values.copy_(_sums(weight, self.sizes, self.seed) / self.counts().clamp_min(1))
 
     @torch.no_grad()
     def draw(self, seed: int) -> None:
-        """Draw the values from He's normal distribution by the fan-in of the virtual weight."""
+        """Initialise the values with He's normal distribution, using the fan-in of the dense weight."""
         generator = torch.Generator().manual_seed(seed)
         spread = math.sqrt(2 / math.prod(self.shape[1:]))
         self.values.copy_(torch.randn(self.values.shape, generator=generator) * spread)
@@ -149,8 +148,8 @@ class HashedWeight(CompressedWeight):
         return counts[: len(counts) // 2] + counts[len(counts) // 2 :]
 
     @torch.no_grad()
-    def settle(self) -> None:
-        """Round the values to what the file keeps."""
+    def round_to_file_precision(self) -> None:
+        """Round the values to binary16 if ``half`` is set."""
         if self.rounded:
             self.values.copy_(self.values.half().float())
 
@@ -160,7 +159,7 @@ class HashedWeight(CompressedWeight):
 
 
 class HashedLinear(CompressedLinear):
-    """A dense layer that hashes its weight while it runs."""
+    """A linear layer that hashes its weight in every forward pass."""
 
     form: HashedWeight
 
@@ -191,23 +190,25 @@ def _folded(sums: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Hashed:
-    """The weight of ``layer``, of ``shape``, is drawn by hashing from one vector of values or one for each frequency."""
+    """The edit that hashes the weight of ``layer`` (of ``shape``) into buckets: one of ``sizes`` for each frequency band."""
 
     kind: ClassVar[str] = "hashed"
     layer: str
     shape: tuple[int, ...]
     sizes: tuple[int, ...]
     seed: int
-    half: bool = True  # values and bias are kept in binary16
+    half: bool = True  # values and bias are stored in binary16
 
     def apply(self, net: nn.Module) -> None:
-        """Put a hashing layer in the plain one's place."""
+        """Replace the plain layer by one that hashes its weight."""
         layer, shape = plain_layer(net, self.layer, self)
         bands = {1} if len(shape) == 2 else {1, shape[2] + shape[3] - 1}
         if self.shape != shape or len(self.sizes) not in bands or not all(0 < size < 1 << 31 for size in self.sizes):
-            raise ModelFileError(f"{self}: the layer's weight is of shape {shape}")
+            raise ModelFileError(
+                f"{self}: shape or sizes do not match the weight of the layer, which has shape {shape}"
+            )
         if not 0 <= self.seed < 1 << 32:
-            raise ModelFileError(f"{self}: a seed has 32 bits")
+            raise ModelFileError(f"{self}: expected a seed of 32 bits, found {self.seed}")
         form = HashedWeight(shape, self.sizes, self.seed, half=self.half)
         new = HashedLinear(form, layer) if isinstance(layer, nn.Linear) else CompressedConv2d(form, layer)
         set_layer(net, self.layer, new.train(layer.training))

@@ -1,6 +1,6 @@
-"""Channels taken out of a layer: the function that cuts, and the edits that a thinner network leaves.
+"""Channel removal: a function that keeps the given channels of a layer, and the edits that record the new widths.
 
-Edits keep numbers, not lists: which channels stayed is in the values, and an empty network has none.
+Edits store numbers of channels, not lists: the channels that remain are known from the values in the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 @dataclass(frozen=True)
 class Narrowed:
-    """``layer`` has only so many input and output channels (features of a dense layer, channels of a norm) left."""
+    """The edit that reduces ``layer`` to ``inputs`` and ``outputs`` channels (features of a Linear or a batch norm)."""
 
     kind: ClassVar[str] = "narrowed"
     layer: str
@@ -29,21 +29,23 @@ class Narrowed:
     outputs: int
 
     def apply(self, net: nn.Module) -> None:
-        """Make the layer smaller; which of its values stay does not matter here."""
+        """Keep the first channels; loading replaces the values, so only their number matters."""
         layer = get_layer(net, self.layer)
         if not isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d):
-            raise ModelFileError(f"{self}: this layer is a {type(layer).__name__}, it has no channels to take out")
+            raise ModelFileError(f"{self}: expected a Conv2d, Linear or batch norm, found a {type(layer).__name__}")
         inputs, outputs = widths(layer)
         if not 1 <= self.inputs <= inputs or not 1 <= self.outputs <= outputs:
-            raise ModelFileError(f"{self}: this layer has {inputs} inputs and {outputs} outputs")
+            raise ModelFileError(
+                f"{self}: expected at most {inputs} inputs and {outputs} outputs, which this layer has"
+            )
         if isinstance(layer, nn.Conv2d) and layer.groups > 1 and self.inputs != self.outputs:
-            raise ModelFileError(f"{self}: a depthwise layer has as many inputs as outputs")
+            raise ModelFileError(f"{self}: expected as many inputs as outputs, because this convolution is depthwise")
         narrow(layer, slice(self.inputs), slice(self.outputs))
 
 
 @dataclass(frozen=True)
 class Repadded:
-    """The shortcut of ``layer`` puts other numbers of zero channels before and behind its input."""
+    """The edit that sets how many zero channels the shortcut of ``layer`` pads before and after its input."""
 
     kind: ClassVar[str] = "repadded"
     layer: str
@@ -51,18 +53,22 @@ class Repadded:
     behind: int
 
     def apply(self, net: nn.Module) -> None:
-        """Set the two numbers."""
+        """Set the attributes ``before`` and ``behind`` of the block."""
         block: Any = get_layer(net, self.layer)
         old = (getattr(block, "before", None), getattr(block, "behind", None))
         if not all(type(value) is int for value in old):
-            raise ModelFileError(f"{self}: this layer is a {type(block).__name__}, its shortcut has no zero channels")
+            raise ModelFileError(
+                f"{self}: expected a block whose shortcut pads channels, found a {type(block).__name__}"
+            )
         if not 0 <= self.before <= old[0] or not 0 <= self.behind <= old[1]:  # type: ignore[operator]  # checked above
-            raise ModelFileError(f"{self}: this shortcut has {old[0]} zero channels before and {old[1]} behind")
+            raise ModelFileError(
+                f"{self}: expected at most {old[0]} zero channels before and {old[1]} after, which this shortcut has"
+            )
         block.before, block.behind = self.before, self.behind
 
 
 def widths(layer: Any) -> tuple[int, int]:
-    """Return the number of input and output channels."""
+    """Return the number of input and output channels of a Conv2d, Linear or batch norm."""
     if isinstance(layer, NORMS):
         return layer.num_features, layer.num_features
     if isinstance(layer, nn.Linear):
@@ -72,19 +78,19 @@ def widths(layer: Any) -> tuple[int, int]:
 
 @torch.no_grad()
 def narrow(layer: Any, inputs: Index, outputs: Index) -> None:
-    """Keep these channels of a convolution, dense layer or batch norm, in place."""
+    """Keep only the channels ``inputs`` and ``outputs`` of a Conv2d, Linear or batch norm, in place."""
     if isinstance(layer, NORMS):
         for name in ("weight", "bias", "running_mean", "running_var"):
             _keep(layer, name, outputs)
         layer.num_features = len(_range(layer.num_features, outputs))
         return
     depthwise = isinstance(layer, nn.Conv2d) and layer.groups > 1
-    taken = slice(None) if depthwise else inputs
-    if isinstance(taken, slice) and isinstance(outputs, slice):
-        weight = layer.weight[outputs, taken].clone()
-    else:  # both at once: large layers are not copied twice
-        rows = outputs if isinstance(taken, slice) or isinstance(outputs, slice) else outputs[:, None]
-        weight = layer.weight[rows, taken]
+    columns = slice(None) if depthwise else inputs
+    if isinstance(columns, slice) and isinstance(outputs, slice):
+        weight = layer.weight[outputs, columns].clone()
+    else:  # both axes in one indexing: large layers are copied once
+        rows = outputs if isinstance(columns, slice) or isinstance(outputs, slice) else outputs[:, None]
+        weight = layer.weight[rows, columns]
     layer.weight = nn.Parameter(weight, layer.weight.requires_grad)
     _keep(layer, "bias", outputs)
     if isinstance(layer, nn.Linear):
@@ -100,8 +106,8 @@ def _keep(layer: Any, name: str, index: Index) -> None:
     values = getattr(layer, name)
     if values is None:
         return
-    kept = values[index].clone()
-    setattr(layer, name, nn.Parameter(kept, values.requires_grad) if isinstance(values, nn.Parameter) else kept)
+    selected = values[index].clone()
+    setattr(layer, name, nn.Parameter(selected, values.requires_grad) if isinstance(values, nn.Parameter) else selected)
 
 
 def _range(count: int, index: Index) -> Sequence[int] | torch.Tensor:

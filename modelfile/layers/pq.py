@@ -1,10 +1,10 @@
-"""Product-quantized layers that compute by look-up (Q-CNN, Wu et al. 2016, arXiv:1512.06473).
+"""Product-quantized layers computed with lookup tables (Q-CNN, Wu et al. 2016, arXiv:1512.06473).
 
-The input channels are cut into M subspaces of C channels. A subspace has K codewords, shared by all outputs and all
-kernel positions; the weight is which codeword stands where. Of an input, the products of its sub-vectors with all
-codewords are computed once (K x channels multiplications a position); every output then only looks up and adds.
-Channels may stand in another order, so that what belongs together shares a subspace (PQF, Martinez et al. 2021,
-arXiv:2010.15703); the order is kept with the layer.
+The input channels are split into M subspaces of C channels. A subspace has K codewords, shared by all outputs and all
+kernel positions; the weight is an index of a codeword for each of them. The products of an input's sub-vectors with all
+codewords are computed once (K x channels multiplications per position); every output is then a sum of table entries.
+Channels may be permuted so that similar ones share a subspace (PQF, Martinez et al. 2021, arXiv:2010.15703); the
+permutation is stored with the layer.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ...core.errors import ModelFileError
 from ...core.layers import set_layer
 from .base import CompressedConv2d, CompressedLinear, CompressedWeight, index_dtype, plain_layer
 
-TABLE = 1 << 24  # products held at once
-PART = 1 << 20  # weights decoded together
+TABLE = 1 << 24  # entries of the lookup table computed at once
+PART = 1 << 20  # weights decoded at once
 
 
 @torch.library.custom_op("hashpress::pq", mutates_args=())
@@ -69,12 +69,12 @@ def _looked_up(
     for row in range(rows):
         for column in range(columns):
             top, left = row * dilation[0], column * dilation[1]
-            seen = table[
+            window = table[
                 :, :, top : top + (size[0] - 1) * stride[0] + 1 : stride[0],
                 left : left + (size[1] - 1) * stride[1] + 1 : stride[1],
             ]  # fmt: skip
             bags = indices[:, :, row, column].T.to(torch.int32) + starts  # (O, M)
-            total += functional.embedding_bag(bags, seen.reshape(len(table), -1), mode="sum")
+            total += functional.embedding_bag(bags, window.reshape(len(table), -1), mode="sum")
     return total.view(outputs, table.shape[1], *size).transpose(0, 1)
 
 
@@ -134,9 +134,9 @@ pq.register_autograd(_backward, setup_context=_keep)
 
 
 def dense_weight(codebook: Tensor, indices: Tensor, inputs: int, order: Tensor | None = None) -> Tensor:
-    """Return the weight (O, inputs, ...), channels in the form's own order, or put back from ``order`` (inputs,).
+    """Return the weight (O, inputs, ...); with ``order`` (inputs,), the channel permutation of the codebook is undone.
 
-    A large one is put together in parts, as long as nothing has to be differentiated.
+    A large weight is decoded in parts unless gradients are needed.
     """
     subspaces, _, width = codebook.shape
     step = max(1, PART // max(1, indices[0].numel() * width))
@@ -160,13 +160,13 @@ def _laid_out(codebook: Tensor, indices: Tensor) -> Tensor:
 
 
 def _rows(indices: Tensor, entries: int) -> Tensor:
-    """Return the places of ``indices`` in all codewords one below the other."""
+    """Return ``indices`` as row numbers of the codebook flattened to (M K, C)."""
     starts = torch.arange(len(indices), device=indices.device) * entries
     return indices.long() + starts.view(-1, *[1] * (indices.ndim - 1))
 
 
 class ProductQuantizedWeight(CompressedWeight):
-    """A weight of ``shape`` (O, I, ...) made of codewords of ``width`` channels, ``entries`` for every subspace."""
+    """A weight of ``shape`` (O, I, ...) made of codewords of ``width`` channels, ``entries`` for each subspace."""
 
     indices: Tensor
     order: Tensor
@@ -186,16 +186,16 @@ class ProductQuantizedWeight(CompressedWeight):
         """Return the dense weight."""
         return dense_weight(self.codebook, self.indices, self.shape[1], self.order if self.permuted else None)
 
-    def arranged(self, inputs: Tensor) -> Tensor:
-        """Return ``inputs`` (N, channels, ...) with every group of channels in the form's order."""
+    def permuted_inputs(self, inputs: Tensor) -> Tensor:
+        """Return ``inputs`` (N, channels, ...) with the channels of every group permuted as in the codebook."""
         if not self.permuted:
             return inputs
         starts = torch.arange(0, inputs.shape[1], self.shape[1], device=inputs.device)
         return inputs.index_select(1, (starts[:, None] + self.order).view(-1))
 
     @torch.no_grad()
-    def settle(self) -> None:
-        """Round the codewords to what the file keeps."""
+    def round_to_file_precision(self) -> None:
+        """Round the codewords to binary16 if ``half`` is set."""
         if self.rounded:
             self.codebook.copy_(self.codebook.half().float())
 
@@ -207,7 +207,7 @@ class ProductQuantizedWeight(CompressedWeight):
 
 
 class ProductConv2d(CompressedConv2d):
-    """A convolution by look-up; in training mode it decodes, which is faster for large batches."""
+    """A convolution by table lookup; in training mode it decodes the weight, which is faster for large batches."""
 
     form: ProductQuantizedWeight
 
@@ -216,13 +216,13 @@ class ProductConv2d(CompressedConv2d):
         form = self.form
         if self.training:
             return super().forward(images)
-        images = form.arranged(images.to(form.codebook.dtype))
+        images = form.permuted_inputs(images.to(form.codebook.dtype))
         settings: Any = (self.stride, self.padding, self.dilation, self.groups)
         return pq(images, form.codebook, form.indices, self.bias, *settings)
 
 
 class ProductLinear(CompressedLinear):
-    """A dense layer by look-up; in training mode it decodes, which is faster for large batches."""
+    """A linear layer by table lookup; in training mode it decodes the weight, which is faster for large batches."""
 
     form: ProductQuantizedWeight
 
@@ -231,7 +231,7 @@ class ProductLinear(CompressedLinear):
         form = self.form
         if self.training:
             return super().forward(features)
-        flat = form.arranged(features.reshape(-1, self.in_features).to(form.codebook.dtype))
+        flat = form.permuted_inputs(features.reshape(-1, self.in_features).to(form.codebook.dtype))
         indices = form.indices[:, :, None, None]
         result = pq(flat[:, :, None, None], form.codebook, indices, self.bias, [1, 1], [0, 0], [1, 1], 1)
         return result.view(*features.shape[:-1], self.out_features)
@@ -239,21 +239,23 @@ class ProductLinear(CompressedLinear):
 
 @dataclass(frozen=True)
 class ProductQuantized:
-    """The weight of ``layer`` is made of codewords of ``width`` of its ``inputs``, ``entries`` for every subspace."""
+    """The edit that stores the weight of ``layer`` as codewords of ``width`` of its ``inputs``, ``entries`` per subspace."""
 
     kind: ClassVar[str] = "pq"
     layer: str
     inputs: int
     width: int
     entries: int
-    permuted: bool = False  # channels stand in an order of the form's own
-    half: bool = True  # codewords and bias are kept in binary16
+    permuted: bool = False  # the input channels are permuted
+    half: bool = True  # codewords and bias are stored in binary16
 
     def apply(self, net: nn.Module) -> None:
-        """Put a layer of look-ups in the plain one's place."""
+        """Replace the plain layer by a product-quantized one."""
         layer, shape = plain_layer(net, self.layer, self)
         if self.inputs != shape[1] or not 1 <= self.width <= shape[1] or not 1 <= self.entries <= MAX_ENTRIES:
-            raise ModelFileError(f"{self}: the layer's weight is of shape {shape}")
+            raise ModelFileError(
+                f"{self}: inputs, width or entries do not match the weight of the layer, which has shape {shape}"
+            )
         form = ProductQuantizedWeight(shape, self.width, self.entries, permuted=self.permuted, half=self.half)
         new = ProductLinear(form, layer) if isinstance(layer, nn.Linear) else ProductConv2d(form, layer)
         set_layer(net, self.layer, new.train(layer.training))

@@ -1,4 +1,4 @@
-"""Forms: how a layer keeps its weight. A form is a module whose call returns the dense weight."""
+"""Weight sharing: every weight is an index into a codebook (Han et al. 2016, arXiv:1510.00149, section 3)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Lookup(torch.autograd.Function):
 
 
 class SharedWeight(CompressedWeight):
-    """A weight whose values come from a codebook; entry 0 is exactly zero; optionally a factor per output channel."""
+    """A weight ``codebook[indices]``, optionally times a scale per output channel; entry 0 of the codebook is zero."""
 
     indices: torch.Tensor
 
@@ -50,7 +50,7 @@ class SharedWeight(CompressedWeight):
 
     @property
     def factors(self) -> torch.Tensor | None:
-        """The factors (O,), when there are some."""
+        """The scale of each output channel (O,), None if the weight is not scaled."""
         return self.scale if self.scaled else None
 
     def forward(self) -> torch.Tensor:
@@ -61,8 +61,8 @@ class SharedWeight(CompressedWeight):
         return weight
 
     @torch.no_grad()
-    def settle(self) -> None:
-        """Round the values to binary16 when that is asked for, and hold entry 0 at zero."""
+    def round_to_file_precision(self) -> None:
+        """Round codebook and scales to binary16 if ``half`` is set, and reset entry 0 to zero."""
         if self.rounded:
             for values in self.parameters():
                 values.copy_(values.half().float())
@@ -75,21 +75,21 @@ class SharedWeight(CompressedWeight):
 
 @dataclass(frozen=True)
 class Shared:
-    """The weight of ``layer`` takes its values from a codebook of ``entries`` numbers, the first of them zero."""
+    """The edit that stores the weight of ``layer`` as indices into a codebook of ``entries`` numbers, the first of them zero."""
 
     kind: ClassVar[str] = "shared"
     layer: str
     entries: int
-    scaled: bool = False  # a factor per output channel
-    half: bool = True  # codebook, factors and bias are kept in binary16
+    scaled: bool = False  # one scale per output channel
+    half: bool = True  # codebook, scales and bias are stored in binary16
 
     def apply(self, net: nn.Module) -> None:
-        """Put a decoding layer in the plain one's place."""
+        """Replace the plain layer by one that looks its weight up."""
         if not 1 <= self.entries <= MAX_ENTRIES:
-            raise ModelFileError(f"{self}: a codebook has 1 to {MAX_ENTRIES} entries")
+            raise ModelFileError(f"{self}: expected a codebook of 1 to {MAX_ENTRIES} entries, found {self.entries}")
         layer = get_layer(net, self.layer)
         if not isinstance(layer, nn.Conv2d | nn.Linear):
-            raise ModelFileError(f"{self}: this layer is a {type(layer).__name__}, a Conv2d or Linear was expected")
+            raise ModelFileError(f"{self}: expected a Conv2d or Linear, found a {type(layer).__name__}")
         shape = tuple(layer.weight.shape)
         compress_layer(net, self.layer, SharedWeight(shape, self.entries, scaled=self.scaled, half=self.half))
 

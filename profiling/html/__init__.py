@@ -1,1 +1,1 @@
-"""Reports as one HTML file: plots as inline SVG, one style sheet, no network."""
+"""HTML reports: a single file with inline SVG plots and no external resources."""

@@ -1,4 +1,4 @@
-"""What a page draws, taken out of a report's evaluation and provenance; absent where a report has none."""
+"""Data of the plots, extracted from the evaluation and history of a report; empty if a report has none."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 
 def precision_recall(label: str, report: Report) -> Iterator[tuple[str, Curve]]:
-    """Yield (label, (recall, precision)) for the model, and for the original network where it was evaluated."""
+    """Yield (label, (recall, precision)) for the model, and for the original network if it was evaluated."""
     for side, suffix in (("symmetric", ""), ("original", " (original)")):
-        found = report.quality.get(side)
-        if isinstance(found, Mapping):
-            yield f"{label}{suffix}", (found["curve_recall"], found["curve_precision"])
+        entry = report.quality.get(side)
+        if isinstance(entry, Mapping):
+            yield f"{label}{suffix}", (entry["curve_recall"], entry["curve_precision"])
 
 
 def flips_per_bit(report: Report) -> list[float]:
-    """Return the share of inputs for which each bit flipped."""
+    """Return the share of inputs for which each bit flipped; empty without an original network."""
     flips = report.quality.get("flips")
     per_bit = flips.get("per_bit") if isinstance(flips, Mapping) else None
     return list(per_bit) if isinstance(per_bit, list) else []
 
 
 def margin_histogram(report: Report) -> list[tuple[str, int, int]]:
-    """Return (range of the margin, bits, flipped bits) for every range that holds bits."""
+    """Return (range of the margin, bits, flipped bits) for every range that has bits."""
     flips = report.quality.get("flips")
-    found = flips.get("margins") if isinstance(flips, Mapping) else None
-    rows = found if isinstance(found, list) else []
+    entry = flips.get("margins") if isinstance(flips, Mapping) else None
+    rows = entry if isinstance(entry, list) else []
     return [
         (
             f"{row['low']:g}-{row['high']:g}" if row["high"] is not None else f"from {row['low']:g}",
@@ -42,7 +42,7 @@ def margin_histogram(report: Report) -> list[tuple[str, int, int]]:
 
 
 def file_ledger(report: Report) -> list[tuple[str, float, float | None]]:
-    """Return (step, bytes of the file behind it, mAP or None): steps record what was before them, the report the end."""
+    """Return (step, bytes of the file after it, mAP or None) for every step of the history."""
     states: list[tuple[str, float, float | None]] = []
     last = "start"
     for step in report.history:

@@ -1,4 +1,4 @@
-"""One HTML file from one or several reports: key figures, plots, every figure with its kind, provenance."""
+"""HTML page of one or several reports: key figures, plots, a table of all figures, and the history of each model."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _TILES = {
     "latency.p50": "median latency",
     "memory.rss": "peak memory",
     "quality.map": "mAP",
-    "quality.map_drop": "mAP lost",
+    "quality.map_drop": "mAP drop",
     "quality.bit_flips": "bits flipped",
 }
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing with its heading and the sentence that explains it."""
+    """An SVG plot with a title and a caption."""
 
     title: str
     text: str
@@ -41,19 +41,19 @@ class Plot:
 
 
 def render(reports: Sequence[Report], path: str | os.PathLike[str]) -> None:
-    """Write ``reports`` as one self-contained page, whole or not at all.
+    """Write ``reports`` as one self-contained HTML page, atomically.
 
     Raises:
-        ReportError: no report is given.
+        ReportError: ``reports`` is empty.
     """
     if not reports:
-        raise ReportError("give at least one report to draw")
+        raise ReportError("expected at least one report to draw, found none")
     with atomic_write(path, "w") as handle:
         handle.write(page(reports))
 
 
 def page(reports: Sequence[Report]) -> str:
-    """Return the page's text."""
+    """Return the HTML text of the page."""
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -62,8 +62,8 @@ def page(reports: Sequence[Report]) -> str:
     return environment.get_template("page.html").render(
         title=" · ".join(labels),
         labels=labels,
-        places=dict.fromkeys(_place(report) for report in reports),
-        reports=[_filled(report) for report in reports],
+        places=dict.fromkeys(_device_text(report) for report in reports),
+        reports=[_template_values(report) for report in reports],
         style=(_HERE / "style.css").read_text(encoding="utf-8"),
         tiles=_tiles(reports[-1]),
         noise=dict.fromkeys(reason for report in reports for reason in report.noise),
@@ -73,7 +73,7 @@ def page(reports: Sequence[Report]) -> str:
     )
 
 
-def _place(report: Report) -> str:
+def _device_text(report: Report) -> str:
     return f"{report.device}: {report.machine.get('cpu') or 'unknown processor'}, target {report.target}"
 
 
@@ -85,35 +85,39 @@ def _plots(reports: Mapping[str, Report]) -> list[Plot]:
     sizes = {label: _groups(report, used) for label, report in reports.items()}
     if used:
         svg = plots.stacked(sizes, "storage", "bytes of the bundle by class")
-        drawn.append(Plot("Storage by class", "Every byte of the bundle; the classes add up to its files.", svg))
+        drawn.append(
+            Plot("Storage by class", "All bytes of the bundle; the classes add up to the sizes of its files.", svg)
+        )
     times = {label: _layers(report) for label, report in reports.items() if report.layers}
     if times:
-        svg = plots.layer_times(times, "layers", "milliseconds a kernel")
-        drawn.append(Plot("Latency by layer", "Median of one input, the heaviest kernels in network order.", svg))
+        svg = plots.layer_times(times, "layers", "milliseconds per kernel")
+        drawn.append(Plot("Latency by layer", "Median time for one input; the slowest kernels, in network order.", svg))
     curves = {label: curve for label, report in reports.items() for label, curve in precision_recall(label, report)}
     if curves:
-        svg = plots.precision_recall(curves, "curve", "precision over recall")
-        drawn.append(Plot("Precision and recall", "One point a Hamming radius, from 0 upwards.", svg, narrow=True))
-    found = {label: hist for label, report in reports.items() if (hist := margin_histogram(report))}
-    if found:
-        svg = plots.margins(found, "margins", "margins of all and of flipped bits")
+        svg = plots.precision_recall(curves, "curve", "precision against recall")
+        drawn.append(Plot("Precision and recall", "One point per Hamming radius, from 0 upwards.", svg, narrow=True))
+    histograms = {label: hist for label, report in reports.items() if (hist := margin_histogram(report))}
+    if histograms:
+        svg = plots.margins(histograms, "margins", "margins of all and of flipped bits")
         drawn.append(
             Plot(
                 "Margins",
-                "Distance of the original outputs from zero; a bit with a large margin should not flip. Above: share flipped.",
+                "|output| of the original network; bits with a large margin should not flip. Labels: share of flipped bits.",
                 svg,
             )
         )
     flips = {label: bits for label, report in reports.items() if (bits := flips_per_bit(report))}
     if flips:
         svg = plots.bit_flips(flips, "flips", "share of inputs for which each bit flipped")
-        drawn.append(Plot("Bit flips", "Share of inputs whose bit differs from the original network's.", svg))
+        drawn.append(Plot("Bit flips", "Share of inputs for which the bit differs from the original network.", svg))
     for place, (label, report) in enumerate(reports.items()):
         steps = file_ledger(report)
         if len(steps) > 1:
             svg = plots.ledger(steps, f"ledger{place}", "file size and quality after every step")
             name = f"Size and quality, {label}" if len(reports) > 1 else "Size and quality"
-            drawn.append(Plot(name, "The model file after every step of the recipe, and its mAP where measured.", svg))
+            drawn.append(
+                Plot(name, "Size of the model file after every step of the recipe, and mAP if it was measured.", svg)
+            )
     return drawn
 
 
@@ -135,7 +139,7 @@ def _layers(report: Report) -> dict[str, float]:
 
 
 def _tiles(report: Report) -> list[dict[str, str]]:
-    found = []
+    tiles = []
     for name, what in _TILES.items():
         figure = report.figures.get(name)
         if figure is None:
@@ -144,8 +148,8 @@ def _tiles(report: Report) -> list[dict[str, str]]:
         whole = report.figures.get("storage.fp32")
         if name == "storage.file" and whole and figure.value:
             note = f"1/{whole.value / figure.value:.1f} of {format_bytes(whole.value)} fp32"
-        found.append({"what": what, "value": str(figure), "note": note})
-    return found
+        tiles.append({"what": what, "value": str(figure), "note": note})
+    return tiles
 
 
 def _rows(reports: Sequence[Report]) -> list[dict[str, Any]]:
@@ -158,7 +162,7 @@ def _rows(reports: Sequence[Report]) -> list[dict[str, Any]]:
     return rows
 
 
-def _filled(report: Report) -> dict[str, Any]:
+def _template_values(report: Report) -> dict[str, Any]:
     empty: dict[str, Any] = {"settings": {}, "before": {}, "after": {}, "seed": None, "name": ""}
     return {
         **report.to_json(),

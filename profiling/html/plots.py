@@ -1,4 +1,4 @@
-"""The plots of a report page: plain data in, an inline SVG out."""
+"""Plots of a report page as inline SVG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]  # label -> (x, y
 
 @styled
 def stacked(bars: Mapping[str, Mapping[str, float]], name: str, title: str) -> str:
-    """Return one horizontal bar of bytes a report, stacked by class, with the total at its end."""
+    """Return one horizontal bar of bytes per report, stacked by class and labelled with the total."""
     groups = list(dict.fromkeys(group for parts in bars.values() for group in parts))
     figure, (plot,) = axes(_WIDTH, 0.9 + 0.45 * len(bars))
     left = dict.fromkeys(bars, 0.0)
@@ -37,7 +37,7 @@ def stacked(bars: Mapping[str, Mapping[str, float]], name: str, title: str) -> s
 
 @styled
 def layer_times(bars: Mapping[str, Mapping[str, float]], name: str, title: str, top: int = 24) -> str:
-    """Return horizontal bars of milliseconds, one group a layer in network order, one bar a report."""
+    """Return horizontal bars of milliseconds: one group per layer in network order, one bar per report."""
     layers = list(dict.fromkeys(layer for costs in bars.values() for layer in costs))
     heaviest = sorted(layers, key=lambda layer: -max(costs.get(layer, 0.0) for costs in bars.values()))[:top]
     shown = [layer for layer in layers if layer in heaviest]
@@ -59,7 +59,7 @@ def layer_times(bars: Mapping[str, Mapping[str, float]], name: str, title: str, 
 
 @styled
 def precision_recall(curves: Curves, name: str, title: str) -> str:
-    """Return precision over recall, one point a Hamming radius, one line a report."""
+    """Return precision against recall: one point per Hamming radius, one line per report."""
     figure, (plot,) = axes(5.4, 3.4)
     for place, (label, (recall, precision)) in enumerate(curves.items()):
         plot.plot(recall, precision, marker="o", markersize=2.6, linewidth=1.4, color=_colour(place), label=label)
@@ -71,7 +71,7 @@ def precision_recall(curves: Curves, name: str, title: str) -> str:
 
 @styled
 def margins(histograms: Mapping[str, Sequence[tuple[str, int, int]]], name: str, title: str) -> str:
-    """Return, a report a panel, how many bits lie in each range of the margin and how many of them flipped."""
+    """Return the number of bits and of flipped bits in each range of the margin, one panel per report."""
     figure, plots = axes(_WIDTH, 2.5 * len(histograms), rows=len(histograms))
     for plot, (label, rows) in zip(plots, histograms.items(), strict=True):
         places = range(len(rows))
@@ -93,7 +93,7 @@ def margins(histograms: Mapping[str, Sequence[tuple[str, int, int]]], name: str,
 
 @styled
 def bit_flips(flips: Mapping[str, Sequence[float]], name: str, title: str) -> str:
-    """Return the share of inputs for which each bit flipped, a report a panel, with the mean as a line."""
+    """Return the share of inputs for which each bit flipped, one panel per report, with the mean as a line."""
     figure, plots = axes(_WIDTH, 1.9 * len(flips), rows=len(flips))
     for plot, (label, shares) in zip(plots, flips.items(), strict=True):
         plot.bar(range(len(shares)), shares, color=_colour(0), width=0.8)
@@ -108,7 +108,7 @@ def bit_flips(flips: Mapping[str, Sequence[float]], name: str, title: str) -> st
 
 @styled
 def ledger(steps: Sequence[tuple[str, float, float | None]], name: str, title: str) -> str:
-    """Return file bytes and mAP after every step, side by side: (name, bytes, mAP or None)."""
+    """Return two panels, file bytes and mAP after every step, for ``steps`` of (name, bytes, mAP or None)."""
     figure, (sizes, quality) = axes(_WIDTH, 0.9 + 0.36 * len(steps), columns=2)
     rows = range(len(steps))
     bars = sizes.barh(rows, [size for _, size, _ in steps], color=_colour(0), height=0.62)

@@ -1,7 +1,7 @@
-"""Matplotlib figures as inline SVG that follows the page's light or dark colours.
+"""Conversion of Matplotlib figures to inline SVG that follows the light or dark colours of the page.
 
-Figures are drawn in marker colours which are then replaced by CSS variables; text stays text; identifiers get the
-plot's own prefix, because one page holds many; the same data gives the same bytes.
+Figures are drawn in placeholder colours that are replaced by CSS variables. Text stays text, identifiers get the name
+of the plot as a prefix because a page has several plots, and the same data gives the same bytes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def styled(draw: Callable[Arguments, str]) -> Callable[Arguments, str]:
-    """Run a drawing function under the page's style."""
+    """Decorate a drawing function to run with the style of the page."""
 
     @wraps(draw)
     def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> str:

@@ -207,7 +207,7 @@ def test_compress_dry_run_writes_nothing(model_file, tmp_path, capsys):
         assert steps[0]["name"] == "start"
         assert steps[-1]["figures"]["bytes"] < steps[0]["figures"]["bytes"]
         assert list(tmp_path.iterdir()) == []
-    assert "name it with -o, or see what would be done with --dry-run" in refused(capsys, *words)
+    assert "give it with -o, or preview the steps with --dry-run" in refused(capsys, *words)
 
 
 def test_settings_of_the_system_reach_the_training(tmp_path, monkeypatch, capsys):

@@ -21,8 +21,8 @@ def test_its_files_are_a_legal_recipe_and_budget(tmp_path):
 
 def test_its_commands_are_verbs_and_their_files_lie_in_one_folder(tmp_path):
     verbs = {command.name for command in app.registered_commands}
-    for line in demo.STORY.strip().splitlines():
-        words = demo.told(line, tmp_path, 0, 1)
+    for line in demo.COMMANDS.strip().splitlines():
+        words = demo.arguments_of(line, tmp_path, 0, 1)
         assert words[0] in verbs
         assert all(word.startswith(str(tmp_path)) for word in words if "." in word and not word.startswith("0."))
 

@@ -46,11 +46,11 @@ DATA = ("--data", "digits?size=16&limit=100", "--images", "10")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "{folder}"], "is a folder, name a file in it"),
-        (["-o", "{folder}/no/s.json"], "there is no folder {folder}/no, make it first"),
-        (["--plot", "{folder}/no/s.svg"], "there is no folder {folder}/no, make it first"),
+        (["-o", "{folder}"], "is a folder; give a file in it"),
+        (["-o", "{folder}/no/s.json"], "there is no folder {folder}/no; create it first"),
+        (["--plot", "{folder}/no/s.svg"], "there is no folder {folder}/no; create it first"),
         (["--plot", "{folder}/s.gif"], "a plot is .svg, .png, .pdf, not .gif"),
-        (["-o", "{folder}/locked/s.json"], "cannot be written to, name another"),
+        (["-o", "{folder}/locked/s.json"], "is not writable; choose another"),
     ],
 )
 def test_places_are_checked_before_the_work(arguments, message, model_file, tmp_path, monkeypatch, capsys):

@@ -291,7 +291,9 @@ def test_an_outsiders_layer_is_saved_loaded_decoded_and_compiled(
     wanted = outputs(result, split.queries.pixels)
     np.testing.assert_array_equal(outputs(loaded, split.queries.pixels), wanted)
     assert decoded_layers(read_manifest(path)) == {"encoder.fc1": EDIT}
-    with pytest.raises(ModelFileError, match=f"the form of layer 'encoder.fc1', '{EDIT}' would import and run code"):
+    with pytest.raises(
+        ModelFileError, match=f"the encoding of layer 'encoder.fc1', '{EDIT}' would import and run code"
+    ):
         read_dense(path)
     dense = read_dense(path, trust_code=True)["encoder.fc1.weight"]
     np.testing.assert_array_equal(dense, result.net.get_submodule("encoder.fc1").form().detach().numpy())
@@ -315,7 +317,7 @@ def test_layers_that_nobody_else_can_decode_or_import_are_said(
     file.save(KeepSigns()(model), tmp_path / "m.safetensors")
     monkeypatch.delattr(Signed, "decode")
     with pytest.raises(
-        ModelFileError, match=r"layer 'head' cannot be decoded without torch: .* no static function decode"
+        ModelFileError, match=r"layer 'head' cannot be decoded without torch: .* no static method decode"
     ):
         read_dense(tmp_path / "m.safetensors", trust_code=True)
 

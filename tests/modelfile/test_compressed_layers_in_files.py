@@ -149,6 +149,6 @@ def test_sizes_are_bounded_by_the_file() -> None:
         "norms": np.ones(4096, np.float32),
         "gauss": np.ones((1, 4096), np.float32),
     }
-    weights.check_form(form, {"seed": 0}, 4096 * 4096)
+    weights.check_encoding(form, {"seed": 0}, 4096 * 4096)
     with pytest.raises(ValueError, match="trusted"):
-        weights.check_form(form, {"seed": 0}, 4096 * 4096 - 1)
+        weights.check_encoding(form, {"seed": 0}, 4096 * 4096 - 1)

@@ -38,12 +38,12 @@ def with_tensor(content: bytes, name: str, array: np.ndarray) -> bytes:
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [
-        ("x.form.order", np.zeros((), np.int32), "no order of channels"),
-        ("x.form.order", np.zeros((2, 2), np.int32), "no order of channels"),
+        ("x.form.order", np.zeros((), np.int32), "a permutation of the input channels"),
+        ("x.form.order", np.zeros((2, 2), np.int32), "a permutation of the input channels"),
         ("x.form.indices", np.zeros((), np.int32), "outside their codebook"),
-        ("x.form.integers", np.zeros((), np.int8), "rows of whole numbers"),
-        ("x.form.integers", np.zeros((2, 2), np.float32), "rows of whole numbers"),
-        ("x.form.integers", np.zeros((2, 2), np.int8), "a bias for each"),
+        ("x.form.integers", np.zeros((), np.int8), "rows of int8 values"),
+        ("x.form.integers", np.zeros((2, 2), np.float32), "rows of int8 values"),
+        ("x.form.integers", np.zeros((2, 2), np.int8), "one bias for each"),
     ],
 )
 def test_tensors_of_no_layer(tiny: bytes, tmp_path: Path, name: str, array: np.ndarray, message: str) -> None:
@@ -91,4 +91,4 @@ def test_show_ends_with_the_code_of_wrong_input(
     tiny: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "m").write_bytes(remade(tiny, CHANGES["row type list"][0]))
-    assert "no name, type or shape" in program.refused(capsys, "show", str(tmp_path / "m"))
+    assert "needs a name, a dtype and a shape" in program.refused(capsys, "show", str(tmp_path / "m"))

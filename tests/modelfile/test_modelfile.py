@@ -141,7 +141,7 @@ def test_edits_round_trip_and_are_strict() -> None:
         assert edit_from_json(json.loads(json.dumps(edit_to_json(edit)))) == edit
     bad = [
         ({"kind": "share", "layer": "a"}, "unknown edit 'share'; did you mean 'shared'"),
-        ({"kind": "shared", "layer": "a"}, "lacks entries"),
+        ({"kind": "shared", "layer": "a"}, "needs the field entries"),
         ({"kind": "shared", "layer": "a", "entries": True}, "entries must be int"),
         ({"kind": "shared", "layer": "a", "entries": 3, "more": 1}, "no field 'more'"),
         ({"kind": "pruned", "layers": "a"}, "layers must be tuple"),

@@ -51,8 +51,8 @@ def test_all_problems_at_once():
         "latency.p50: 12 has no unit; write one of us, µs, ms, s",
         "memory.rss: unknown level 'fatal' (there are: error, warn)",
         "quality.map: unknown key 'levle'",
-        "quality.map_drop: a limit is a text with a unit, found True",
-        "cycles.total: a limit is a text with a unit, found [1]",
+        "quality.map_drop: a limit must be a string with a unit or a number, found True",
+        "cycles.total: a limit must be a string with a unit or a number, found [1]",
     ):
         assert part in message
     assert "\n" not in message

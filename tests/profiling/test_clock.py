@@ -51,7 +51,7 @@ def test_the_interval_of_the_median_covers_it_19_times_of_20():
 
 def test_few_samples_say_nothing():
     assert median_spread(np.array([1.0, 2.0, 3.0])) == math.inf
-    assert not Timing.of([1.0]).settled
+    assert not Timing.of([1.0]).converged
 
 
 def test_it_measures_wall_time():
@@ -63,14 +63,14 @@ def test_it_measures_wall_time():
 def test_it_stops_as_soon_as_the_median_is_known(busy):
     lengths = iter(np.random.default_rng(2).uniform(0.8, 1.2, 100_000))
     found = measure(lambda: busy(next(lengths)), warmup=0, min_runs=20, seconds=60, tolerance=0.1)
-    assert found.settled
+    assert found.converged
     assert 20 <= found.runs < 100
 
 
 def test_it_stops_when_time_is_up(busy):
     lengths = iter(np.random.default_rng(2).uniform(0.1, 9.0, 10_000))
     found = measure(lambda: busy(next(lengths)), warmup=0, min_runs=10, seconds=0.4, tolerance=1e-6)
-    assert not found.settled
+    assert not found.converged
     assert 0.4 <= busy.seconds() < 0.5
 
 

@@ -46,7 +46,7 @@ def test_emulated_time_is_never_called_latency():
     for name, metric in METRICS.items():
         if name.startswith("latency."):
             assert metric.kinds == ("measured",)
-    with pytest.raises(ReportError, match=r"latency.p50 is given in ms and is measured, found ms and emulated"):
+    with pytest.raises(ReportError, match=r"latency.p50: expected unit ms and kind measured, found ms and emulated"):
         replace(report(), figures={"latency.p50": Figure(1.0, "ms", "emulated")})
 
 
@@ -77,7 +77,7 @@ def test_an_unknown_figure_is_answered_with_the_nearest():
         (lambda value: value.pop("layers"), "field 'layers' is missing"),
         (lambda value: value.update(more=1), "unknown field 'more'"),
         (lambda value: value.update(parts={}), "field 'parts' must be list, found dict"),
-        (lambda value: value.update(format=1), "report of format 1, this hashpress reads format 2"),
+        (lambda value: value.update(format=1), "report of format 1, this version of hashpress reads format 2"),
         (lambda value: value.pop("format"), "'format' is missing"),
         (lambda value: value["parts"].append({"name": "x"}), "field 'group' is missing; field 'bytes' is missing"),
         (lambda value: value["parts"][0].update(bytes=1.5), "field 'bytes' must be int, found float"),

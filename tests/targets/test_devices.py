@@ -120,7 +120,7 @@ def test_samples_are_asked_for_until_the_median_is_known():
         return generator.uniform(0.8, 1.2, runs)
 
     found = measure_samples(sample, min_runs=20, seconds=60, tolerance=0.1)
-    assert found.settled
+    assert found.converged
     assert asked[:3] == [20, 5, 6][: len(asked)]
     assert 20 <= found.runs == sum(asked) < 100
     asked.clear()
@@ -140,5 +140,5 @@ def test_samples_end_with_the_time(monkeypatch):
         clock[0] += found.sum() / 1e3
         return found
 
-    assert not measure_samples(sample, min_runs=10, seconds=0.4, tolerance=1e-6).settled
+    assert not measure_samples(sample, min_runs=10, seconds=0.4, tolerance=1e-6).converged
     assert 0.4 <= clock[0] < 0.45

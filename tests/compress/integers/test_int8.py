@@ -18,7 +18,15 @@ from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.edits import edit_from_json, edit_to_json, rebuild
 from hashpress.modelfile.file import load, save
 from hashpress.modelfile.layers.densify import densified
-from hashpress.modelfile.layers.int8 import FloatConv2d, Int8Conv2d, Int8Linear, Quantized, quantise, rescale, wide
+from hashpress.modelfile.layers.int8 import (
+    FloatConv2d,
+    Int8Conv2d,
+    Int8Linear,
+    Quantized,
+    accumulator_dtype,
+    quantise,
+    rescale,
+)
 from hashpress.modelfile.reader import read_dense
 from small_models import SPEC, a_model, flips
 from torch import nn
@@ -51,7 +59,7 @@ def rescaled_by_numpy(acc, layer):
     assert np.abs(acc).max() < 2**31
     shape = (-1, *[1] * (acc.ndim - 2))
     y = acc.astype(np.int32).astype(np.float32) * layer.multiplier.numpy().reshape(shape)
-    return np.rint(y) * np.float32(layer.how.step) if layer.how.step else y
+    return np.rint(y) * np.float32(layer.quantization.step) if layer.quantization.step else y
 
 
 @pytest.mark.parametrize(
@@ -66,7 +74,7 @@ def rescaled_by_numpy(acc, layer):
 def test_convolution_is_that_of_integer_loops(channels, filters, kernel, settings):
     layer = an_integer_layer(nn.Conv2d(channels, filters, kernel, **settings))
     x = np.random.default_rng(1).normal(0, 3, (2, channels, 9, 8)).astype(np.float32)
-    q, w = quantised_by_numpy(x, layer.how), layer.form.integers.numpy().astype(np.int64)
+    q, w = quantised_by_numpy(x, layer.quantization), layer.form.integers.numpy().astype(np.int64)
     (ph, pw), (sh, sw), (dh, dw) = layer.padding, layer.stride, layer.dilation
     q = np.pad(q, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
     high = (q.shape[2] - dh * (kernel[0] - 1) - 1) // sh + 1
@@ -85,20 +93,20 @@ def test_convolution_is_that_of_integer_loops(channels, filters, kernel, setting
 def test_dense_layer_is_that_of_integers(step):
     layer = an_integer_layer(nn.Linear(3000, 20), step=step)
     x = np.random.default_rng(1).normal(0, 3, (7, 3000)).astype(np.float32)
-    acc = quantised_by_numpy(x, layer.how) @ layer.form.integers.numpy().astype(np.int64).T + layer.bias.numpy().astype(
+    acc = quantised_by_numpy(x, layer.quantization) @ layer.form.integers.numpy().astype(
         np.int64
-    )
-    assert wide(layer.form.integers, layer.bias, 255) == torch.float64
+    ).T + layer.bias.numpy().astype(np.int64)
+    assert accumulator_dtype(layer.form.integers, layer.bias, 255) == torch.float64
     assert np.array_equal(layer(torch.from_numpy(x)).numpy(), rescaled_by_numpy(acc, layer))
 
 
 def test_single_precision_is_taken_only_where_it_is_exact():
-    """A batch of 32 wide 3x3 convolutions, where libraries like to transform: equal to int64 matrix products."""
+    """A batch of 32 accumulator_dtype 3x3 convolutions, where libraries like to transform: equal to int64 matrix products."""
     layer = an_integer_layer(nn.Conv2d(64, 64, 3, padding=1))
     layer.form.integers.copy_(torch.clamp(layer.form.integers, -40, 40))
-    assert wide(layer.form.integers, layer.bias, 255) == torch.float32
+    assert accumulator_dtype(layer.form.integers, layer.bias, 255) == torch.float32
     x = torch.randn(32, 64, 8, 8) * 3
-    q = torch.from_numpy(quantised_by_numpy(x.numpy(), layer.how).astype(np.float64))
+    q = torch.from_numpy(quantised_by_numpy(x.numpy(), layer.quantization).astype(np.float64))
     columns = nn.functional.unfold(q, 3, padding=1).numpy().astype(np.int64)
     acc = (
         layer.form.integers.flatten(1).numpy().astype(np.int64) @ columns + layer.bias.numpy().astype(np.int64)[:, None]
@@ -212,7 +220,7 @@ def test_first_layer_and_head_keep_8_bits(split):
     bits = {edit.layer: edit.bits for edit in small.edits}
     assert bits == {"encoder.conv1": 8, "encoder.conv2": 3, "encoder.fc1": 3, "head": 8}
     assert int(small.net.encoder.conv2.form.integers.abs().max()) <= 3
-    assert small.net.head.how.step == 0
+    assert small.net.head.quantization.step == 0
 
 
 def test_bias_takes_up_the_mean_error(split):

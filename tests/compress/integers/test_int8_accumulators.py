@@ -1,4 +1,4 @@
-"""Integer layers stay in int32, whatever the rows: dead ones, nearly dead ones, wide ones; oracle: sums in numpy's int64."""
+"""Integer layers stay in int32, whatever the rows: dead ones, nearly dead ones, accumulator_dtype ones; oracle: sums in numpy's int64."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile import reader
 from hashpress.modelfile.file import load, save
 from hashpress.modelfile.layers.densify import densified
-from hashpress.modelfile.layers.int8 import Int8Conv2d, Int8Linear, Quantized, put_bias, wide
+from hashpress.modelfile.layers.int8 import Int8Conv2d, Int8Linear, Quantized, accumulator_dtype, put_bias
 from small_models import a_model
 from torch import nn
 from torch.nn import functional
@@ -58,7 +58,7 @@ def farthest(layer):
 
 def accumulated(layer, x, kind):
     """Outputs by sums in numpy's integers of ``kind``, which wrap around where they are too narrow."""
-    how = layer.how
+    how = layer.quantization
     q = np.rint(x.numpy() * (np.float32(1) / np.float32(how.scale))) + how.zero
     q = (np.clip(q, 0, 255) - how.zero).astype(kind)
     integers = layer.form.integers.numpy().reshape(len(layer.bias), -1).astype(kind)
@@ -83,7 +83,7 @@ def test_no_sum_leaves_int32(split, settings, dead):
     for layer in integer_layers(small).values():
         assert farthest(layer) < 1 << 31
         shape = (3, layer.in_channels, 9, 9) if isinstance(layer, Int8Conv2d) else (3, layer.in_features)
-        x = torch.randn(shape, generator=generator) * 200 * layer.how.scale
+        x = torch.randn(shape, generator=generator) * 200 * layer.quantization.scale
         given = layer(x).flatten(2).numpy() if isinstance(layer, Int8Conv2d) else layer(x).numpy()
         assert np.array_equal(given, accumulated(layer, x, np.int64))
         assert np.array_equal(given, accumulated(layer, x, np.int32))
@@ -142,13 +142,18 @@ def test_a_learned_bias_is_held():
 def test_the_smallest_whole_number_counts_for_exactness():
     """-128 has no opposite in 8 bits: 515 of them with 255 are beyond what float32 adds up exactly."""
     integers = torch.full((1, 515), -128, dtype=torch.int8)
-    assert wide(integers, torch.zeros(1), 255) == torch.float64
-    assert wide(integers[:, :514], torch.zeros(1), 255) == torch.float32
+    assert accumulator_dtype(integers, torch.zeros(1), 255) == torch.float64
+    assert accumulator_dtype(integers[:, :514], torch.zeros(1), 255) == torch.float32
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [(2.0**31, "beyond the 32 bits"), (0.5, "not whole"), (float("nan"), "not whole"), (float("inf"), "not whole")],
+    [
+        (2.0**31, "overflows int32"),
+        (0.5, "not integers"),
+        (float("nan"), "not integers"),
+        (float("inf"), "not integers"),
+    ],
 )
 def test_files_beyond_int32_are_refused(split, tmp_path, value, message):
     small = Int8(images=30)(a_model(widths=[4, 6, 10]), split)

@@ -166,5 +166,5 @@ def test_edits_that_do_not_fit(lenet: HashModel, edit: Fastfooded) -> None:
 
 
 def test_factors_that_do_not_fit_each_other() -> None:
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="do not match"):
         decoders.fastfood_weight(np.ones((1, 5), np.float32), np.ones((1, 16), np.float32), np.ones(3, np.float32), 0)

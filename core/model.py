@@ -12,10 +12,8 @@ import torch
 from torch import nn
 
 from .errors import InputError
-from .inputs import ImageInput, Input, input_from_json
+from .inputs import Input, input_from_json
 from .settings import Json, check_fields
-
-InputSpec = ImageInput  # its name until version 0.1
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import pytest
 
 pytest.register_assert_rewrite("program")
 
-from hashpress.core.model import Arch, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import Arch
 from hashpress.hashnets.build import untrained
 from hashpress.modelfile.file import save
 
@@ -28,6 +29,6 @@ def data_dir() -> Path:
 def model_file(tmp_path_factory) -> Path:
     """An untrained LeNet-300-100 for 8x8 images with 16 bits, as a model file."""
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    arch = Arch("lenet300", 16, InputSpec((1, 8, 8), (0.3,), (0.4,)))
+    arch = Arch("lenet300", 16, ImageInput((1, 8, 8), (0.3,), (0.4,)))
     save(untrained(arch, seed=0), path)
     return path

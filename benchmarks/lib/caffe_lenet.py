@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from torch import nn
 
@@ -17,7 +18,7 @@ STEPS = 10_000
 
 def caffe_lenet(*, seed: int = SEED, **options: Any) -> HashModel:
     """Return an untrained LeNet-5 with Xavier's initial values, pixels from 0 to 1."""
-    model = untrained(default_arch("lenet5", 10, InputSpec((1, 28, 28), (0.0,), (1.0,)), **options), seed=seed)
+    model = untrained(default_arch("lenet5", 10, ImageInput((1, 28, 28), (0.0,), (1.0,)), **options), seed=seed)
     torch.manual_seed(seed)
     for layer in model.net.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):

@@ -27,7 +27,8 @@ from hashpress.compress.finetune.finetune import Finetune
 from hashpress.compress.fold import Fold
 from hashpress.compress.structured.fastfood import Fastfood
 from hashpress.core.data import Split, load_data
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.evaluate import evaluate
 from hashpress.hashnets.training.schedule import Schedule
@@ -170,7 +171,7 @@ def cifar10() -> Split:
 def fresh() -> HashModel:
     """Return an AlexNet with 48 bits for images of 64x64."""
     split = cifar10()
-    arch = default_arch("alexnet", 48, InputSpec.of(split))
+    arch = default_arch("alexnet", 48, ImageInput.of(split))
     return untrained(arch, seed=SEED)
 
 

@@ -22,8 +22,9 @@ from typing import Any
 import torch
 from hashpress.compress.codebooks.pq import ProductQuantize, layout
 from hashpress.core.data import load_data
+from hashpress.core.inputs import ImageInput
 from hashpress.core.layers import get_layer
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.modelfile.file import load, save
@@ -145,7 +146,7 @@ def alexnet(*names: str) -> None:
     even ones in the last layer, of which none gains anything but in its codewords.
     """
     arch = default_arch(
-        "nets:caffe_alexnet", 1000, InputSpec((3, 227, 227), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        "nets:caffe_alexnet", 1000, ImageInput((3, 227, 227), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     )
     model = untrained(arch, seed=SEED, trust_code=True)
 

@@ -31,7 +31,8 @@ from hashpress.compress.sensitivity.sensitivity import sensitivity
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError, RecipeError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.encoded import EncodedModel
@@ -44,7 +45,7 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def model(split: Split) -> HashModel:
-    spec = InputSpec.of(split)
+    spec = ImageInput.of(split)
     arch = default_arch("smallconv", 24, spec)
     return Fold()(untrained(arch, seed=3))
 

@@ -31,7 +31,8 @@ from hashpress.compress.recipe.ledger import Line
 from hashpress.compress.recipe.recipe import Recipe
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.file import load, save
@@ -77,7 +78,7 @@ def split() -> Split:
 
 @pytest.fixture(scope="module", params=nets_foreign.NETS)
 def model(request: pytest.FixtureRequest, split: Split) -> HashModel:
-    arch = default_arch(f"nets_foreign:{request.param}", 12, InputSpec.of(split))
+    arch = default_arch(f"nets_foreign:{request.param}", 12, ImageInput.of(split))
     made = untrained(arch, seed=3, trust_code=True)
     for layer in made.net.modules():
         if isinstance(layer, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
@@ -138,12 +139,12 @@ def test_integers_are_near(model: HashModel, split: Split) -> None:
 
 
 def of(name: str, split: Split) -> HashModel:
-    arch = default_arch(f"nets_foreign:{name}", 12, InputSpec.of(split))
+    arch = default_arch(f"nets_foreign:{name}", 12, ImageInput.of(split))
     return untrained(arch, seed=3, trust_code=True)
 
 
 def test_means_are_those_of_first_calls(split: Split) -> None:
-    model = untrained(default_arch("nets_foreign:twice", 12, InputSpec.of(split)), seed=3, trust_code=True)
+    model = untrained(default_arch("nets_foreign:twice", 12, ImageInput.of(split)), seed=3, trust_code=True)
     paths = ["encoder.first", "encoder.again", "head"]
     found = means(model, paths, split.train.pixels)
     inputs = model.arch.input.normalise(split.train.pixels)
@@ -174,7 +175,7 @@ def test_tied_weights_stay_tied_behind_a_file(split: Split, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("item", [PASSES["cp"], PASSES["lowrank"], PASSES["int8"]], ids=["cp", "lowrank", "int8"])
 def test_what_is_read_outside_of_its_layer_stays(item: Cp | LowRank | Int8, split: Split) -> None:
-    model = untrained(default_arch("nets_foreign:normed_read", 12, InputSpec.of(split)), seed=3, trust_code=True)
+    model = untrained(default_arch("nets_foreign:normed_read", 12, ImageInput.of(split)), seed=3, trust_code=True)
     result = item(Fold()(model), split)
     assert (
         item.decide(Fold()(model), Context(split)).data["skipped"]["encoder.conv"]
@@ -186,7 +187,7 @@ def test_what_is_read_outside_of_its_layer_stays(item: Cp | LowRank | Int8, spli
 
 @pytest.mark.parametrize("name", ["pq", "hashed", "share", "int8"])
 def test_a_bias_of_two_layers_is_written_for_one(name: str, split: Split, tmp_path: Path) -> None:
-    model = untrained(default_arch("nets_foreign:normed_lent", 12, InputSpec.of(split)), seed=3, trust_code=True)
+    model = untrained(default_arch("nets_foreign:normed_lent", 12, ImageInput.of(split)), seed=3, trust_code=True)
     torch.nn.init.uniform_(model.net.get_submodule("encoder.last").get_parameter("bias"), -1, 1)
     result = replace(PASSES[name], skip=("encoder.last",))(model, split)
     save(result, tmp_path / "model.safetensors")
@@ -210,7 +211,7 @@ def test_factors_leave_the_callers_generator_alone(split: Split) -> None:
 
 
 def test_norms_train_behind_fastfood_and_go_into_its_last_diagonal(split: Split, tmp_path: Path) -> None:
-    plain = untrained(default_arch("nets_foreign:normed_dense", 12, InputSpec.of(split)), seed=3, trust_code=True)
+    plain = untrained(default_arch("nets_foreign:normed_dense", 12, ImageInput.of(split)), seed=3, trust_code=True)
     recipe = Recipe.of(Fastfood(precision="float32"), Finetune(epochs=1, lr=0.01), Fold())
     result = recipe.run(plain, split)
     trained = Finetune(epochs=1, lr=0.01)(Fastfood(precision="float32")(plain), split, reference=plain)

@@ -19,7 +19,8 @@ from hashpress.compress.passes import PASSES, Fold, LowRank, Merge, Narrow, Thre
 from hashpress.compress.recipe.recipe import Recipe
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile import file
@@ -67,7 +68,7 @@ def splits() -> dict[int, Split]:
 def models() -> dict[str, HashModel]:
     made = {}
     for name, (encoder, side, options) in NETS.items():
-        arch = default_arch(encoder, BITS, InputSpec((1, side, side), (0.3,), (0.35,)), **options)
+        arch = default_arch(encoder, BITS, ImageInput((1, side, side), (0.3,), (0.35,)), **options)
         made[name] = HashModel(settled(build(arch, seed=3)), arch)
     return made
 

@@ -18,7 +18,8 @@ from hashpress.compress.select import spread
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError, RecipeError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile import file
@@ -47,7 +48,7 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def nets(split: Split) -> dict[str, HashModel]:
-    spec = InputSpec.of(split)
+    spec = ImageInput.of(split)
     kinds = {"lenet300": ("lenet300", {}), "resnet20": ("resnet20", {}), "wide": ("lenet300", {"widths": (40, 30)})}
     models = {}
     for name, (encoder, options) in kinds.items():

@@ -11,7 +11,7 @@ from hashpress.compress.passes import PASSES, Finetune, Int8, Prune
 from hashpress.compress.recipe.load import Recipe, parse
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from hashpress.core.settings import problems_of
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
@@ -101,16 +101,16 @@ def test_lists_are_tuples_and_numbers_of_numpy_plain():
     work = Int8(bits={"*": np.int64(4)}, skip=["head"], lr=np.float32(0.5), images=np.int32(9))
     assert work == Int8(bits={"*": 4}, skip=("head",), lr=0.5, images=9)
     assert [type(value) for value in (work.bits["*"], work.skip, work.lr, work.images)] == [int, tuple, float, int]
-    arch = default_arch("lenet300", np.int64(16), InputSpec([1, 8, 8], np.float32([0.5]), [np.float64(0.25)]))
+    arch = default_arch("lenet300", np.int64(16), ImageInput([1, 8, 8], np.float32([0.5]), [np.float64(0.25)]))
     assert json.loads(json.dumps(arch.to_json())) == arch.to_json()
-    assert arch.input == InputSpec((1, 8, 8), (0.5,), (0.25,))
+    assert arch.input == ImageInput((1, 8, 8), (0.5,), (0.25,))
     recipe = Recipe.of(Prune(density=np.float64(0.5)))
     assert parse(recipe.to_toml().encode(), "again").passes() == recipe.passes()
 
 
 def test_a_run_in_python_ends_in_a_file(tmp_path):
     split = load_data("digits?limit=120")
-    start = untrained(default_arch("lenet300", np.int64(16), InputSpec.of(split), widths=[20, 10]))
+    start = untrained(default_arch("lenet300", np.int64(16), ImageInput.of(split), widths=[20, 10]))
     schedule = Schedule(epochs=np.int64(1), batch=np.int64(32))
     net = train(start, split, "dlbhc", schedule, seed=np.int64(1), checkpoint=str(tmp_path / "checkpoint"))
     small = Recipe.of(Prune(density=0.5), Int8(images=30)).run(net, split, out=tmp_path / "a.safetensors", seed=1)

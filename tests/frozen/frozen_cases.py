@@ -35,7 +35,7 @@ class Start:
     def trained(self) -> hp.HashModel:
         """Return the network, trained anew."""
         split = hp.load_data(self.data)
-        arch = hp.default_arch(self.encoder, self.bits, hp.InputSpec.of(split), widths=list(self.widths))
+        arch = hp.default_arch(self.encoder, self.bits, hp.ImageInput.of(split), widths=list(self.widths))
         schedule = hp.Schedule(epochs=self.epochs, lr=self.lr, optimizer="adam")
         return hp.train(hp.untrained(arch, seed=self.seed), split, self.system, schedule, seed=self.seed)
 

@@ -6,8 +6,8 @@ from types import ModuleType
 import pytest
 import torch
 from hashpress.core.errors import InputError
-from hashpress.core.inputs import TextInput, VectorInput
-from hashpress.core.model import Arch, InputSpec
+from hashpress.core.inputs import ImageInput, TextInput, VectorInput
+from hashpress.core.model import Arch
 from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.encoders import ENCODERS
 from torch import nn
@@ -26,14 +26,14 @@ PUBLISHED = {  # parameters with the classifier they were published with (torchv
     "resnet50": (1000, 25_557_032),
 }
 FAST = ("lenet300", "lenet5", "smallconv", "resnet20", "resnet56")
-DIGITS = InputSpec((1, 8, 8), (0.3,), (0.4,))
+DIGITS = ImageInput((1, 8, 8), (0.3,), (0.4,))
 
 
 OTHERS = {"mlp": VectorInput(20), "textcnn": TextInput("words", ("déjà", "vu"), 5)}  # they were published without
 
 
-def square(side: int, channels: int = 3) -> InputSpec:
-    return InputSpec((channels, side, side), (0.5,) * channels, (0.25,) * channels)
+def square(side: int, channels: int = 3) -> ImageInput:
+    return ImageInput((channels, side, side), (0.5,) * channels, (0.25,) * channels)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -152,7 +152,7 @@ def test_signal_keeps_its_scale(name):
         (lambda: default_arch("resnet21", 8), ["unknown encoder 'resnet21'", "resnet20"]),
         (lambda: default_arch("alexnet", 8, square(48)), ["63x63", "48x48"]),
         (lambda: default_arch("lenet5", 8, DIGITS), ["16x16", "8x8"]),
-        (lambda: default_arch("smallconv", 8, InputSpec((8,), (0.5,), (1.0,))), ["(C, H, W)"]),
+        (lambda: default_arch("smallconv", 8, ImageInput((8,), (0.5,), (1.0,))), ["(C, H, W)"]),
         (lambda: default_arch("smallconv", 8, depth=3), ["no option 'depth'", "widths"]),
         (lambda: default_arch("resnet20", 8, widths=[16, 32]), ["3 positive numbers"]),
         (lambda: default_arch("vgg16", 8, widths=[0] * 13), ["13 positive numbers"]),

@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 from hashpress.core.errors import CheckpointError, InputError
 from hashpress.core.files import sha256_file
-from hashpress.core.model import Arch, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import Arch
 from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.importers.recognise import import_checkpoint
 from hashpress.hashnets.importers.unpickle import convert
@@ -156,13 +157,17 @@ def test_asking_for_another_encoder_or_format(tmp_path):
         import_checkpoint(path, format="torchvision", encoder="resnet20")
     with pytest.raises(InputError, match="at least one bit"):
         import_checkpoint(path, bits=0)
-    gray = InputSpec((1, 32, 32), (0.5,), (0.5,))
+    gray = ImageInput((1, 32, 32), (0.5,), (0.5,))
     with pytest.raises(CheckpointError, match=r"conv1.weight is \(4, 3, 3, 3\), should be \(4, 1, 3, 3\)"):
         import_checkpoint(path, input=gray)
-    small = InputSpec((3, 32, 32), (0.5,) * 3, (0.5,) * 3)
+    small = ImageInput((3, 32, 32), (0.5,) * 3, (0.5,) * 3)
     with pytest.raises(CheckpointError, match=r"nearest is alexnet with 1 mismatch, the first: alexnet needs .* 63x63"):
         import_checkpoint(saved(tmp_path, foreign("alexnet"), "alex.pth"), input=small)
-    assert import_checkpoint(path, input=InputSpec((3, 48, 48), (0.5,) * 3, (0.5,) * 3)).arch.input.shape == (3, 48, 48)
+    assert import_checkpoint(path, input=ImageInput((3, 48, 48), (0.5,) * 3, (0.5,) * 3)).arch.input.shape == (
+        3,
+        48,
+        48,
+    )
 
 
 class Hostile:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from hashpress.core.errors import InputError
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from hashpress.hashnets.build import default_arch
 from hashpress.hashnets.losses.classes import one_hot_entropy
 from hashpress.hashnets.losses.pair import pair_likelihood
@@ -17,7 +17,7 @@ from hashpress.hashnets.systems.code_bank import CodeBank
 from hashpress.hashnets.systems.relaxations import Identity, Sigmoid, Tanh
 
 ITEMS, BITS, CLASSES = 13, 6, 3
-ARCH = default_arch("lenet300", BITS, InputSpec((1, 4, 4), (0.0,), (1.0,)))
+ARCH = default_arch("lenet300", BITS, ImageInput((1, 4, 4), (0.0,), (1.0,)))
 
 
 def batch(index, labels) -> Batch:

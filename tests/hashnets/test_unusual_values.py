@@ -30,7 +30,8 @@ from hashpress.compress.passes import (
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError, ModelFileError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.file import load, save
@@ -52,7 +53,7 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def base(split: Split) -> HashModel:
-    arch = default_arch("smallconv", 8, InputSpec.of(split), widths=(6, 6, 8, 24))
+    arch = default_arch("smallconv", 8, ImageInput.of(split), widths=(6, 6, 8, 24))
     return Fold()(untrained(arch, seed=3))
 
 
@@ -82,7 +83,7 @@ def test_every_pass_names_the_layer_whose_weights_are_unusable(
 
 
 def test_statistics_of_norms_count_too(split: Split) -> None:
-    model = untrained(default_arch("resnet20", 8, InputSpec.of(split), widths=(4, 4, 4)), seed=3)
+    model = untrained(default_arch("resnet20", 8, ImageInput.of(split), widths=(4, 4, 4)), seed=3)
     model.net.encoder.bn1.running_var[0] = torch.nan
     with pytest.raises(InputError, match=r"'encoder.bn1' has nan in its running_var"):
         Fold()(model)
@@ -157,7 +158,7 @@ def test_training_that_leaves_half_precision_is_refused(base: HashModel) -> None
                                   Thresholds(sure=0.0), Finetune(epochs=1, system="dpsh", distill=0.0)],
                          ids=lambda item: type(item).__name__)  # fmt: skip
 def test_a_network_in_half_precision_runs_after_every_pass(item: Any, split: Split, tmp_path: Path) -> None:
-    model = untrained(default_arch("nets_foreign:half", 8, InputSpec.of(split)), seed=3, trust_code=True)
+    model = untrained(default_arch("nets_foreign:half", 8, ImageInput.of(split)), seed=3, trust_code=True)
     result = item(model, split)
     found = outputs(result, split.queries.pixels)
     save(result, tmp_path / "model.safetensors")
@@ -172,7 +173,7 @@ def test_a_network_in_half_precision_runs_after_every_pass(item: Any, split: Spl
 
 
 def test_a_type_that_no_file_can_keep_is_refused_by_name(split: Split, tmp_path: Path) -> None:
-    model = untrained(default_arch("nets_foreign:brain", 8, InputSpec.of(split)), seed=3, trust_code=True)
+    model = untrained(default_arch("nets_foreign:brain", 8, ImageInput.of(split)), seed=3, trust_code=True)
     folded = Fold()(model)
     assert folded.net.encoder.net[0].bias.dtype == torch.bfloat16
     with pytest.raises(ModelFileError, match=r"encoder\.net\.0\.weight: a model file cannot store torch\.bfloat16"):
@@ -232,7 +233,7 @@ def test_integers_are_left_by_fold(base: HashModel, split: Split) -> None:
 
 
 def test_a_norm_behind_integers_stays(split: Split) -> None:
-    model = untrained(default_arch("resnet20", 8, InputSpec.of(split), widths=(4, 4, 4)), seed=3)
+    model = untrained(default_arch("resnet20", 8, ImageInput.of(split), widths=(4, 4, 4)), seed=3)
     left = Fold().decide(Int8(images=30)(model, split), Context()).data["skipped"]
     assert left["encoder.bn1"] == "the layer before it, encoder.conv1, is a Int8Conv2d"
 

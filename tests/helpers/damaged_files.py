@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from hashpress.core.errors import ModelFileError
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from hashpress.modelfile import container, file, reader
 
-TINY = InputSpec((1, 4, 4), (0.5,), (0.25,))
+TINY = ImageInput((1, 4, 4), (0.5,), (0.25,))
 
 
 def refused(path: Path, content: bytes) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from hashpress.core.model import Arch, Edit, HashModel, InputSpec, Step
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import Arch, Edit, HashModel, Step
 from hashpress.modelfile.edits import Folded, Pruned, rebuild
 from hashpress.modelfile.layers.factored import Factored
 from hashpress.modelfile.layers.fastfood import Fastfooded
@@ -63,9 +64,9 @@ RESNET: tuple[Edit, ...] = (
     Folded("encoder.layer1.1.bn1", "encoder.layer1.1.conv1"),
     Factored("head", "lowrank", (2,)),
 )
-LENET5 = Arch("lenet5", 12, InputSpec((1, 16, 16), (0.3,), (0.4,)), {"widths": [4, 6, 10]})
-LENET300 = Arch("lenet300", 5, InputSpec((1, 8, 8), (0.5,), (0.25,)), {"widths": [20, 7]})
-RESNET20 = Arch("resnet20", 4, InputSpec((3, 8, 8), (0.4, 0.5, 0.6), (0.2, 0.2, 0.25)), {"widths": [2, 3, 4]})
+LENET5 = Arch("lenet5", 12, ImageInput((1, 16, 16), (0.3,), (0.4,)), {"widths": [4, 6, 10]})
+LENET300 = Arch("lenet300", 5, ImageInput((1, 8, 8), (0.5,), (0.25,)), {"widths": [20, 7]})
+RESNET20 = Arch("resnet20", 4, ImageInput((3, 8, 8), (0.4, 0.5, 0.6), (0.2, 0.2, 0.25)), {"widths": [2, 3, 4]})
 
 
 def every_kind() -> dict[str, HashModel]:

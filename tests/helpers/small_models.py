@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from hashpress.core.data.images import Images
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.retrieval.codes import outputs
 
-SPEC = InputSpec((1, 16, 16), (0.5,), (0.5,))
+SPEC = ImageInput((1, 16, 16), (0.5,), (0.5,))
 
 
 def a_model(encoder="lenet5", bits=12, *, spec=SPEC, seed=1, norms=False, **options):

@@ -13,7 +13,8 @@ from hashpress.compress.passes import PASSES
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import ModelFileError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile import reader
@@ -36,7 +37,7 @@ def digits() -> Split:
 
 
 def made(name: str, settings: dict, split: Split) -> HashModel:
-    arch = default_arch("lenet5", 12, InputSpec((1, 16, 16), (0.3,), (0.4,)), widths=(8, 12, 40))
+    arch = default_arch("lenet5", 12, ImageInput((1, 16, 16), (0.3,), (0.4,)), widths=(8, 12, 40))
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
     model = untrained(arch, seed=1)
     if name == "pq" and settings["sweeps"]:

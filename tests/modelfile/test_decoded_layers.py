@@ -7,7 +7,8 @@ import pytest
 from hashpress.compress.passes import Fastfood, HashWeights, Int8, ProductQuantize, Prune, Share
 from hashpress.core.data import load_data
 from hashpress.core.errors import ReportError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs, pack
 from hashpress.modelfile.file import save
@@ -44,7 +45,7 @@ def split():
 
 @pytest.fixture(scope="module")
 def model() -> HashModel:
-    arch = default_arch("lenet300", 12, InputSpec((1, 8, 8), (0.3,), (0.4,)), widths=(48, 24))
+    arch = default_arch("lenet300", 12, ImageInput((1, 8, 8), (0.3,), (0.4,)), widths=(48, 24))
     return untrained(arch, seed=1)
 
 

@@ -18,7 +18,7 @@ import specified_streams
 import torch
 from filled_models import bits_of, every_kind
 from hashpress.core.errors import ModelFileError
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from hashpress.modelfile import container, reader
 from hashpress.modelfile import file as modelfile
 from hashpress.modelfile.coding import context, floats, integers
@@ -209,7 +209,7 @@ def test_logarithmic_odds() -> None:
 
 
 def test_pixels_become_inputs_as_in_the_document() -> None:
-    spec = InputSpec((2, 16, 16), (0.4914, 0.1), (0.2023, 1.7))
+    spec = ImageInput((2, 16, 16), (0.4914, 0.1), (0.2023, 1.7))
     pixels = np.arange(512, dtype=np.uint16).astype(np.uint8).reshape(1, 2, 16, 16)
     scale = [np.float32(1.0 / (255.0 * std)) for std in spec.std]
     shift = [np.float32(-mean / std) for mean, std in zip(spec.mean, spec.std, strict=True)]

@@ -13,14 +13,15 @@ import safetensors.numpy
 import torch
 from hashpress.compress.passes import Fold, Prune, Share
 from hashpress.core.errors import ModelFileError
-from hashpress.core.model import HashModel, InputSpec, Step
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel, Step
 from hashpress.hashnets.build import build, default_arch, untrained
 from hashpress.modelfile import container, file, reader
 from hashpress.modelfile.edits import EDITS, Folded, Pruned, edit_from_json, edit_to_json, rebuild
 from hashpress.modelfile.layers.densify import densified
 from hashpress.modelfile.layers.shared import Shared
 
-SMALL = InputSpec((1, 16, 16), (0.5,), (0.25,))
+SMALL = ImageInput((1, 16, 16), (0.5,), (0.25,))
 
 
 def model_of(encoder: str = "lenet5", bits: int = 12, seed: int = 0) -> HashModel:

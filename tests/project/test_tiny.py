@@ -9,7 +9,7 @@ import pytest
 from hashpress.compress.passes import Finetune, Fold, Prune, Share
 from hashpress.compress.recipe.load import Recipe, compress
 from hashpress.core.data import load_data
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.assess import assess
 from hashpress.hashnets.retrieval.codes import outputs, pack
@@ -31,7 +31,7 @@ def split():
 
 @pytest.fixture(scope="module")
 def base(split):
-    arch = default_arch("lenet300", 16, InputSpec.of(split))
+    arch = default_arch("lenet300", 16, ImageInput.of(split))
     empty = untrained(arch, seed=0)
     return train(empty, split, "dlbhc", Schedule(epochs=6, lr=0.003, optimizer="adam"), seed=0)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hashpress.core.model import Arch, HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import Arch, HashModel
 from hashpress.hashnets.build import build
 from hashpress.modelfile.reader import read_dense
 from hashpress.targets import abi
@@ -16,7 +17,7 @@ from hashpress.targets.runtime import Runtime
 from nets_for_targets import settled
 
 HERE = Path(__file__).parent
-ARCH = Arch("resnet20", 12, InputSpec((3, 8, 8), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)), {"widths": [4, 4, 8]})
+ARCH = Arch("resnet20", 12, ImageInput((3, 8, 8), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)), {"widths": [4, 4, 8]})
 
 
 def test_the_header_is_the_golden_one():

@@ -13,7 +13,8 @@ import pytest
 import torch
 from hashpress.compress.passes import Prune, Share
 from hashpress.core.errors import DeviceError, InputError, TargetError
-from hashpress.core.model import Arch, HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import Arch, HashModel
 from hashpress.hashnets.build import build, untrained
 from hashpress.hashnets.retrieval.codes import outputs, pack
 from hashpress.modelfile.file import load, save
@@ -24,7 +25,7 @@ from hashpress.targets.ffi import aligned
 from hashpress.targets.onnx import export_onnx, open_session
 from hashpress.targets.runtime import Runtime
 
-ARCH = Arch("smallconv", 20, InputSpec((3, 16, 16), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)))
+ARCH = Arch("smallconv", 20, ImageInput((3, 16, 16), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)))
 PIXELS = np.random.default_rng(3).integers(0, 256, (7, 3, 16, 16), dtype=np.uint8)
 
 

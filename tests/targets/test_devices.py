@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hashpress.cli.main import run
 from hashpress.core.errors import DeviceError, InputError
-from hashpress.core.model import Arch, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import Arch
 from hashpress.hashnets.build import untrained
 from hashpress.modelfile.file import save
 from hashpress.profiling.clock import measure_samples
@@ -20,7 +21,7 @@ from hashpress.targets.devices.table import DEVICES, parse_device
 from hashpress.targets.runtime import Runtime
 from program import refused
 
-ARCH = Arch("lenet300", 12, InputSpec((1, 8, 8), (0.3,), (0.35,)))
+ARCH = Arch("lenet300", 12, ImageInput((1, 8, 8), (0.3,), (0.35,)))
 PIXELS = np.random.default_rng(1).integers(0, 256, (5, 1, 8, 8), dtype=np.uint8)
 
 

@@ -8,7 +8,8 @@ import torch
 from hashpress.compress.passes import Fold, Int8
 from hashpress.core.data import load_data
 from hashpress.core.errors import TargetError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import build, default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs, pack
 from hashpress.hashnets.training.schedule import Schedule
@@ -23,7 +24,7 @@ from hashpress.targets.table import resolve
 from nets_for_targets import Compiled, settled
 from torch import nn
 
-SPEC = InputSpec((1, 16, 16), (0.3,), (0.35,))
+SPEC = ImageInput((1, 16, 16), (0.3,), (0.35,))
 NETS = {
     "lenet5": ("lenet5", {}),
     "small convolutions": ("smallconv", {"widths": [12, 12, 20, 60]}),

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from hashpress.cli.main import run
 from hashpress.core.errors import TargetError
-from hashpress.core.model import Arch, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import Arch
 from hashpress.hashnets.build import untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.file import save
@@ -22,7 +23,7 @@ from program import refused
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "add-a-target.md").read_text(encoding="utf-8")
 (CODE,) = re.findall(r"```python\n(.+?)```", PAGE, re.DOTALL)
-ARCH = Arch("lenet5", 12, InputSpec((1, 16, 16), (0.3,), (0.35,)))
+ARCH = Arch("lenet5", 12, ImageInput((1, 16, 16), (0.3,), (0.35,)))
 
 
 @pytest.fixture

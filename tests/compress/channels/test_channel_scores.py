@@ -12,7 +12,7 @@ from hashpress.compress.channels.graph import channels
 from hashpress.compress.channels.narrow import Narrow
 from hashpress.compress.channels.scores import SCORES, by_code, by_taylor
 from hashpress.core.data import load_data
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.losses.pair import pair_likelihood
 from hashpress.hashnets.retrieval.codes import outputs
@@ -65,7 +65,7 @@ def test_code_score_finds_the_channel_that_does_not_matter():
 def test_taylor_score_is_the_square_of_weights_times_gradients(encoder):
     """Oracle: all gradients at once, two batches; layers that share one weight count it each."""
     digits = load_data("digits?limit=120")
-    model = untrained(default_arch(encoder, 12, InputSpec.of(digits)), seed=3, trust_code=True)
+    model = untrained(default_arch(encoder, 12, ImageInput.of(digits)), seed=3, trust_code=True)
     found, images = channels(model), digits.train
     assert 64 < len(images) < 128
     order, total = np.random.default_rng(5).permutation(len(images)), 0.0
@@ -109,7 +109,7 @@ def test_the_two_norms_take_different_channels():
 
 def test_factors_of_batch_norm_say_which_channels_go():
     """Oracle: the factors themselves, over their mean; of a stream, the mean of those of all norms on it."""
-    model = a_model("resnet20", spec=InputSpec((1, 16, 16), (0.5,), (0.5,)), widths=[4, 8, 8])
+    model = a_model("resnet20", spec=ImageInput((1, 16, 16), (0.5,), (0.5,)), widths=[4, 8, 8])
     state = {name: value.abs().double().numpy() for name, value in model.net.state_dict().items()}
     found = channels(model)
     scores = SCORES["bn"](model, found, None, 0)

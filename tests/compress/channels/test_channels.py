@@ -11,7 +11,8 @@ from hashpress.compress.channels.graph import channels
 from hashpress.compress.channels.removal import cut
 from hashpress.compress.passes import Merge, Narrow
 from hashpress.core.data import load_data
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.file import load, save
@@ -22,7 +23,7 @@ PASSES = {"narrow": Narrow(ratio=0.5), "merge": Merge(share=0.4, kinds=("dense",
 
 
 def of(name: str) -> HashModel:
-    return untrained(default_arch(f"nets_foreign:{name}", 12, InputSpec.of(SPLIT)), seed=3, trust_code=True)
+    return untrained(default_arch(f"nets_foreign:{name}", 12, ImageInput.of(SPLIT)), seed=3, trust_code=True)
 
 
 @pytest.mark.parametrize("name", nets_foreign.FOLLOWED)

@@ -20,7 +20,7 @@ from hashpress.compress.fold import Fold
 from hashpress.compress.observe.synthetic import noise
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.edits import rebuild
 from hashpress.modelfile.file import load, save
@@ -134,7 +134,7 @@ def test_equal_neurons_merge_without_any_change(encoder, path, options):
 
 
 def test_residual_streams_and_norms_are_left_with_the_reason():
-    spec = InputSpec((1, 16, 16), (0.5,), (0.5,))
+    spec = ImageInput((1, 16, 16), (0.5,), (0.5,))
     model = a_model("resnet20", spec=spec, widths=[4, 8, 8])
     merge = Merge(share=0.5, kinds=("dense", "conv"))
     left = merge.decide(model, Context()).data["skipped"]
@@ -204,7 +204,7 @@ def test_wrong_settings_are_named():
 
 def test_noise_is_as_smooth_as_natural_images():
     """Amplitude 1/f is power 1/f^2: the slope of the periodogram, under a window because images have borders."""
-    images = noise(InputSpec((2, 64, 48), (0.5, 0.4), (0.1, 0.05)), 300, seed=3)
+    images = noise(ImageInput((2, 64, 48), (0.5, 0.4), (0.1, 0.05)), 300, seed=3)
     assert images.shape == (300, 2, 64, 48)
     for channel, (mean, deviation) in enumerate([(0.5, 0.1), (0.4, 0.05)]):
         values = images[:, channel] / 255
@@ -214,7 +214,7 @@ def test_noise_is_as_smooth_as_natural_images():
         flat = np.square(np.abs(np.fft.fft2(values * np.hanning(64)[:, None] * np.hanning(48)))).mean(axis=0)
         assert np.polyfit(np.log(np.arange(3, 12)), np.log(np.diag(flat)[3:12]), 1)[0] == pytest.approx(-2, abs=0.25)
         assert np.polyfit(np.log(np.arange(3, 12)), np.log(power[3:12]), 1)[0] == pytest.approx(-1, abs=0.25)
-    assert np.array_equal(images, noise(InputSpec((2, 64, 48), (0.5, 0.4), (0.1, 0.05)), 300, seed=3))
+    assert np.array_equal(images, noise(ImageInput((2, 64, 48), (0.5, 0.4), (0.1, 0.05)), 300, seed=3))
     assert abs(np.corrcoef(images[:, 0].ravel(), images[:, 1].ravel())[0, 1]) < 0.1
 
 

@@ -17,7 +17,8 @@ from hashpress.compress.fold import Fold
 from hashpress.compress.observe.macs import count
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.edits import edit_from_json, edit_to_json, rebuild
@@ -73,7 +74,7 @@ def test_a_narrow_lenet_is_the_small_one_built_by_hand():
 @pytest.mark.parametrize("encoder", ["resnet20", "resnet18", "resnet50", "smallconv"])
 def test_removing_silent_channels_changes_nothing(encoder):
     """A channel whose producers give zero everywhere can go; the outputs stay to the last rounding."""
-    spec = InputSpec((3, 32, 32), (0.5,) * 3, (0.5,) * 3)
+    spec = ImageInput((3, 32, 32), (0.5,) * 3, (0.5,) * 3)
     widths = {"resnet20": [4, 8, 16], "resnet18": [4, 6, 8, 8], "resnet50": [4, 4, 8, 8], "smallconv": [6, 6, 8, 20]}
     model = a_model(encoder, spec=spec, widths=widths[encoder])
     found = channels(model)
@@ -100,7 +101,7 @@ def test_removing_silent_channels_changes_nothing(encoder):
 def test_groups_are_those_of_torch_pruning():
     """Independent oracle: torch-pruning's dependency graph, in networks without channel padding."""
     tp = pytest.importorskip("torch_pruning")
-    spec = InputSpec((3, 32, 32), (0.5,) * 3, (0.5,) * 3)
+    spec = ImageInput((3, 32, 32), (0.5,) * 3, (0.5,) * 3)
     for encoder, widths in (("resnet18", [4, 6, 8, 8]), ("resnet50", [4, 4, 8, 8]), ("smallconv", [6, 6, 8, 20])):
         model = a_model(encoder, spec=spec, widths=widths)
         found = channels(model)
@@ -127,7 +128,7 @@ def test_groups_are_those_of_torch_pruning():
 
 
 def test_shortcuts_with_zero_channels_keep_count():
-    model = a_model("resnet20", spec=InputSpec((3, 16, 16), (0.5,) * 3, (0.5,) * 3), widths=[4, 8, 16])
+    model = a_model("resnet20", spec=ImageInput((3, 16, 16), (0.5,) * 3, (0.5,) * 3), widths=[4, 8, 16])
     found = channels(model)
     stream = {len(space) for space in found.spaces()}
     assert stream == {4, 8, 16}
@@ -156,7 +157,7 @@ def test_hash_outputs_and_inputs_are_never_cut():
 
 
 def test_widths_are_multiples():
-    spec = InputSpec((3, 16, 16), (0.5,) * 3, (0.5,) * 3)
+    spec = ImageInput((3, 16, 16), (0.5,) * 3, (0.5,) * 3)
     model = a_model("resnet20", spec=spec, widths=[16, 32, 64])
     for settings in ({"ratio": 0.3}, {"macs": 0.5}):
         thin = Narrow(**settings, multiple=8)(model)
@@ -170,7 +171,7 @@ def test_widths_are_multiples():
 
 @pytest.mark.parametrize("encoder", ["lenet5", "resnet20"])
 def test_macs_target_is_met_as_counted_elsewhere(encoder):
-    spec = InputSpec((3, 16, 16), (0.5,) * 3, (0.5,) * 3)
+    spec = ImageInput((3, 16, 16), (0.5,) * 3, (0.5,) * 3)
     model = a_model(encoder, spec=spec)
     before = count(model).macs
     for share in (0.8, 0.5, 0.25):
@@ -214,7 +215,7 @@ def test_impossible_target_is_refused():
 @pytest.mark.parametrize("score", ["l1", "l2", "bn", "taylor", "code"])
 def test_every_score_gives_a_network_that_saves(score, tmp_path):
     split = load_data("digits?limit=200&size=16")
-    model = a_model("resnet20", spec=InputSpec((1, 16, 16), (0.5,), (0.5,)), widths=[4, 8, 8])
+    model = a_model("resnet20", spec=ImageInput((1, 16, 16), (0.5,), (0.5,)), widths=[4, 8, 8])
     before = copy.deepcopy(model.net.state_dict())
     thin = Narrow(macs=0.6, score=score, images=64)(model, split, seed=1)
     assert all(torch.equal(value, before[name]) for name, value in model.net.state_dict().items())
@@ -227,7 +228,7 @@ def test_every_score_gives_a_network_that_saves(score, tmp_path):
 
 
 def test_folded_networks_have_no_norms_to_score():
-    model = Fold()(a_model("resnet20", spec=InputSpec((1, 16, 16), (0.5,), (0.5,)), widths=[4, 8, 8]))
+    model = Fold()(a_model("resnet20", spec=ImageInput((1, 16, 16), (0.5,), (0.5,)), widths=[4, 8, 8]))
     with pytest.raises(RecipeError, match="they were folded"):
         Narrow(ratio=0.5, score="bn")(model)
     assert Narrow(ratio=0.5)(model).edits
@@ -289,7 +290,7 @@ def test_a_layer_that_was_cut_does_not_hold_on_to_what_went() -> None:
 
 def test_refit_looks_at_as_many_images_as_asked():
     digits = load_data("digits?size=16&limit=400")
-    model = untrained(default_arch("lenet5", 16, InputSpec.of(digits), widths=[8, 12, 30]), seed=1)
+    model = untrained(default_arch("lenet5", 16, ImageInput.of(digits), widths=[8, 12, 30]), seed=1)
     wanted = outputs(model, digits.queries.pixels)
     work = partial(Narrow, ratio=0.4, score="l2", refit=True)
     lost = [

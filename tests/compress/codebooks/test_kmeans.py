@@ -9,7 +9,7 @@ import torch
 from hashpress.compress.codebooks import kmeans
 from hashpress.compress.codebooks.straight_through import Latent, fit_budget
 from hashpress.compress.observe.importance import output_energy
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.modelfile.layers.shared import Lookup
 from hashpress.modelfile.layers.shared import SharedWeight as SharedForm
@@ -102,7 +102,7 @@ def test_priced_clusters_reach_the_theory_of_high_rates() -> None:
 
 def test_importance_against_the_jacobian() -> None:
     torch.manual_seed(0)
-    arch = default_arch("lenet300", 3, InputSpec((1, 2, 2), (0.5,), (0.3,)), widths=(4, 3))
+    arch = default_arch("lenet300", 3, ImageInput((1, 2, 2), (0.5,), (0.3,)), widths=(4, 3))
     model = untrained(arch, seed=1)
     pixels = np.random.default_rng(0).integers(0, 256, (8, 1, 2, 2), dtype=np.uint8)
     images = arch.input.normalise(pixels)

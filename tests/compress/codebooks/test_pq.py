@@ -8,7 +8,8 @@ from hashpress.compress.codebooks.pq import ProductQuantize, layout
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.decode import weights
@@ -117,7 +118,7 @@ def digits() -> Split:
 
 @pytest.fixture(scope="module")
 def model(digits: Split) -> HashModel:
-    arch = default_arch("lenet300", 10, InputSpec((1, 8, 8), (0.3,), (0.4,)), widths=(60, 40))
+    arch = default_arch("lenet300", 10, ImageInput((1, 8, 8), (0.3,), (0.4,)), widths=(60, 40))
     return untrained(arch, seed=0)
 
 

@@ -9,14 +9,14 @@ from hashpress.compress.codebooks import pq_kmeans
 from hashpress.compress.codebooks.pq_correct import correct
 from hashpress.compress.observe.hooks import calls
 from hashpress.compress.observe.layer_io import collect
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from hashpress.modelfile.layers import pq
 from random_codewords import filled
 from sklearn.cluster import KMeans
 from torch import nn
 from torch.nn import functional
 
-SPEC = InputSpec((4, 9, 8), (0.5,) * 4, (0.25,) * 4)
+SPEC = ImageInput((4, 9, 8), (0.5,) * 4, (0.25,) * 4)
 
 
 def test_kmeans_finds_clusters_and_beats_every_start_of_its_own() -> None:
@@ -192,7 +192,7 @@ def test_a_step_of_the_descent_is_the_brute_force_optimum() -> None:
     """One output channel, one subspace, one position: indices and codewords of the exhaustive search."""
     torch.manual_seed(1)
     net = nn.Sequential(nn.Linear(2, 3, bias=False))
-    spec = InputSpec((2, 1, 1), (0.0, 0.0), (1.0, 1.0))
+    spec = ImageInput((2, 1, 1), (0.0, 0.0), (1.0, 1.0))
     wrapped = nn.Sequential(nn.Flatten(), net[0]).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (40, 2, 1, 1), dtype=np.uint8)
     responses = collect(wrapped, wrapped, "1", pixels, spec)
@@ -239,7 +239,7 @@ def test_inputs_that_depend_on_each_other_far_from_zero_can_be_fitted() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.Linear(2, 48), nn.Linear(48, 8)).eval()
     nn.init.constant_(net[2].bias, 3000.0)
-    spec = InputSpec((1, 8, 8), (0.5,), (0.25,))
+    spec = ImageInput((1, 8, 8), (0.5,), (0.25,))
     pixels = np.random.default_rng(0).integers(0, 256, (400, 1, 8, 8), dtype=np.uint8)
     group = collect(net, net, "3", pixels, spec).groups[0]
     inputs, targets = group.inputs.flatten(1).double(), group.targets.double()
@@ -256,7 +256,7 @@ def test_the_last_samples_count_where_they_are_few() -> None:
     """One image more than fits three batches, unlike all others: one sample waits for more, which never come."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 3)).eval()
-    spec = InputSpec((1, 8, 8), (0.5,), (0.25,))
+    spec = ImageInput((1, 8, 8), (0.5,), (0.25,))
     pixels = np.random.default_rng(0).integers(0, 20, (151, 1, 8, 8), dtype=np.uint8)
     pixels[-1] = 255
     inputs = collect(net, net, "2", pixels, spec).groups[0].inputs.flatten(1).double()
@@ -270,6 +270,6 @@ def test_many_inputs_of_one_kind_can_be_fitted() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Linear(1, 600), nn.Linear(600, 4)).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (1500, 1, 8, 8), dtype=np.uint8)
-    group = collect(net, net, "3", pixels, InputSpec((1, 8, 8), (0.5,), (0.25,))).groups[0]
+    group = collect(net, net, "3", pixels, ImageInput((1, 8, 8), (0.5,), (0.25,))).groups[0]
     assert group.inputs.isfinite().all()
     assert group.targets.isfinite().all()

@@ -12,7 +12,8 @@ from hashpress.compress.finetune.finetune import Finetune
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import RecipeError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.file import content, file_size, load, save
@@ -93,7 +94,7 @@ def digits() -> Split:
 
 @pytest.fixture(scope="module")
 def model() -> HashModel:
-    arch = default_arch("lenet300", 10, InputSpec((1, 8, 8), (0.3,), (0.4,)), widths=(400, 300))
+    arch = default_arch("lenet300", 10, ImageInput((1, 8, 8), (0.3,), (0.4,)), widths=(400, 300))
     return untrained(arch, seed=0)
 
 

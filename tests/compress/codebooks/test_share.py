@@ -11,7 +11,8 @@ from hashpress.compress.passes import Share
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import RecipeError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from torch import nn
 
@@ -23,7 +24,7 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def model(split: Split) -> HashModel:
-    spec = InputSpec.of(split)
+    spec = ImageInput.of(split)
     arch = default_arch("lenet300", 10, spec, widths=(40, 30))
     return untrained(arch, seed=3)
 

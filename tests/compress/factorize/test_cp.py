@@ -15,7 +15,8 @@ from hashpress.compress.observe.sampling import choose
 from hashpress.compress.passes import PASSES
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, ModelFileError, RecipeError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.edits import edit_from_json, edit_to_json, rebuild
@@ -43,7 +44,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def model(digits):
-    arch = default_arch("smallconv", 16, InputSpec((1, 8, 8), digits.mean, digits.std), widths=[8, 12, 16, 20])
+    arch = default_arch("smallconv", 16, ImageInput((1, 8, 8), digits.mean, digits.std), widths=[8, 12, 16, 20])
     return untrained(arch, seed=1)
 
 
@@ -197,7 +198,7 @@ def test_what_cannot_be_treated_is_listed(digits):
         def forward(self, images):
             return self.fine(self.point(self.mirror(self.depth(images)))).mean((2, 3))
 
-    arch = dataclasses.replace(default_arch("lenet5", 16), input=InputSpec((4, 9, 9), (0.5,) * 4, (1.0,) * 4))
+    arch = dataclasses.replace(default_arch("lenet5", 16), input=ImageInput((4, 9, 9), (0.5,) * 4, (1.0,) * 4))
     odd = HashModel(Odd().eval(), arch)
     work = Cp(rank=3, sweeps=5, skip=())
     plan = work.decide(odd, Context()).data

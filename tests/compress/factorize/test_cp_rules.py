@@ -13,7 +13,8 @@ from hashpress.compress.observe.macs import count
 from hashpress.compress.observe.sampling import choose
 from hashpress.core.data import load_data
 from hashpress.core.errors import RecipeError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.layers.factored import group_kernels
@@ -29,13 +30,13 @@ def digits():
 
 @pytest.fixture(scope="module")
 def model(digits):
-    arch = default_arch("smallconv", 16, InputSpec((1, 8, 8), digits.mean, digits.std), widths=[8, 12, 16, 20])
+    arch = default_arch("smallconv", 16, ImageInput((1, 8, 8), digits.mean, digits.std), widths=[8, 12, 16, 20])
     return untrained(arch, seed=1)
 
 
 def around(*layers):
     """Return a model of digits around some layers, for which no architecture is there."""
-    arch = dataclasses.replace(default_arch("lenet5", 16), input=InputSpec((1, 8, 8), (0.5,), (0.3,)))
+    arch = dataclasses.replace(default_arch("lenet5", 16), input=ImageInput((1, 8, 8), (0.5,), (0.3,)))
     return HashModel(nn.Sequential(*layers, nn.Flatten()).eval(), arch)
 
 

@@ -17,7 +17,8 @@ from hashpress.compress.observe.sampling import choose
 from hashpress.compress.passes import PASSES
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import build, default_arch
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.edits import rebuild
@@ -35,7 +36,7 @@ def digits():
 
 
 def made(encoder, digits, **options):
-    arch = default_arch(encoder, 16, InputSpec((1, 8, 8), digits.mean, digits.std), **options)
+    arch = default_arch(encoder, 16, ImageInput((1, 8, 8), digits.mean, digits.std), **options)
     net, generator = build(arch, seed=2).eval(), torch.Generator().manual_seed(1)
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:  # new nets start without any
@@ -109,7 +110,7 @@ def test_moments_in_portions_are_those_of_all_rows():
 def test_patch_moments_explain_the_responses(options, digits):
     layer = nn.Conv2d(4, 6, (3, 2), **options)
     net = nn.Sequential(nn.Conv2d(1, 4, 1), layer, nn.Flatten())
-    model = HashModel(net, dataclasses.replace(default_arch("lenet5", 16), input=InputSpec((1, 8, 8), (0.5,), (0.3,))))
+    model = HashModel(net, dataclasses.replace(default_arch("lenet5", 16), input=ImageInput((1, 8, 8), (0.5,), (0.3,))))
     pixels = choose(digits, 40)[:]
     with torch.no_grad():
         given = layer(net[0](model.arch.input.normalise(pixels))).flatten(2).double()
@@ -148,7 +149,7 @@ def test_full_rank_chain_is_the_layer(options, form, digits):
     layer = nn.Conv2d(4, 6, 3, **options)
     net = nn.Sequential(nn.Conv2d(1, 4, 1), layer, nn.Flatten())
     model = HashModel(
-        net.eval(), dataclasses.replace(default_arch("lenet5", 16), input=InputSpec((1, 8, 8), (0.5,), (0.3,)))
+        net.eval(), dataclasses.replace(default_arch("lenet5", 16), input=ImageInput((1, 8, 8), (0.5,), (0.3,)))
     )
     copy = dataclasses.replace(model, net=model.copied_net())
     width = 6 // layer.groups

@@ -11,7 +11,8 @@ from hashpress.compress.factorize.rebuild import Sample, rebuild_layer
 from hashpress.compress.observe.macs import count
 from hashpress.compress.observe.sampling import choose
 from hashpress.core.data import load_data
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch
 from hashpress.modelfile.layers.factored import Factored
 from torch import nn
@@ -26,7 +27,7 @@ def pixels():
 
 def around(*layers):
     """Return a model of digits around some layers, for which no architecture is there."""
-    arch = dataclasses.replace(default_arch("lenet5", 16), input=InputSpec((1, 8, 8), (0.5,), (0.3,)))
+    arch = dataclasses.replace(default_arch("lenet5", 16), input=ImageInput((1, 8, 8), (0.5,), (0.3,)))
     return HashModel(nn.Sequential(*layers, nn.Flatten()).eval(), arch)
 
 

@@ -7,10 +7,10 @@ from hashpress.compress.finetune.dropout import eased, rates
 from hashpress.compress.finetune.masks import masks_of
 from hashpress.compress.passes import Finetune, Prune
 from hashpress.core.data.images import Split
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from small_models import a_model, some_images
 
-SPEC = InputSpec((3, 64, 64), (0.5,) * 3, (0.5,) * 3)
+SPEC = ImageInput((3, 64, 64), (0.5,) * 3, (0.5,) * 3)
 KEPT = {"encoder.classifier.1": 0.25, "encoder.classifier.4": 0.04}
 RATES = {"encoder.classifier.0": 0.4 * 0.5, "encoder.classifier.3": 0.4 * 0.2}  # the root of a quarter, of a 25th
 

@@ -14,7 +14,8 @@ from hashpress.compress.finetune.temporary_norms import normed
 from hashpress.compress.passes import Fastfood, Finetune, Fold, Prune
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
-from hashpress.core.model import Arch, HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import Arch, HashModel
 from hashpress.hashnets.build import untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.hashnets.training import train
@@ -31,7 +32,7 @@ def split() -> Split:
 @pytest.fixture(scope="module")
 def whole(split: Split) -> HashModel:
     """A folded ResNet-20 whose norms did something."""
-    arch = Arch("resnet20", 10, InputSpec.of(split))
+    arch = Arch("resnet20", 10, ImageInput.of(split))
     start = untrained(arch, seed=3)
     return Fold()(Finetune(epochs=1, system="onehot", distill=0.0)(start, split))
 
@@ -80,9 +81,9 @@ class Twice(nn.Module):
 
 
 def test_a_convolution_that_does_not_run_once_gets_none(split: Split) -> None:
-    with normed(Twice(), split.train, InputSpec((1, 8, 8), split.mean, split.std)) as paths:
+    with normed(Twice(), split.train, ImageInput((1, 8, 8), split.mean, split.std)) as paths:
         assert paths == ["first"]
-    arch = Arch("lenet5", 10, InputSpec((1, 8, 8), split.mean, split.std))
+    arch = Arch("lenet5", 10, ImageInput((1, 8, 8), split.mean, split.std))
     assert Finetune(**SETTINGS).decide(HashModel(Twice().eval(), arch), Context(split)).data["normed"] == ["first"]
 
 
@@ -99,7 +100,7 @@ class Tied(nn.Module):
 
 
 def test_convolutions_of_one_weight_get_none(split: Split) -> None:
-    net, spec = Tied().eval(), InputSpec((1, 8, 8), split.mean, split.std)
+    net, spec = Tied().eval(), ImageInput((1, 8, 8), split.mean, split.std)
     inputs = spec.normalise(split.queries.pixels)
     with torch.no_grad():
         wanted = net(inputs)
@@ -141,7 +142,7 @@ class Mixed(nn.Module):
 
 def fried(split: Split) -> HashModel:
     torch.manual_seed(3)
-    model = HashModel(Mixed().eval(), Arch("lenet5", 20, InputSpec((1, 8, 8), split.mean, split.std)))
+    model = HashModel(Mixed().eval(), Arch("lenet5", 20, ImageInput((1, 8, 8), split.mean, split.std)))
     made = Fastfood(precision="float32")(model, seed=3)
     assert len(made.edits) == 3
     return made

@@ -13,7 +13,7 @@ from hashpress.compress.integers.int8 import Int8
 from hashpress.compress.recipe.load import Recipe
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError, RecipeError
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from hashpress.hashnets.retrieval.codes import outputs
 from small_models import a_model, flips
 
@@ -91,9 +91,9 @@ def test_a_batch_of_large_images_is_taken_in_parts(split, monkeypatch):
     model = a_model(widths=[4, 6, 10], bits=32)
     grids, start = some_grids(model, split)
     settings = {"task": 0.0, "batch": 16, "seed": 0, "steps": 80, "lr": 0.05}
-    sizes, normalise = [], InputSpec.normalise
+    sizes, normalise = [], ImageInput.normalise
     monkeypatch.setattr(
-        InputSpec, "normalise", lambda self, pixels: sizes.append(len(pixels)) or normalise(self, pixels)
+        ImageInput, "normalise", lambda self, pixels: sizes.append(len(pixels)) or normalise(self, pixels)
     )
     found = []
     for values in (1 << 20, 7 * 16 * 16):

@@ -14,7 +14,8 @@ from hashpress.compress.passes import Int8, Prune
 from hashpress.compress.thresholds import shift
 from hashpress.core.data import load_data
 from hashpress.core.errors import ModelFileError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile import reader
@@ -190,7 +191,7 @@ def mirror(split, monkeypatch):
     module = ModuleType("nets_mirror")
     module.make = lambda _shape: Mirror()
     monkeypatch.setitem(sys.modules, "nets_mirror", module)
-    return untrained(default_arch("nets_mirror:make", 8, InputSpec.of(split)), seed=3, trust_code=True)
+    return untrained(default_arch("nets_mirror:make", 8, ImageInput.of(split)), seed=3, trust_code=True)
 
 
 @pytest.mark.parametrize("settings", [{}, {"rounding": "obs"}, {"rounding": "learned", "steps": 30, "lr": 0.03}])

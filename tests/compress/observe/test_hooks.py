@@ -19,10 +19,10 @@ from hashpress.compress.observe.hooks import (
 )
 from hashpress.compress.observe.runner import observe
 from hashpress.core.errors import InputError
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from torch import nn
 
-SPEC = InputSpec((1, 4, 4), (0.5,), (0.25,))
+SPEC = ImageInput((1, 4, 4), (0.5,), (0.25,))
 PIXELS = np.random.default_rng(0).integers(0, 256, (23, 1, 4, 4), dtype=np.uint8)
 
 

@@ -9,7 +9,8 @@ from hashpress.compress.observe import importance, sampling
 from hashpress.compress.passes import Cp, Int8, LowRank, Merge, ProductQuantize, Prune
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Selection, together
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from torch import nn
 
@@ -23,7 +24,7 @@ def test_large_images_run_fewer_at_a_time():
 
 def test_large_weights_keep_their_energy_in_single_precision(monkeypatch):
     digits = load_data("digits?size=16")
-    arch = default_arch("lenet5", 8, InputSpec((1, 16, 16), digits.mean, digits.std), widths=[4, 6, 10])
+    arch = default_arch("lenet5", 8, ImageInput((1, 16, 16), digits.mean, digits.std), widths=[4, 6, 10])
     model = untrained(arch, seed=0)
     paths = ["encoder.conv2", "encoder.fc1", "head"]
     exact = importance.output_energy(model, digits.train.pixels, paths, batches=5)
@@ -41,7 +42,7 @@ def test_energy_of_a_dense_layer_alone_that_runs_twice_before_a_relu_in_place(mo
     digits = load_data("digits")
     dense = nn.Linear(64, 64)
     net = nn.Sequential(nn.Flatten(), dense, nn.ReLU(inplace=True), dense, nn.ReLU(inplace=True), nn.Linear(64, 8))
-    arch = default_arch("lenet5", 8, InputSpec((1, 8, 8), digits.mean, digits.std))
+    arch = default_arch("lenet5", 8, ImageInput((1, 8, 8), digits.mean, digits.std))
     model, pixels = HashModel(net, arch, ()), digits.train.pixels
     exact = importance.output_energy(model, pixels, ["1"], batches=3)["1"]
     monkeypatch.setattr(importance, "LARGE", 60)
@@ -85,7 +86,7 @@ def images_together(work, monkeypatch):
     """Return how many images a pass on 16x16 digits takes out of its choice at each time."""
     digits = load_data("digits?size=16")
     assert len(digits.train) >= 700
-    arch = default_arch("lenet5", 8, InputSpec((1, 16, 16), digits.mean, digits.std), widths=[4, 6, 10])
+    arch = default_arch("lenet5", 8, ImageInput((1, 16, 16), digits.mean, digits.std), widths=[4, 6, 10])
     sizes, read = [], Selection.__getitem__
 
     def watched(self, part):
@@ -98,7 +99,7 @@ def images_together(work, monkeypatch):
 
 
 def test_a_view_has_the_networks_memory_but_for_what_is_written():
-    arch = default_arch("lenet5", 8, InputSpec((1, 16, 16), (0.3,), (0.35,)), widths=[4, 6, 10])
+    arch = default_arch("lenet5", 8, ImageInput((1, 16, 16), (0.3,), (0.35,)), widths=[4, 6, 10])
     model = untrained(arch, seed=0)
     model.net.encoder.fc1.bias = model.net.encoder.conv2.bias = torch.nn.Parameter(torch.zeros(6))  # tied
     net = model.viewed_net(writing=["encoder.conv2"])
@@ -160,7 +161,7 @@ def test_a_fit_in_parts_is_the_fit_by_least_squares(rows, monkeypatch):
 
 def test_a_refit_in_parts_is_that_of_all_outputs(monkeypatch):
     digits = load_data("digits?size=16")
-    arch = default_arch("lenet5", 8, InputSpec((1, 16, 16), digits.mean, digits.std), widths=[4, 6, 10])
+    arch = default_arch("lenet5", 8, ImageInput((1, 16, 16), digits.mean, digits.std), widths=[4, 6, 10])
     model = untrained(arch, seed=0)
     work = Merge(share=0.3, refit=40, kinds=("conv", "dense"))
     whole = work(model, digits).net

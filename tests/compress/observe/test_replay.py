@@ -9,8 +9,9 @@ from hashpress.compress.observe import replay
 from hashpress.compress.observe.replay import Replay
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
+from hashpress.core.inputs import ImageInput
 from hashpress.core.layers import get_layer
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 
@@ -21,7 +22,7 @@ def split() -> Split:
 
 
 def network(encoder: str, split: Split) -> HashModel:
-    return untrained(default_arch(encoder, 12, InputSpec.of(split)), seed=1, trust_code=True)
+    return untrained(default_arch(encoder, 12, ImageInput.of(split)), seed=1, trust_code=True)
 
 
 def altered(model: HashModel, path: str) -> HashModel:

@@ -8,12 +8,12 @@ from hashpress.compress.observe.hooks import calls
 from hashpress.compress.observe.layer_io import SampledOutputs
 from hashpress.compress.observe.sampling import Places
 from hashpress.compress.passes import ProductQuantize
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from hashpress.modelfile.layers.base import CompressedConv2d
 from hashpress.modelfile.layers.densify import decoded_once
 from torch import nn
 
-SPEC = InputSpec((3, 12, 10), (0.5,) * 3, (0.25,) * 3)
+SPEC = ImageInput((3, 12, 10), (0.5,) * 3, (0.25,) * 3)
 PIXELS = np.random.default_rng(0).integers(0, 256, (70, 3, 12, 10), dtype=np.uint8)
 PATHS = ["0", "2", "5", "6"]
 SEEDS = {"0": 5, "2": 6, "5": 7, "6": 7}

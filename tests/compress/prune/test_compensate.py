@@ -16,7 +16,8 @@ from hashpress.compress.passes import Share
 from hashpress.compress.prune import compensate
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 
 
@@ -30,7 +31,7 @@ def split() -> Split:
 @pytest.mark.parametrize("biased", [True, False])
 def test_only_a_bias_takes_up_the_mean(split: Split, how: str, biased: bool) -> None:
     """The weights that stay are numpy's ridge regression of the old outputs: on centred inputs where there is a bias."""
-    arch = default_arch("lenet300", 8, InputSpec.of(split), widths=(30, 12))
+    arch = default_arch("lenet300", 8, ImageInput.of(split), widths=(30, 12))
     model = HashModel(untrained(arch, seed=1).net, arch)
     layer: Any = model.net.get_submodule("encoder.fc2")
     layer.weight += 0.1  # rows whose outputs have a mean
@@ -81,7 +82,7 @@ def test_a_step_that_became_cheap_waits_for_the_one_before_it() -> None:
 
 def test_prices_of_errors_are_between_those_of_outputs_and_of_weights(split: Split) -> None:
     """Geometric means of the squared Jacobian and of the weights' inverse square; a whole weight costs 1 on average."""
-    arch = default_arch("lenet300", 4, InputSpec.of(split), widths=(10, 6))
+    arch = default_arch("lenet300", 4, ImageInput.of(split), widths=(10, 6))
     model = untrained(arch, seed=1)
     paths = ["encoder.fc1", "encoder.fc2", "head"]
     with torch.no_grad():

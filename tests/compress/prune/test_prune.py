@@ -18,8 +18,9 @@ from hashpress.compress.prune.densities import allocated, amounts, cost, measure
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Pixels, Split
 from hashpress.core.errors import InputError, RecipeError
+from hashpress.core.inputs import ImageInput
 from hashpress.core.layers import get_layer
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from small_models import flips
@@ -44,7 +45,7 @@ def split() -> Split:
 @pytest.fixture(scope="module")
 def model(split: Split) -> HashModel:
     """A small LeNet-5 that knows the digits."""
-    spec = InputSpec.of(split)
+    spec = ImageInput.of(split)
     arch = default_arch("lenet5", 24, spec, widths=[8, 12, 60])
     start = untrained(arch, seed=1)
     trained = Finetune(epochs=12, lr=0.003, system="dpsh", distill=0)(start, split)
@@ -129,7 +130,7 @@ def test_a_dense_layer_is_nearly_the_least_squares_solution_on_its_mask(model: H
 def test_groups_of_a_convolution_have_their_own_inputs(split: Split) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(864, 16))
-    arch = default_arch("lenet5", 16, InputSpec.of(split))
+    arch = default_arch("lenet5", 16, ImageInput.of(split))
     model = HashModel(net.eval(), arch)
     plain = Prune(density={"2": 0.4})(model)
     made_up = Prune(density={"2": 0.4}, compensate="obs")(model, split)
@@ -222,7 +223,7 @@ def test_without_images_or_with_settings_that_clash(model: HashModel) -> None:
 
 def test_a_layer_of_zeros_has_no_deviation_to_prune_by() -> None:
     """Warnings are errors here: torch's of too few degrees of freedom was one."""
-    model = untrained(default_arch("lenet5", 8, InputSpec((1, 16, 16), (0.5,), (0.25,))))
+    model = untrained(default_arch("lenet5", 8, ImageInput((1, 16, 16), (0.5,), (0.25,))))
     with torch.no_grad():
         get_layer(model.net, "encoder.fc1").weight.zero_()
     decision = Prune(q=1.0).decide(model, Context()).data

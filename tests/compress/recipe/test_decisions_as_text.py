@@ -15,7 +15,8 @@ from hashpress.compress.recipe.ledger import Line, warnings_of
 from hashpress.compress.recipe.load import Recipe, compress
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 
 
@@ -26,12 +27,12 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def conv(split: Split) -> HashModel:
-    return untrained(default_arch("smallconv", 16, InputSpec.of(split), widths=(6, 6, 8, 20)), seed=3)
+    return untrained(default_arch("smallconv", 16, ImageInput.of(split), widths=(6, 6, 8, 20)), seed=3)
 
 
 @pytest.fixture(scope="module")
 def dense(split: Split) -> HashModel:
-    return untrained(default_arch("lenet300", 10, InputSpec.of(split), widths=(30, 20)), seed=3)
+    return untrained(default_arch("lenet300", 10, ImageInput.of(split), widths=(30, 20)), seed=3)
 
 
 NEEDED: dict[str, Any] = {

@@ -16,7 +16,8 @@ from hashpress.compress.recipe.load import Recipe, compress, load_recipe, named_
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import HashpressError, InputError, RecipeError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.training import train
 from hashpress.modelfile import file, reader
@@ -49,7 +50,7 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def model(split: Split) -> HashModel:
-    arch = default_arch("lenet300", 10, InputSpec.of(split), widths=(30, 20))
+    arch = default_arch("lenet300", 10, ImageInput.of(split), widths=(30, 20))
     return untrained(arch, seed=3)
 
 

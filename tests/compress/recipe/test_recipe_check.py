@@ -13,7 +13,8 @@ from hashpress.compress.recipe.load import Recipe, compress
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import RecipeError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from program import refused
 
@@ -25,7 +26,7 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def model(split: Split) -> HashModel:
-    return untrained(default_arch("smallconv", 16, InputSpec.of(split), widths=(6, 6, 8, 20)), seed=3)
+    return untrained(default_arch("smallconv", 16, ImageInput.of(split), widths=(6, 6, 8, 20)), seed=3)
 
 
 def steps(*passes: Any) -> list[Any]:

@@ -12,7 +12,8 @@ from hashpress.compress.recipe.ledger import measured
 from hashpress.compress.recipe.load import compress, load_recipe
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.hashnets.training.schedule import Schedule
@@ -27,7 +28,7 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def base(split: Split) -> HashModel:
-    arch = default_arch("lenet300", 16, InputSpec.of(split))
+    arch = default_arch("lenet300", 16, ImageInput.of(split))
     schedule = Schedule(epochs=4, lr=0.003, optimizer="adam")
     return train(untrained(arch, seed=0), split, "dlbhc", schedule)
 

@@ -15,7 +15,8 @@ from hashpress.compress.recipe.load import Recipe, compress
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.modelfile.encoded import EncodedModel
 from hashpress.modelfile.file import load, save
@@ -31,7 +32,7 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def model(split: Split) -> HashModel:
-    return untrained(default_arch("lenet300", 10, InputSpec.of(split), widths=(30, 20)), seed=3)
+    return untrained(default_arch("lenet300", 10, ImageInput.of(split), widths=(30, 20)), seed=3)
 
 
 @pytest.fixture

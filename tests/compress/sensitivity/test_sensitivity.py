@@ -17,7 +17,7 @@ from hashpress.compress.sensitivity.probes import AMOUNTS, WHAT, settings_for
 from hashpress.compress.sensitivity.sensitivity import Sensitivity, sensitivity, tensor_bytes
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.file import save
@@ -105,7 +105,7 @@ def test_json_round_trip_table_and_plot(found, tmp_path):
 
 
 def of_nobody(name, split):
-    arch = default_arch(f"nets_foreign:{name}", 12, InputSpec.of(split))
+    arch = default_arch(f"nets_foreign:{name}", 12, ImageInput.of(split))
     return untrained(arch, seed=3, trust_code=True)
 
 

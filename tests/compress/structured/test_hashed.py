@@ -10,7 +10,8 @@ import torch
 from hashpress.compress.base import Context
 from hashpress.compress.structured.hashed import HashWeights, band_sizes
 from hashpress.core.errors import ModelFileError, RecipeError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.hashnets.build import build, default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.decode import weights
@@ -242,7 +243,7 @@ def test_edits_that_do_not_fit(lenet: HashModel, edit: HashedEdit) -> None:
 
 
 def test_convolutions_that_pad_by_name_are_left() -> None:
-    arch = default_arch("lenet300", 4, InputSpec((1, 6, 6), (0.0,), (1.0,)))
+    arch = default_arch("lenet300", 4, ImageInput((1, 6, 6), (0.0,), (1.0,)))
     net = build(arch)
     net.encoder = nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), nn.Flatten())
     net.head = nn.Linear(72, 4)

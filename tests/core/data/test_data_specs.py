@@ -9,7 +9,7 @@ from hashpress.core.data.images import Images, Split
 from hashpress.core.data.protocols import divide
 from hashpress.core.data.source import Parts, shuffled, stratified
 from hashpress.core.errors import DataError
-from hashpress.core.model import InputSpec
+from hashpress.core.inputs import ImageInput
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -222,7 +222,7 @@ def test_images_refuse_other_types_and_lengths():
 
 def test_the_input_of_a_data_set_has_mean_zero_and_deviation_one():
     split = load_data("digits?size=16&limit=300")
-    spec = InputSpec.of(split)
+    spec = ImageInput.of(split)
     assert spec.shape == (1, 16, 16)
     numbers = spec.normalise(split.train.pixels[:])
     assert abs(float(numbers.mean())) < 1e-4

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from hashpress.core.errors import InputError
-from hashpress.core.model import Arch, HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import Arch, HashModel
 from hashpress.hashnets.retrieval.codes import hamming, outputs, pack, unpack
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from torch import nn
 
 
 def model(net: nn.Module, bits: int) -> HashModel:
-    return HashModel(net, Arch("test", bits, InputSpec((1, 2, 2), (0.5,), (0.25,))))
+    return HashModel(net, Arch("test", bits, ImageInput((1, 2, 2), (0.5,), (0.25,))))
 
 
 @given(st.integers(1, 70), st.integers(0, 9), st.integers(0, 10**6))
@@ -105,7 +106,7 @@ def test_large_images_run_few_at_a_time():
             seen.append(len(x))
             return x.flatten(1)[:, :3]
 
-    spec = InputSpec((3, 256, 256), (0.5,) * 3, (0.25,) * 3)
+    spec = ImageInput((3, 256, 256), (0.5,) * 3, (0.25,) * 3)
     pixels = np.broadcast_to(np.uint8(7), (100, 3, 256, 256))
     outputs(HashModel(Counting(), Arch("x:y", 3, spec)), pixels)
     assert seen == [31, 31, 31, 7]

@@ -10,7 +10,8 @@ import torch
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Images, Split
 from hashpress.core.errors import InputError
-from hashpress.core.model import Arch, HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import Arch, HashModel
 from hashpress.hashnets.retrieval.codes import outputs, pack
 from hashpress.hashnets.retrieval.evaluate import Quality, bit_flips, evaluate, quality
 from hypothesis import given
@@ -27,7 +28,7 @@ def split():
 def linear(bits: int, seed: int, split: Split) -> HashModel:
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, bits))
-    return HashModel(net, Arch("linear", bits, InputSpec((1, 8, 8), split.mean, split.std)))
+    return HashModel(net, Arch("linear", bits, ImageInput((1, 8, 8), split.mean, split.std)))
 
 
 def by_definition(query_bits, database_bits, asked, stored, rounds=150):

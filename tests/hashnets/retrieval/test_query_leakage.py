@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from hashpress.cli.main import run
 from hashpress.core.data import load_data
-from hashpress.core.model import HashModel, InputSpec, Step
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel, Step
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.query_leakage import seen
 from hashpress.hashnets.training.schedule import Schedule
@@ -22,7 +23,7 @@ DATA = "digits?limit=300"
 @pytest.fixture(scope="module")
 def model() -> HashModel:
     split = load_data(DATA)
-    start = untrained(default_arch("lenet300", 8, InputSpec.of(split), widths=(20, 10)), seed=1)
+    start = untrained(default_arch("lenet300", 8, ImageInput.of(split), widths=(20, 10)), seed=1)
     return train(start, split, "dlbhc", Schedule(epochs=1, batch=64))
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from hashpress.core.data import Images, load_data
 from hashpress.core.errors import CheckpointError, DataError, InputError
-from hashpress.core.model import HashModel, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import HashModel
 from hashpress.core.progress import reporting
 from hashpress.hashnets import heads
 from hashpress.hashnets.build import build, default_arch, untrained
@@ -20,7 +21,7 @@ from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import fit, train
 from torch import nn
 
-SPEC = InputSpec((1, 8, 8), (0.3,), (0.37,))
+SPEC = ImageInput((1, 8, 8), (0.3,), (0.37,))
 QUICK = Schedule(epochs=3, batch=32, lr=0.02, augment="shift")
 
 

@@ -6,14 +6,15 @@ import torch
 from hashpress.compress.passes import Fold
 from hashpress.core.data import load_data
 from hashpress.core.errors import InputError
-from hashpress.core.model import Arch, InputSpec
+from hashpress.core.inputs import ImageInput
+from hashpress.core.model import Arch
 from hashpress.hashnets.build import untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
 from hashpress.hashnets.training.weight_average import averaged
 
-ARCH = Arch("resnet20", 8, InputSpec((1, 8, 8), (0.3,), (0.4,)))
+ARCH = Arch("resnet20", 8, ImageInput((1, 8, 8), (0.3,), (0.4,)))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 HashpressError            1   a fault of ours
 ├── InputError            2   wrong usage, configuration or input
 │   ├── DataError             a data spec, an image folder, a label file
-│   ├── CheckpointError       somebody else's checkpoint
+│   ├── CheckpointError       a checkpoint that hashpress did not write
 │   ├── ModelFileError        a model file of ours that is damaged, hostile or of another version
 │   ├── RecipeError           passes, settings and their order; holds all problems at once
 │   ├── BudgetError           a budget file

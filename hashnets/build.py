@@ -22,7 +22,7 @@ def build(arch: Arch, *, seed: int = 0, trust_code: bool = False) -> HashNet:
     """Return the network of ``arch`` with initial values drawn from ``seed``; empty under ``torch.device("meta")``.
 
     An encoder called ``module:function`` is imported and called as ``function(shape, **options)``, for texts as
-    ``function(shape, vocabulary=N, **options)``; that runs somebody's code and needs ``trust_code``.
+    ``function(shape, vocabulary=N, **options)``; that imports code and needs ``trust_code``.
 
     Raises:
         InputError: an unknown encoder or option, an input it cannot take, code that is not trusted.

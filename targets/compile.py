@@ -40,7 +40,7 @@ def compile_model(
 
     Args:
         model: a network, compressed or not.
-        target: a name of ``TARGETS``, ``module:NAME`` of a target that somebody else defined, or the target itself.
+        target: a name of ``TARGETS``, ``module:NAME`` of a target outside of hashpress, or the target itself.
         out: the bundle's directory; a bundle that is there is replaced.
         trust_code: allow ``module:NAME``, whose module is imported and run.
 

@@ -105,7 +105,7 @@ TARGETS: dict[str, Target | HostTarget] = {
 
 
 def resolve(target: str | Target | HostTarget, *, trust_code: bool = False) -> Target:
-    """Return the concrete target: a line of ``TARGETS`` by name, ``module:NAME`` of somebody else, or a value.
+    """Return the concrete target: a line of ``TARGETS`` by name, ``module:NAME`` of a target outside of hashpress, or a value.
 
     Raises:
         TargetError: no such target, or code that is not trusted.

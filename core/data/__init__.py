@@ -51,7 +51,7 @@ def load_data(spec: str, *, protocol: str | None = None, trust_code: bool = Fals
     and no other seed may let items that trained a network become its queries.
 
     ``MODULE:NAME?path=PATH`` is a function from :class:`Spec` to :class:`Parts`, or a :class:`Source`, of your own; it is
-    imported, which runs somebody's code and needs ``trust_code``.
+    imported, which imports code and needs ``trust_code``.
 
     Raises:
         DataError: an unknown kind, option or protocol, or files that cannot be read as asked.

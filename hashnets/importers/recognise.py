@@ -1,4 +1,4 @@
-"""From somebody else's checkpoint to a model: encoder and widths by keys and shapes, a new hash head for the classifier.
+"""Import a checkpoint: the encoder and its widths are recognised by keys and shapes, the classifier becomes a new hash head.
 
 The preprocessing is the one the encoder was published with, unless an input is given.
 """

@@ -20,7 +20,7 @@ SYSTEMS: dict[str, Callable[..., Objective]] = {
 
 
 def find_system(name: str, *, trust_code: bool = False) -> Callable[..., Objective]:
-    """Return a system by name; one called ``module:Class`` is imported, which runs somebody's code.
+    """Return a system by name; one called ``module:Class`` is imported as code.
 
     Raises:
         InputError: an unknown system, or code that is not trusted.

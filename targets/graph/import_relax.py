@@ -125,7 +125,9 @@ def _chw(shape: tuple[int, ...]) -> Shape:
     """Return a shape without its batch as (C, H, W)."""
     if len(shape) in (1, 3):
         return (*shape, 1, 1)[:3]  # type: ignore[return-value]
-    raise TargetError(f"activations are images (C, H, W) or vectors (C,), found shape {shape} behind the batch")
+    raise TargetError(
+        f"activations are images (C, H, W) or vectors (C,), found shape {shape} after the batch dimension"
+    )
 
 
 def _same(importer: Importer, call: Any, var: Any) -> Any:

@@ -324,7 +324,7 @@ def test_layers_that_nobody_else_can_decode_or_import_are_said(
     class Hidden(Signed):
         pass
 
-    with pytest.raises(ModelFileError, match="define it in a module"):
+    with pytest.raises(ModelFileError, match="define it at module level"):
         edit_to_json(Hidden("head"))
 
 

@@ -118,7 +118,7 @@ TOO_LARGE: dict[str, Callable[[Any], object]] = {
 def test_what_half_precision_cannot_hold_is_refused(name: str, where: str, base: HashModel, split: Split) -> None:
     make, single = HALVES[name]
     model = changed(base, TOO_LARGE[where])
-    with pytest.raises(InputError, match=rf"layer '{LAYER}': half precision ends at 65504 .*float32"):
+    with pytest.raises(InputError, match=rf"layer '{LAYER}': half precision ends at 65504, .*float32"):
         make()(model, split)
     if name != "share trained":  # outputs as large as these are not imitated in one epoch
         kept = outputs(make(**single)(model, split), split.queries.pixels)
@@ -146,7 +146,7 @@ def test_training_that_leaves_half_precision_is_refused(base: HashModel) -> None
     net = Share(bits=3)(base).net
     with torch.no_grad():
         net.get_submodule(LAYER).form.codebook[1] = 1e5
-    with pytest.raises(InputError, match=rf"layer '{LAYER}': half precision ends at 65504 and 100000"):
+    with pytest.raises(InputError, match=rf"layer '{LAYER}': half precision ends at 65504, found a value of 100000"):
         round_weights(net)
 
 

@@ -20,8 +20,8 @@ from .lib.results_io import Target, write_result
 
 SEED, BITS = 0, 48
 BATCH = 100  # of the plain loop
-IMAGES = {"resnet20": 500, "smallconv": 1000, "alexnet": 48}
-ROUNDS = 7
+IMAGES = {"resnet20": 200, "smallconv": 500, "alexnet": 48}
+ROUNDS = 5
 
 
 def plain_loop(model: HashModel, pixels: np.ndarray) -> np.ndarray:

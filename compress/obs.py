@@ -20,6 +20,8 @@ from torch import Tensor
 Quantiser = Callable[[Tensor, Tensor], Tensor]  # (values, their row numbers) -> the nearest allowed values
 
 CACHE = 1 << 18  # values of inverses that the exact forms work on together: what a core has near it
+BATCHED = 1 << 21  # values of inverses whose rank-one updates are applied together
+PENDING = 64  # rank-one updates applied to the inverses in one product: it, not memory, then takes the time
 DAMP = 0.01
 ROWS = 256  # of a weight looked at together
 MOST = 2048  # inputs of a row up to which passes invert its Hessian; on AlexNet more take five times the model's memory
@@ -71,7 +73,7 @@ class Removals:
 def removals(W: Tensor, H: Tensor) -> Removals:
     """Prune every row to nothing, each time by the weight whose removal costs least when the others make up for it."""
     inverse = torch.linalg.inv(H.double())
-    parts = [_removals(part, inverse) for part in W.double().split(together(W.shape[1]))]
+    parts = [_removals(part, inverse) for part in W.double().split(max(1, BATCHED // W.shape[1] ** 2))]
     return Removals(*(torch.cat(several) for several in zip(*parts, strict=True)))
 
 
@@ -204,18 +206,39 @@ def best_given_mask(W: Tensor, H: Tensor, mask: Tensor) -> Tensor:
 
 
 def _removals(W: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the order and the costs of :class:`Removals` for rows that are worked on together."""
+    """Return the order and the costs of :class:`Removals` for rows that are worked on together.
+
+    The inverses stand without their last updates C' C, C (rows, updates, left); weights that are gone leave W, the
+    inverses and ``columns`` with them.
+    """
     rows, size = W.shape
     W, inverse = W.clone(), inverse.repeat(rows, 1, 1)
-    costs, places = torch.empty_like(W), torch.empty_like(W, dtype=torch.long)
-    gone = torch.zeros_like(W, dtype=torch.bool)
+    diagonal = inverse.diagonal(dim1=1, dim2=2).clone()
+    columns = torch.arange(size).repeat(rows, 1)
+    costs, places = torch.empty_like(W), torch.empty_like(columns)
     number = torch.arange(rows)
-    for step in range(size):
-        cost = W.square() / (2 * inverse.diagonal(dim1=1, dim2=2).clamp_min(1e-300))
-        costs[:, step], places[:, step] = cost.masked_fill_(gone, torch.inf).min(dim=1)
-        place = places[:, step]
-        _settle(W, inverse, number, place, W[number, place])
-        gone[number, place] = True
+    for start in range(0, size, PENDING):
+        steps = min(PENDING, size - start)
+        C = W.new_empty(rows, steps, W.shape[1])
+        gone = torch.zeros_like(W, dtype=torch.bool)
+        for step in range(steps):
+            cost = W.square() / (2 * diagonal.clamp_min(1e-300))
+            costs[:, start + step], place = cost.masked_fill_(gone, torch.inf).min(dim=1)
+            places[:, start + step] = columns[number, place]
+            column = inverse[number, place]
+            if step:
+                known = C[:, :step]
+                column = column.unsqueeze(1).baddbmm_(known[number, :, place].unsqueeze(1), known, alpha=-1).squeeze(1)
+            pivot = column[number, place].clamp_min(1e-300)
+            W.addcmul_((W[number, place] / pivot)[:, None], column, value=-1)
+            torch.mul(column, pivot.rsqrt()[:, None], out=C[:, step])
+            diagonal.addcmul_(C[:, step], C[:, step], value=-1)
+            gone[number, place] = True
+        left = torch.nonzero(~gone)[:, 1].view(rows, -1)
+        W, diagonal, columns = (each.gather(1, left) for each in (W, diagonal, columns))
+        C = C.gather(2, left[:, None, :].expand(-1, steps, -1))
+        inverse = inverse[number[:, None, None], left[:, :, None], left[:, None, :]]
+        inverse.baddbmm_(C.transpose(1, 2), C, alpha=-1)
     return places, costs
 
 

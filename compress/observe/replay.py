@@ -1,7 +1,8 @@
 """Outputs of networks that differ from one in a single layer: what runs before that layer is not run again.
 
-Layers before it give values that are no numbers, and the layer gets the inputs that were kept. Whether anything behind it
-looks at what runs before (a shortcut does) is tried on the network itself: its outputs must be the same to the last bit.
+Where a shortcut looks at what runs before, the block around the layer runs again as a whole. What is left out gives values
+that are no numbers, and the layer gets the inputs that were kept. Whether anything behind it looks at what runs before is
+tried on the network itself: its outputs must be the same to the last bit.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from ...hashnets.retrieval.codes import outputs
 from .external_reads import lent
 from .hooks import hooks, layers_at
 
+TRIED = 8  # images on which it is tried whether a module can be replayed
+
 
 class Replay:
-    """Inputs of the layer at ``path`` for all ``pixels`` (N, C, H, W), kept while something before it can be left out."""
+    """Inputs of the layer or block at ``path`` for all ``pixels`` (N, C, H, W), kept where what runs before can be left out."""
 
     def __init__(self, model: HashModel, path: str, pixels: Pixels) -> None:
         self.path, self.pixels = path, pixels
@@ -38,8 +41,14 @@ class Replay:
         if not self.shapes:
             self.inputs.clear()
 
+    @classmethod
+    def around(cls, model: HashModel, path: str, pixels: Pixels) -> Replay:
+        """Return the replay of the layer at ``path``, or of the smallest module around it that can be replayed."""
+        around = [path, *_above(path)]
+        return cls(model, next((at for at in around if cls(model, at, pixels[:TRIED]).shapes), path), pixels)
+
     def outputs(self, model: HashModel) -> np.ndarray:
-        """Return the real outputs, float32 (N, bits), of a network that is the first but for the layer at ``path``."""
+        """Return the real outputs, float32 (N, bits), of a network that is the first but for the module at ``path``."""
         if not self.shapes:
             return outputs(model, self.pixels)
         with self._skipping(model.net):
@@ -54,33 +63,31 @@ class Replay:
         def begin(_path: str, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if not runs[self.path]:
                 ahead.update(seen)
-            if ahead:
+            if ahead and len(inputs) == 1 and isinstance(inputs[0], Tensor):
                 self.inputs.append(inputs[0].clone())
 
-        def note(path: str, _layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+        def note(path: str, _layer: nn.Module, _inputs: Any, output: Any) -> None:
             runs[path] += 1
-            if path:
+            if isinstance(output, Tensor) and path not in ("", self.path):
                 seen[path] = output.shape
 
-        followed = {
-            path: layer
-            for path, layer in model.net.named_modules()
-            if not path or isinstance(layer, nn.Conv2d | nn.Linear)
-        }
+        followed = dict(model.net.named_modules())
         with hooks(layers_at(model.net, [self.path]), before=begin), hooks(followed, after=note):
             expected = outputs(model, self.pixels)
         own = {id(value) for value in get_layer(model.net, self.path).parameters()}
         others = (get_layer(model.net, path) for path in ahead)
         tied = any(id(value) in own for layer in others for value in layer.parameters())
         # inputs of a layer that is called twice, or whose weight something before it has as well, depend on it
-        if runs[self.path] == runs[""] and not tied and self.path not in lent(model):
-            self.shapes = {path: shape for path, shape in seen.items() if path in ahead and runs[path] == runs[""]}
+        once = runs[self.path] == len(self.inputs) == runs[""]
+        if once and not tied and not any(f"{path}.".startswith(f"{self.path}.") for path in lent(model)):
+            single = {path for path in ahead if runs[path] == runs[""]}
+            self.shapes = {path: seen[path] for path in single if not single & set(_above(path))}
         return expected
 
     def _same(self, model: HashModel, expected: np.ndarray) -> bool:
         try:
             return np.array_equal(self.outputs(model), expected)
-        except (HashpressError, RuntimeError, ValueError):
+        except (HashpressError, RuntimeError, TypeError, ValueError):
             return False  # outputs that are no numbers, or code that stumbles over them
 
     @contextmanager
@@ -89,8 +96,8 @@ class Replay:
         turn = iter(self.inputs)
         skipped = [(get_layer(net, path), shape) for path, shape in self.shapes.items()]
 
-        def nothing(shape: torch.Size) -> Callable[[Tensor], Tensor]:
-            return lambda given: torch.full((len(given), *shape[1:]), math.nan)
+        def nothing(shape: torch.Size) -> Callable[..., Tensor]:
+            return lambda given, *_args, **_named: torch.full((len(given), *shape[1:]), math.nan)
 
         for layer, shape in skipped:
             vars(layer)["forward"] = nothing(shape)  # in front of that of its class
@@ -100,3 +107,9 @@ class Replay:
         finally:
             for layer, _ in skipped:
                 del vars(layer)["forward"]
+
+
+def _above(path: str) -> list[str]:
+    """Return the modules around the one at ``path``, the smallest first, without the network itself."""
+    names = path.split(".")
+    return [".".join(names[:depth]) for depth in range(len(names) - 1, 0, -1)]

@@ -44,7 +44,7 @@ def measured(
         net = model.viewed_net(writing=[path])
         layer, changed = get_layer(net, path), HashModel(net, model.arch, model.edits)
         leave, found = leaving(model, path, compensate, pixels, seed), []
-        replay = Replay(model, path, pixels)
+        replay = Replay.around(model, path, pixels)
         for density in released(points):  # running the network leaves much behind
             leave(density, layer)
             found.append((density, float(((replay.outputs(changed) >= 0) != before).mean())))

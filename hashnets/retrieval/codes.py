@@ -12,7 +12,8 @@ from ...core.model import HashModel
 from ...core.progress import track
 
 PAIRS = 2**22  # distances computed at once
-BATCH, NUMBERS = 500, 500 * 3 * 64 * 64  # items that run together: at most so many, with so many numbers
+BATCH = 64  # items that run together: of more, what layers give leaves the cache, and its memory is new each time
+NUMBERS = 500 * 3 * 64 * 64  # in the items that run together, at most
 
 
 def outputs(model: HashModel, items: Values, batch: int = BATCH) -> np.ndarray:

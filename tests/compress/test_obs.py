@@ -182,6 +182,8 @@ def test_rows_are_worked_on_a_few_at_a_time(monkeypatch, rows):
 
     at_once = found()
     monkeypatch.setattr(obs, "CACHE", rows * 9**2)
+    monkeypatch.setattr(obs, "BATCHED", rows * 9**2)
+    monkeypatch.setattr(obs, "PENDING", rows)
     assert obs.together(9) == rows
     for whole, part in zip(at_once, found(), strict=True):
         assert torch.allclose(whole, part, atol=1e-12)

@@ -28,7 +28,7 @@ def network(encoder: str, split: Split) -> HashModel:
 def altered(model: HashModel, path: str) -> HashModel:
     net = model.viewed_net(writing=[path])
     with torch.no_grad():
-        get_layer(net, path).get_parameter("weight").mul_(-1e6)
+        next(get_layer(net, path).parameters()).mul_(-1e6)
     return HashModel(net, model.arch, model.edits)
 
 
@@ -36,10 +36,11 @@ def altered(model: HashModel, path: str) -> HashModel:
     ("encoder", "path", "left_out"),
     [
         ("smallconv", "encoder.conv1", 0),  # nothing stands before it
-        ("smallconv", "encoder.conv2", 1),
-        ("smallconv", "head", 4),
+        ("smallconv", "encoder.conv2", 2),  # with the pooling between them
+        ("smallconv", "head", 1),  # the encoder as a whole
         ("resnet20", "encoder.layer2.0.conv1", 0),  # a shortcut goes round it
-        ("resnet20", "head", 19),
+        ("resnet20", "head", 1),
+        ("resnet20", "encoder.layer2.1", 4),  # a block: the stem, what follows it, a stage, a block
         ("nets_foreign:twice", "encoder.again", 0),  # its second inputs come from its first outputs
         ("nets_foreign:twice", "encoder.out", 1),  # what is called twice runs, on no numbers
         ("nets_foreign:shut", "encoder.gate", 0),  # nothing goes round it as long as the gate gives zeros
@@ -63,3 +64,22 @@ def test_outputs_are_those_of_the_whole_network(
     np.testing.assert_array_equal(outputs(changed, pixels, batch=50), wanted)  # nothing stays in the network
     if path != "encoder.aux":
         assert not np.array_equal(wanted, outputs(model, pixels, batch=50))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "path", "replayed"),
+    [
+        ("smallconv", "encoder.conv2", "encoder.conv2"),
+        ("resnet20", "encoder.layer2.0.conv1", "encoder.layer2.0"),
+        ("resnet20", "encoder.layer3.2.conv2", "encoder.layer3.2"),
+        ("nets_foreign:normed_read", "encoder.conv", "encoder.conv"),  # nothing can be left out: as asked
+    ],
+)
+def test_a_block_is_replayed_where_a_shortcut_goes_round_the_layer(
+    encoder: str, path: str, replayed: str, split: Split
+) -> None:
+    model, pixels = network(encoder, split), split.train.pixels
+    kept = Replay.around(model, path, pixels)
+    assert kept.path == replayed
+    changed = altered(model, path)
+    np.testing.assert_array_equal(kept.outputs(changed), outputs(changed, pixels))

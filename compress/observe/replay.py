@@ -1,7 +1,7 @@
-"""Outputs of networks that differ from one in a single layer: what runs before that layer is not run again.
+"""Outputs of networks that differ from a given one in a single layer, without running the layers before it.
 
-Layers before it give values that are no numbers, and the layer gets the inputs that were kept. Whether anything behind it
-looks at what runs before (a shortcut does) is tried on the network itself: its outputs must be the same to the last bit.
+Layers before it return NaN, and the layer gets its recorded inputs. Whether anything after it depends on the skipped
+layers (as a shortcut does) is tested on the network itself: its outputs have to be equal to the last bit.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ...core.errors import HashpressError
 from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...hashnets.retrieval.codes import outputs
-from .external_reads import lent
+from .external_reads import externally_read
 from .hooks import hooks, layers_at
 
 
 class Replay:
-    """Inputs of the layer at ``path`` for all ``pixels`` (N, C, H, W), kept while something before it can be left out."""
+    """Recorded inputs of the layer at ``path`` for all ``pixels`` (N, C, H, W), if some layers before it can be skipped."""
 
     def __init__(self, model: HashModel, path: str, pixels: Pixels) -> None:
         self.path, self.pixels = path, pixels
@@ -39,14 +39,14 @@ class Replay:
             self.inputs.clear()
 
     def outputs(self, model: HashModel) -> np.ndarray:
-        """Return the real outputs, float32 (N, bits), of a network that is the first but for the layer at ``path``."""
+        """Return the real-valued outputs, float32 (N, bits), of a network that differs only in the layer at ``path``."""
         if not self.shapes:
             return outputs(model, self.pixels)
         with self._skipping(model.net):
             return outputs(model, self.pixels)
 
     def _recorded(self, model: HashModel) -> np.ndarray:
-        """Run the network once; keep the inputs of the layer, and the shapes of single calls before its own."""
+        """Run the network once; record the inputs of the layer, and the shapes of layers called once before it."""
         runs: Counter[str] = Counter()  # the network's own under its own name, ""
         seen: dict[str, torch.Size] = {}
         ahead: set[str] = set()
@@ -73,7 +73,7 @@ class Replay:
         others = (get_layer(model.net, path) for path in ahead)
         tied = any(id(value) in own for layer in others for value in layer.parameters())
         # inputs of a layer that is called twice, or whose weight something before it has as well, depend on it
-        if runs[self.path] == runs[""] and not tied and self.path not in lent(model):
+        if runs[self.path] == runs[""] and not tied and self.path not in externally_read(model):
             self.shapes = {path: shape for path, shape in seen.items() if path in ahead and runs[path] == runs[""]}
         return expected
 
@@ -85,7 +85,7 @@ class Replay:
 
     @contextmanager
     def _skipping(self, net: nn.Module) -> Iterator[None]:
-        """Leave out what runs before the layer, and give it its inputs."""
+        """Skip the layers before the layer at ``path`` and pass it its recorded inputs."""
         turn = iter(self.inputs)
         skipped = [(get_layer(net, path), shape) for path, shape in self.shapes.items()]
 

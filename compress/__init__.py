@@ -1,1 +1,1 @@
-"""Passes that make a hash network smaller, and the file it is kept in."""
+"""Compression passes, the recipes that combine them, and sensitivity analysis."""

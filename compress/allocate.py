@@ -1,7 +1,7 @@
-"""One budget over many layers: convex hulls of their curves, the cheapest steps first, and bisection for a common price.
+"""Allocation of one budget over many layers: lower convex hulls, greedy spending and bisection (Shoham & Gersho 1988).
 
-Where every layer's cost is convex in what it gives up, taking the cheapest step each time is the least cost at every total
-(Shoham & Gersho 1988); the lower convex hull of a curve is what makes it so.
+If the cost of every layer is a convex function of the amount it gives up, always taking the cheapest step has the least
+total cost for every total amount. Replacing each curve by its lower convex hull makes it convex.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Point = tuple[float, float]  # (amount given up, cost), amounts rising
 
 
 class HullSide(NamedTuple):
-    """A side of a hull: what one unit costs along it, whose it is, and how many units long it is."""
+    """One side of a convex hull: its cost per unit, the layer that owns it, and its length in units."""
 
     price: float
     owner: str
@@ -23,7 +23,7 @@ class HullSide(NamedTuple):
 
 
 def lower_hull(points: Sequence[Point]) -> list[Point]:
-    """Return those of ``points``, of which the first stays, that lie on their lower convex hull."""
+    """Return the points of ``points`` that lie on their lower convex hull; the first point is always included."""
     hull = list(points[:1])
     for point in points[1:]:
         while len(hull) > 1 and _slope(hull[-2], hull[-1]) >= _slope(hull[-1], point):
@@ -38,9 +38,9 @@ def sides(owner: str, points: Sequence[Point]) -> list[HullSide]:
 
 
 def spend(steps: Iterable[HullSide], *, amount: float = math.inf, budget: float = math.inf) -> dict[str, float]:
-    """Return how much each owner gives up when the cheapest steps go first, until ``amount`` is reached or ``budget`` spent.
+    """Return how much each owner gives up if the cheapest steps are taken first, up to ``amount`` units or a cost of ``budget``.
 
-    The last step is taken in part. Owners that give up nothing may be missing.
+    The last step may be taken in part. Owners that give up nothing may be missing.
     """
     taken: dict[str, float] = {}
     for price, owner, length in sorted(steps):
@@ -56,9 +56,10 @@ def spend(steps: Iterable[HullSide], *, amount: float = math.inf, budget: float 
 def bisect(
     below: Callable[[float], bool], low: float, high: float, *, rounds: int | None = None, ratio: float | None = None
 ) -> tuple[float, float]:
-    """Return ``low`` and ``high`` moved towards the place where ``below`` turns from true to false.
+    """Return ``low`` and ``high``, narrowed around the point at which ``below`` changes from true to false.
 
-    Halves the interval ``rounds`` times, or with ``ratio`` halves its logarithm until high / low is at most that.
+    Halves the interval ``rounds`` times, or, with ``ratio``, bisects geometrically until high / low is at most
+    ``ratio``.
     """
     done = 0
     while done < rounds if rounds is not None else high / low > (ratio or 2.0):

@@ -1,4 +1,4 @@
-"""The base class of passes: what a pass is given, what it decides, and the one way in which it runs."""
+"""Base class of compression passes, with their context and decisions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ FINAL = ("run", "preview", "__call__")
 
 @dataclass(frozen=True)
 class Context:
-    """What a pass runs with: data, the seed of everything random, the network to imitate, a folder for checkpoints, a device.
+    """What a pass runs with: data set, random seed, reference network to imitate, checkpoint folder, and device.
 
-    Without ``reference`` training imitates the network that the pass was given; without ``work`` it cannot be resumed.
+    Without ``reference``, training imitates the network passed to the pass. Without ``work``, training cannot be
+    resumed.
     """
 
     split: Split | None = None
@@ -35,7 +36,7 @@ class Context:
         """Return the data set.
 
         Raises:
-            InputError: there is none, or it has no training images.
+            InputError: There is no data set, or it has no training images.
         """
         if self.split is not None and len(self.split.train):
             return self.split
@@ -49,10 +50,11 @@ class Context:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a pass would do: ``data`` is plain JSON, printed and kept in the ledger; ``plan`` is what else it needs.
+    """The result of :meth:`Pass.decide`.
 
-    In ``data``, ``layers``, ``widths`` or ``density`` are tables of the layers that change, ``skipped`` is a table from
-    other layers to the reason.
+    ``data`` is plain JSON; it is printed and stored in the ledger. ``plan`` holds anything else that :meth:`Pass.apply`
+    needs. In ``data``, ``layers``, ``widths`` or ``density`` are tables of the layers that change, and ``skipped`` maps
+    the other layers to the reason.
 
     Raises:
         TypeError: ``data`` is not plain JSON.
@@ -72,20 +74,21 @@ class Decision:
 
 @dataclass(frozen=True)
 class Pass:
-    """A compression pass: a frozen dataclass whose fields are its settings. It returns a new model, the input stays.
+    """Base class of all compression passes: a frozen dataclass whose fields are the settings of the pass.
 
-    A subclass sets ``name`` and ``phase`` (``fold``, ``structure``, ``values``, ``finetune`` or ``code``), and defines
-    ``decide`` and either ``apply`` or, where training changes the decision, ``execute``.
+    A pass returns a new model and does not change its input. A subclass sets ``name`` and ``phase`` (``fold``,
+    ``structure``, ``values``, ``finetune`` or ``code``), and defines ``decide`` and either ``apply`` or, if training
+    changes the decision, ``execute``.
     """
 
     name: ClassVar[str]
     phase: ClassVar[str]
-    keeps_layer_names: ClassVar[bool] = False  # later passes find every layer under the name it had
-    selects_compressed_layers: ClassVar[bool] = False  # its settings may name layers that are compressed already
-    may_follow: ClassVar[tuple[str, ...]] = ()  # passes of later phases that it may stand behind all the same
+    keeps_layer_names: ClassVar[bool] = False  # layers keep their names
+    selects_compressed_layers: ClassVar[bool] = False  # settings may name compressed layers
+    may_follow: ClassVar[tuple[str, ...]] = ()  # passes of later phases that it may follow
     refused_after: ClassVar[Mapping[str, str]] = MappingProxyType({})  # pass that it may not follow -> reason
-    last_because: ClassVar[str] = ""  # why nothing that trains or changes values may follow, where that is so
-    without_images: ClassVar[str] = ""  # settings that need no training images, where there are some
+    last_because: ClassVar[str] = ""  # why no pass that trains or changes values may follow
+    without_images: ClassVar[str] = ""  # settings with which no training images are needed
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -107,17 +110,17 @@ class Pass:
         return False
 
     def layer_keys(self) -> list[str]:
-        """Return the names, patterns and words by which the settings choose layers."""
+        """Return the layer names, patterns and keywords used by the settings."""
         values: list[Any] = [getattr(self, field.name) for field in fields(self)]
         keys = [key for value in values if isinstance(value, Mapping) for key in value]
         return list(dict.fromkeys([*keys, *getattr(self, "skip", ())]))
 
     def without_training(self) -> Pass | None:
-        """Return the pass without the training inside it; None where it is nothing but training."""
+        """Return the pass without its training, or None if the pass only trains."""
         return self
 
     def decide(self, model: HashModel, context: Context) -> Decision:
-        """Return what would be done to ``model``; nothing is changed and nothing trained."""
+        """Return what the pass would do to ``model``, without changing or training it."""
         raise NotImplementedError
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
@@ -125,7 +128,7 @@ class Pass:
         raise NotImplementedError
 
     def execute(self, model: HashModel, decision: Decision, context: Context) -> tuple[HashModel, Decision]:
-        """Return the changed model and the decision that was really applied."""
+        """Return the changed model and the decision that was actually applied."""
         return self.apply(model, decision, context), decision
 
     @final
@@ -133,7 +136,7 @@ class Pass:
         """Return the changed model and the decision that was applied.
 
         Raises:
-            InputError: weights are not finite, before or afterwards, or there are no training images and they are needed.
+            InputError: Weights are not finite before or after the pass, or training images are needed and missing.
         """
         self._check(model, context)
         if self.needs_images:
@@ -145,7 +148,7 @@ class Pass:
 
     @final
     def preview(self, model: HashModel, context: Context) -> tuple[HashModel, Decision]:
-        """Return what :meth:`run` does but for training; errors as there."""
+        """Return the result of :meth:`run` without any training; raises the same errors."""
         untrained = self.without_training()
         if untrained is not None:
             return untrained.run(model, context)
@@ -163,11 +166,11 @@ class Pass:
         work: Path | None = None,
         device: str = "cpu",
     ) -> HashModel:
-        """Return the changed model; arguments as in :class:`Context`, errors as of :meth:`run`."""
+        """Return the changed model. See :class:`Context` for the arguments and :meth:`run` for the errors."""
         return self.run(model, Context(split, seed, reference, work, device))[0]
 
     def step(self, seed: int | None = None, **after: Json) -> Step:
-        """Return the line that the pass adds to a model's history, with figures of the model ``after`` it."""
+        """Return the history entry of this pass, with figures of the model after it (``after``)."""
         return Step(self.name, settings_of(self), seed, after=after)
 
     def _check(self, model: HashModel, context: Context) -> None:
@@ -180,7 +183,7 @@ class Pass:
 
 
 def settings_of(settings: Any) -> dict[str, Json]:
-    """Return those fields of a pass that differ from their defaults, as plain JSON."""
+    """Return the fields of a pass that differ from their defaults, as plain JSON."""
     value = {}
     for field in fields(settings):
         content = getattr(settings, field.name)

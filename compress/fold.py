@@ -1,9 +1,10 @@
-"""Batch norm folded into the convolution or dense layer before it: w' = w g / sqrt(v + eps), b' = (b - m) g / sqrt(v + eps) + beta.
+"""Batch norm folding into the preceding layer: w' = w g / sqrt(v + eps), b' = (b - m) g / sqrt(v + eps) + beta.
 
-Exact up to rounding; computed in double precision. First in the order: later passes then see the weights that really
-act. It may also stand after ``fastfood``, whose last diagonal then takes the gain, and after ``share`` with ``scaled``,
-whose factors do: so a network trains with its norms in its new form. A norm is left, with the reason, when something
-else reads the layer's output, or has its weight or bias, too, and when its weight is computed from others.
+Exact up to rounding; computed in double precision. It comes first, so that later passes see the effective weights. It
+may also follow ``fastfood``, whose last diagonal is then scaled, and ``share`` with ``scaled``, whose channel factors
+are then scaled; this allows a network to be trained with its norms after these passes. A norm is skipped, with the
+reason, if another module reads the output of the layer or shares its weight or bias, or if the weight of the layer is
+computed by a parametrization.
 """
 
 from __future__ import annotations
@@ -31,21 +32,21 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class Fold(Pass):
-    """Fold batch norms away."""
+    """Fold batch norms into the layers before them."""
 
     name: ClassVar[str] = "fold"
     phase: ClassVar[str] = "fold"
     keeps_layer_names: ClassVar[bool] = True
-    may_follow: ClassVar[tuple[str, ...]] = ("share", "fastfood")  # whose factors and diagonals take the gain
+    may_follow: ClassVar[tuple[str, ...]] = ("share", "fastfood")  # their factors and diagonals absorb the gain
 
     def decide(self, model: HashModel, context: Context) -> Decision:  # noqa: ARG002  # as all passes
-        """Return ``fold``: norm -> layer it goes into, and ``skipped``: norm -> reason."""
+        """Return ``fold``: norm -> layer that absorbs it, and ``skipped``: norm -> reason."""
         norms = [path for path, layer in model.net.named_modules() if isinstance(layer, NORMS)]
         if not norms:
             return Decision({"fold": {}, "skipped": {}})
         try:
             graph = LayerTracer().trace(model.net)
-        except Exception as fault:  # foreign code may raise anything while it is traced
+        except Exception as fault:  # user code may raise anything while it is traced
             reason = f"the network cannot be traced: {str(fault)[:80]}"
             return Decision({"fold": {}, "skipped": dict.fromkeys(norms, reason)})
         calls, owners = _calls(graph), _owners(model.net, graph)
@@ -53,19 +54,19 @@ class Fold(Pass):
         dense = [path for path, layer in model.net.named_modules() if hasattr(layer, "in_features")]
         axes = output_axes(model.net, dense, model.arch.input) if flat else {}
         fold: dict[str, str] = {}
-        kept: dict[str, str] = {}
+        unfolded: dict[str, str] = {}
         for norm in norms:
             target, reason = _target(model.net, norm, calls, owners)
             if not reason and isinstance(get_layer(model.net, norm), nn.BatchNorm1d) and axes.get(target) != 2:
-                reason = f"the outputs of {target} have {axes.get(target, 'unknown')} axes; it looks at the second"
+                reason = f"the outputs of {target} have {axes.get(target, 'unknown')} axes; BatchNorm1d normalises the second"
             if reason:
-                kept[norm] = reason
+                unfolded[norm] = reason
             else:
                 fold[norm] = target
-        return Decision({"fold": fold, "skipped": kept})
+        return Decision({"fold": fold, "skipped": unfolded})
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:  # noqa: ARG002  # as all passes
-        """Return the model without the norms that could be folded."""
+        """Return the model without the folded norms."""
         net = model.copied_net()
         edits = []
         for norm, target in decision.data["fold"].items():
@@ -86,7 +87,7 @@ def _calls(graph: fx.Graph) -> dict[str, list[fx.Node]]:
 
 
 def _owners(net: nn.Module, graph: fx.Graph) -> Counter[int]:
-    """Return how many layers have each parameter, counting what reads it outside of its layer as one more."""
+    """Return how many modules use each parameter, by address; reads outside of the layer count as one more."""
     owners = uses(net)
     for node in graph.nodes:
         if node.op == "get_attr" and isinstance(value := attrgetter(str(node.target))(net), nn.Parameter):
@@ -95,7 +96,7 @@ def _owners(net: nn.Module, graph: fx.Graph) -> Counter[int]:
 
 
 def _target(net: nn.Module, norm: str, calls: dict[str, list[fx.Node]], owners: Counter[int]) -> tuple[str, str]:
-    """Return the layer that ``norm`` goes into, or why it stays."""
+    """Return the layer that absorbs ``norm`` and an empty reason, or an empty path and the reason for skipping ``norm``."""
     layer = get_layer(net, norm)
     if not isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) or layer.running_var is None:
         return "", f"a {type(layer).__name__} without running statistics or of another kind"
@@ -117,7 +118,7 @@ def _target(net: nn.Module, norm: str, calls: dict[str, list[fx.Node]], owners: 
 
 
 def _unfit(layer: Any, owners: Counter[int]) -> str:
-    """Return why nothing can be folded into a layer, or nothing."""
+    """Return the reason why no norm can be folded into ``layer``, or an empty string."""
     if isinstance(layer, nn.Conv2d | nn.Linear) and computed(layer):
         return "computes its weight from others (a parametrization)"
     if scalable_tensor(layer) is None:
@@ -130,10 +131,10 @@ def _unfit(layer: Any, owners: Counter[int]) -> str:
 
 @torch.no_grad()
 def take_in(layer: Any, norm: Any) -> None:
-    """Let ``layer`` do the work of ``norm`` too, in place; it has a bias afterwards."""
+    """Fold ``norm`` into ``layer``, in place. The layer has a bias afterwards."""
     gain, bias = gain_and_bias(layer, norm)
     values = scalable_tensor(layer)
-    assert values is not None  # noqa: S101  # asked before
+    assert values is not None  # noqa: S101  # checked by decide
     if layer.bias is None:
         layer.bias = nn.Parameter(values.new_empty(len(gain)))
     values.data.copy_(values.double() * gain.view(-1, *[1] * (values.ndim - 1)))
@@ -142,7 +143,7 @@ def take_in(layer: Any, norm: Any) -> None:
 
 @torch.no_grad()
 def gain_and_bias(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
-    """Return the factor (O,) on the weight of ``layer`` and the bias (O,) that do the work of ``norm`` too."""
+    """Return the factor (O,) on the weight of ``layer`` and the new bias (O,) that fold ``norm`` into it."""
     gain = torch.rsqrt(norm.running_var.double() + norm.eps)
     shift = torch.zeros_like(gain)
     if norm.affine:
@@ -152,5 +153,5 @@ def gain_and_bias(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
 
 
 def uses(net: nn.Module) -> Counter[int]:
-    """Return how many layers have each parameter, by where it stands in memory: who writes into it changes all of them."""
+    """Return how many modules own each parameter, by the address of its storage."""
     return Counter(value.data_ptr() for layer in net.modules() for value in layer.parameters(recurse=False))

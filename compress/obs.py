@@ -1,10 +1,11 @@
-"""Weights removed or rounded one at a time, the rest moved to make up for it: the optimal brain surgeon, row by row.
+"""Optimal brain surgeon: weights are removed or rounded one at a time, and the remaining ones compensate (OBC, arXiv:2208.11580).
 
 The error of a layer's outputs is 1/2 sum over rows of (w - w0) H (w - w0)' with H = 2 X X', the same for all rows. If
-weight p must change by -r, the best the others can do is delta = -r / [H^-1]_pp H^-1[:, p] (Hassibi & Stork 1993); the
-error grows by r^2 / (2 [H^-1]_pp). ``*_exact`` choose the cheapest weight of each row anew every time (OBC, Frantar &
-Alistarh 2022, arXiv:2208.11580; O(d^3) a row); ``*_blocked`` go through the columns in one order for all rows
-(SparseGPT, arXiv:2301.00774; GPTQ, arXiv:2210.17323; O(d^3) a layer). Pure functions in double precision: W (rows, d).
+weight p changes by -r, the best update of the other weights is delta = -r / [H^-1]_pp H^-1[:, p] (Hassibi & Stork
+1993), and the error grows by r^2 / (2 [H^-1]_pp). ``*_exact`` choose the cheapest weight of each row in every step
+(OBC, Frantar & Alistarh 2022, arXiv:2208.11580; O(d^3) per row). ``*_blocked`` process the columns in one order for all
+rows (SparseGPT, arXiv:2301.00774; GPTQ, arXiv:2210.17323; O(d^3) per layer). Pure functions in double precision on W
+(rows, d).
 """
 
 # ruff: noqa: N803  matrices keep the capital letters of the papers
@@ -23,7 +24,7 @@ CACHE = 1 << 18  # values of inverses that the exact forms work on together: wha
 BATCHED = 1 << 21  # values of inverses whose rank-one updates are applied together
 PENDING = 64  # rank-one updates applied to the inverses in one product: it, not memory, then takes the time
 DAMP = 0.01
-ROWS = 256  # of a weight looked at together
+ROWS = 256  # rows of a weight processed at once
 MOST = 2048  # inputs of a row up to which passes invert its Hessian; on AlexNet more take five times the model's memory
 
 
@@ -33,7 +34,7 @@ def hessian(inputs: Tensor) -> Tensor:
 
 
 def damped(H: Tensor, damp: float = DAMP) -> Tensor:
-    """Return H with ``damp`` times its mean diagonal added, and ones where an input was never seen."""
+    """Return H plus ``damp`` times its mean diagonal on the diagonal, with ones for inputs that are always zero."""
     result = H.double().clone()
     diagonal = result.diagonal()
     dead = diagonal == 0
@@ -43,22 +44,22 @@ def damped(H: Tensor, damp: float = DAMP) -> Tensor:
 
 
 def error(W: Tensor, changed: Tensor, H: Tensor) -> Tensor:
-    """Return 1/2 (w - w0) H (w - w0)' of each row (rows,): half the squared change of its outputs times two."""
+    """Return (w - w0) H (w - w0)' / 2 of each row (rows,)."""
     delta = (changed - W).double()
     return 0.5 * torch.einsum("rd,de,re->r", delta, H.double(), delta)
 
 
 @dataclass(frozen=True)
 class Removals:
-    """In which order the weights of each row go, cheapest first, and what each step costs: both (rows, d)."""
+    """The order (rows, d) in which the weights of each row are removed, cheapest first, and the cost (rows, d) of each removal."""
 
     order: Tensor
     costs: Tensor
 
     def kept(self, keep: int, *, per_row: bool = False) -> Tensor:
-        """Return the mask (rows, d) of ``keep`` weights, over all rows or in each.
+        """Return the mask (rows, d) of the ``keep`` remaining weights, counted over all rows or per row.
 
-        Rows go on by the cheapest next step; a step that became cheaper than one before it is taken together with that one.
+        Rows advance by the cheapest next step. A step that is cheaper than an earlier one of its row is merged with it.
         """
         rows, size = self.order.shape
         if per_row:
@@ -71,26 +72,27 @@ class Removals:
 
 
 def removals(W: Tensor, H: Tensor) -> Removals:
-    """Prune every row to nothing, each time by the weight whose removal costs least when the others make up for it."""
+    """Remove all weights of every row, always the one whose removal costs least after compensation."""
     inverse = torch.linalg.inv(H.double())
     parts = [_removals(part, inverse) for part in W.double().split(max(1, BATCHED // W.shape[1] ** 2))]
     return Removals(*(torch.cat(several) for several in zip(*parts, strict=True)))
 
 
 def prune_exact(W: Tensor, H: Tensor, keep: int, *, per_row: bool = False) -> Tensor:
-    """Return W with ``keep`` weights left, chosen over all rows (or in each) by what their removal costs."""
+    """Return W with ``keep`` weights left, selected over all rows (or per row) by the cost of removing the others."""
     return best_given_mask(W, H, removals(W, H).kept(keep, per_row=per_row))
 
 
 def together(size: int) -> int:
-    """Return how many rows of ``size`` weights the exact forms work on together."""
+    """Return how many rows of ``size`` weights the exact algorithms process at once."""
     return max(1, CACHE // size**2)
 
 
 def quantise_exact(W: Tensor, H: Tensor, quantise: Quantiser, step: Tensor | None = None) -> Tensor:
-    """Return W on the quantiser's grid; each row rounds its cheapest weight next (OBQ).
+    """Return W on the grid of the quantizer; each row rounds its cheapest weight next (OBQ).
 
-    Weights that were moved off the grid by more than half of ``step`` (rows,) are rounded at once. Zeros stay zero.
+    Weights that compensation moved off the grid by more than half of ``step`` (rows,) are rounded at once. Zeros stay
+    zero.
     """
     W = W.double()
     inverse = torch.linalg.inv(H.double())
@@ -99,10 +101,10 @@ def quantise_exact(W: Tensor, H: Tensor, quantise: Quantiser, step: Tensor | Non
 
 
 def prune_blocked(W: Tensor, H: Tensor, density: float, *, block: int = 128, scope: str = "block") -> Tensor:
-    """Return W with ``density`` of its weights left; columns are decided a block at a time and in their order.
+    """Return W with a share ``density`` of its weights left; columns are processed in order, a block at a time.
 
-    A weight's cost is w^2 / [U]_pp^2 with U the upper Cholesky factor of H^-1, compared within the block (``scope``
-    ``block``) or, before anything moves, in the whole layer (``layer``).
+    The cost of a weight is w^2 / [U]_pp^2, where U is the upper Cholesky factor of H^-1. Costs are compared within a
+    block (``scope = "block"``) or, before any compensation, within the whole layer (``"layer"``).
     """
     W = W.double().clone()
     U = _factor(H)
@@ -124,9 +126,10 @@ def prune_blocked(W: Tensor, H: Tensor, density: float, *, block: int = 128, sco
 def quantise_blocked(
     W: Tensor, H: Tensor, quantise: Quantiser, *, block: int = 128, by_diagonal: bool = True, keep_zeros: bool = True
 ) -> Tensor:
-    """Return W on the quantiser's grid, column after column (GPTQ); ``by_diagonal`` takes the largest [H]_pp first.
+    """Return W on the grid of the quantizer, one column after the other (GPTQ).
 
-    With ``keep_zeros`` weights that are exactly zero stay so and do not make up for others.
+    ``by_diagonal`` processes the columns with the largest [H]_pp first. With ``keep_zeros``, weights that are exactly
+    zero stay zero and do not compensate for others.
     """
     order = torch.argsort(H.diagonal(), descending=True, stable=True) if by_diagonal else torch.arange(len(H))
     V = W.double()[:, order].clone()
@@ -149,10 +152,11 @@ def _removing(gone: Tensor) -> Callable[[Tensor, int], Tensor]:
 
 
 def remove_blocks(readers: Iterable[tuple[Tensor, Tensor, Tensor]], count: int) -> list[int]:
-    """Return ``count`` inputs in the order in which they go from layers that read them, cheapest first.
+    """Return ``count`` inputs, in the order of their removal from the layers that read them, cheapest first.
 
-    Each reader is W (rows, d), H (d, d) and the columns (n, c) of each of the n inputs. Removing block J costs
-    1/2 tr(W_J [H^-1]_JJ^-1 W_J') when the other weights make up for it, which they do before the next one is chosen.
+    Each reader is W (rows, d), H (d, d) and the columns (n, c) of each of the n inputs. Removing block J costs 1/2
+    tr(W_J [H^-1]_JJ^-1 W_J') after the other weights have been updated to compensate; they are updated before the next
+    block is chosen.
     """
     states: list[tuple[Tensor, Tensor, Tensor]] = []
     gone: list[int] = []
@@ -180,7 +184,7 @@ def remove_blocks(readers: Iterable[tuple[Tensor, Tensor, Tensor]], count: int) 
 
 
 def _costs(W: Tensor, inverse: Tensor, columns: Tensor) -> Tensor:
-    """Return what the removal of each block of ``columns`` (n, c) costs, (n,)."""
+    """Return the cost (n,) of removing each block of ``columns`` (n, c)."""
     if columns.shape[1] == 1:
         squares = torch.zeros(W.shape[1], dtype=W.dtype)
         for part in W.split(ROWS):
@@ -195,7 +199,7 @@ def _costs(W: Tensor, inverse: Tensor, columns: Tensor) -> Tensor:
 
 
 def best_given_mask(W: Tensor, H: Tensor, mask: Tensor) -> Tensor:
-    """Return the weights that are best when only those in ``mask`` (rows, d) may differ from zero."""
+    """Return the optimal weights under the constraint that only those in ``mask`` (rows, d) are nonzero."""
     result = torch.zeros_like(W, dtype=torch.float64)
     target = W.double() @ H.double()  # (rows, d)
     for row, kept in enumerate(mask):
@@ -206,10 +210,10 @@ def best_given_mask(W: Tensor, H: Tensor, mask: Tensor) -> Tensor:
 
 
 def _removals(W: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the order and the costs of :class:`Removals` for rows that are worked on together.
+    """Return the order and the costs of :class:`Removals` for rows that are processed at once.
 
-    The inverses stand without their last updates C' C, C (rows, updates, left); weights that are gone leave W, the
-    inverses and ``columns`` with them.
+    Rank-one updates C' C of the inverses, C (rows, updates, remaining), are applied ``PENDING`` at a time; removed
+    weights are then dropped from W, the inverses and ``columns``.
     """
     rows, size = W.shape
     W, inverse = W.clone(), inverse.repeat(rows, 1, 1)
@@ -274,9 +278,9 @@ def _rounded(W: Tensor, inverse: Tensor, quantise: Quantiser, names: Tensor, ste
 def _settle(
     W: Tensor, inverse: Tensor, number: Tensor, place: Tensor, change: Tensor, going: Tensor | None = None
 ) -> None:
-    """Take ``change`` (rows,) off the weight at ``place``, move the others, and take it out of the inverse, in place.
+    """Subtract ``change`` (rows,) from the weight at ``place``, update the others, and remove it from the inverse, in place.
 
-    Rows that are not ``going`` stay as they are.
+    Rows that are not ``going`` stay unchanged.
     """
     column = inverse[number, :, place]  # (rows, d)
     share = 1 / column[number, place].clamp_min(1e-300)
@@ -288,7 +292,7 @@ def _settle(
 
 
 def _sweep(W: Tensor, U: Tensor, start: int, end: int, settle: Callable[[Tensor, int], Tensor]) -> None:
-    """Settle the columns ``start`` to ``end`` one by one; later columns make up, those behind the block at its end."""
+    """Process the columns ``start`` to ``end`` one by one; later columns compensate, those after the block at its end."""
     errors = torch.empty(len(W), end - start, dtype=W.dtype)
     for at in range(start, end):
         value = settle(W[:, at], at)
@@ -305,7 +309,7 @@ def _factor(H: Tensor) -> Tensor:
 
 
 def _lowest(costs: Tensor, share: float) -> Tensor:
-    """Return a mask of the lowest ``share`` of all costs, exactly so many."""
+    """Return a mask of exactly the share ``share`` of ``costs`` that is lowest."""
     count = round(share * costs.numel())
     mask = torch.zeros(costs.numel(), dtype=torch.bool)
     mask[torch.argsort(costs.flatten(), stable=True)[:count]] = True

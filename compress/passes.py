@@ -1,4 +1,4 @@
-"""Passes by the names that recipes call them."""
+"""Registry of the passes by the names used in recipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which layers a setting is for: by name, by ``re:`` pattern, by place (``first``, ``head``), by kind (``conv``, ``dense``)."""
+"""Selection of layers by name, ``re:`` pattern, position (``first``, ``head``) or kind (``conv``, ``dense``)."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ Value = TypeVar("Value")
 
 ANY = "*"
 OTHERS = (nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.RNNBase, nn.Embedding)
-WORDS = ("first", "head", "conv", "dense", ANY)  # from the narrowest to the widest
+KEYWORDS = ("first", "head", "conv", "dense", ANY)  # from the narrowest to the widest
 
 
 def weighted(net: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
-    """Return the plain convolutions and dense layers of ``net`` by path, in the order they were made."""
+    """Return the plain convolutions and dense layers of ``net`` by path, in the order of registration."""
     return {
         path: layer
         for path, layer in net.named_modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear) and not unlike_plain(layer)
+        if isinstance(layer, nn.Conv2d | nn.Linear) and not unsupported_reason(layer)
     }
 
 
 def skipped(net: nn.Module) -> dict[str, str]:
-    """Return why other layers with parameters are left alone."""
+    """Return the other layers with parameters, with the reason why passes skip them."""
     reasons = {}
     for path, layer in net.named_modules():
         if isinstance(layer, CompressedLayer):
             reasons[path] = "already in another form"
         elif isinstance(layer, nn.Conv2d | nn.Linear):
-            if reason := unlike_plain(layer):
+            if reason := unsupported_reason(layer):
                 reasons[path] = reason
         elif isinstance(layer, OTHERS):
             reasons[path] = f"layers of type {type(layer).__name__} are not treated"
     return reasons
 
 
-def unlike_plain(layer: nn.Conv2d | nn.Linear) -> str:
-    """Return why a layer may compute something else than a plain one with its weight, or nothing."""
+def unsupported_reason(layer: nn.Conv2d | nn.Linear) -> str:
+    """Return why ``layer`` may not compute a plain convolution or product with its weight, or an empty string."""
     if computed(layer):
         return "its weight is computed from others (a parametrization)"
     if type(layer) not in (nn.Conv2d, nn.Linear):
@@ -56,51 +56,55 @@ def unlike_plain(layer: nn.Conv2d | nn.Linear) -> str:
     return ""
 
 
-def words_of(path: str, layer: nn.Module, first: str) -> set[str]:
-    """Return which of ``first``, ``head``, ``conv``, ``dense`` and ``*`` apply to a layer."""
-    words = {ANY, "conv" if isinstance(layer, nn.Conv2d) else "dense"}
+def keywords_of(path: str, layer: nn.Module, first: str) -> set[str]:
+    """Return which of the keywords ``first``, ``head``, ``conv``, ``dense`` and ``*`` apply to a layer."""
+    keywords = {ANY, "conv" if isinstance(layer, nn.Conv2d) else "dense"}
     if path == first:
-        words.add("first")
+        keywords.add("first")
     if path == "head" or path.startswith("head."):
-        words.add("head")
-    return words
+        keywords.add("head")
+    return keywords
 
 
-def pick(settings: Mapping[str, Value], path: str, words: set[str]) -> Value | None:
-    """Return the value for a layer: of its name, else of the first pattern that fits, else of the narrowest word."""
+def pick(settings: Mapping[str, Value], path: str, keywords: set[str]) -> Value | None:
+    """Return the value for a layer: by name, else by the first matching pattern, else by the most specific keyword."""
     if path in settings:
         return settings[path]
     for key, value in settings.items():
         if key.startswith("re:") and re.fullmatch(key[3:], path):
             return value
-    return next((settings[word] for word in WORDS if word in words and word in settings), None)
+    return next((settings[word] for word in KEYWORDS if word in keywords and word in settings), None)
 
 
-def spread(setting: Value | Mapping[str, Value], net: nn.Module, skip: Sequence[str] = ()) -> dict[str, Value]:
-    """Return the value of ``setting``, one for all or a table, for each layer it is for.
+def per_layer(setting: Value | Mapping[str, Value], net: nn.Module, skip: Sequence[str] = ()) -> dict[str, Value]:
+    """Return the value of ``setting``, a single value or a table, for each layer that it applies to.
 
     Raises:
-        RecipeError: an entry of the table, or of ``skip``, that matches no layer.
+        RecipeError: An entry of the table or of ``skip`` matches no layer.
     """
     table: Mapping[str, Value] = setting if isinstance(setting, Mapping) else {ANY: setting}
     layers = weighted(net)
     first = next(iter(layers), "")
-    words = {path: words_of(path, layer, first) for path, layer in layers.items()}
-    check_matched((*table, *skip), words)
+    keywords = {path: keywords_of(path, layer, first) for path, layer in layers.items()}
+    check_matched((*table, *skip), keywords)
     left = dict.fromkeys(skip, True)
-    chosen = {path: pick(table, path, words[path]) for path in layers if not pick(left, path, words[path])}
+    chosen = {path: pick(table, path, keywords[path]) for path in layers if not pick(left, path, keywords[path])}
     return {path: value for path, value in chosen.items() if value is not None}
 
 
-def check_matched(keys: Sequence[str], words: Mapping[str, set[str]]) -> None:
-    """Raise RecipeError at a name or pattern that matches none of the layers, given with their words."""
+def check_matched(keys: Sequence[str], keywords: Mapping[str, set[str]]) -> None:
+    """Check that every name and pattern of ``keys`` matches one of the layers, given with their keywords.
+
+    Raises:
+        RecipeError: A name or pattern matches no layer.
+    """
     for key in keys:
-        if key not in WORDS and not any(pick({key: True}, path, words[path]) for path in words):
-            raise RecipeError(f"no layer matches {key!r} (there are: {', '.join(words)})")
+        if key not in KEYWORDS and not any(pick({key: True}, path, keywords[path]) for path in keywords):
+            raise RecipeError(f"no layer matches {key!r} (there are: {', '.join(keywords)})")
 
 
 def check_keys(where: str, keys: Sequence[str]) -> list[str]:
-    """Return what is wrong with patterns."""
+    """Return the problems of invalid ``re:`` patterns."""
     problems = []
     for key in keys:
         try:

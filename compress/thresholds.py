@@ -1,11 +1,11 @@
-"""Each bit's threshold moved to where the outputs are sparsest near zero, so that few neighbours fall on its two sides.
+"""Bit thresholds moved to the least dense outputs near zero (after double-bit quantization, Kong & Li 2012, AAAI).
 
-Double-bit quantization (Kong & Li 2012, AAAI) saw that zero often lies where outputs are dense, and likely neighbours get
-different bits. Here the threshold stays one number, in the bias of the hash layer: nothing is added to the network, and no
-label is looked at. The bits that change change for all images: queries and database must be hashed by the same network
-(what was hashed before does not fit so well), and it is not for codes that are classes, of which the largest output counts.
-It may stand anywhere, also after ``int8``; best at the end, since it looks at the outputs of the network as it is. What is
-found on a few thousand images is partly chance: a threshold moves only where the difference is certain.
+Kong & Li observed that zero often lies where the outputs are dense, so that likely neighbours get different bits. Here
+the threshold of a bit stays a single number, the bias of the hash layer: nothing is added to the network and no labels
+are used. Bits change for all images, so queries and database have to be hashed by the same network; codes computed
+before fit less well. Not for codes that are classes, of which the largest output counts. It may stand anywhere, also
+after ``int8``, and is best last, since it uses the outputs of the network as it is. An estimate from a few thousand
+images is noisy: a threshold moves only if the difference is significant.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from ..modelfile.layers.int8 import Int8Linear, put_bias
 from .base import Context, Decision, Pass
 from .observe.sampling import choose
 
-PLACES = 81  # where density is asked for
-ONE = 1.0  # image that a threshold has to get away from, at least
+PLACES = 81  # candidate thresholds
+ONE = 1.0  # least gain, in images
 
 
 @dataclass(frozen=True)
 class Thresholds(Pass):
-    """Move thresholds of bits to the least dense place near zero.
+    """Move the thresholds of bits to the least dense point near zero.
 
-    ``reach`` is how far, as a multiple of the bit's margin (the median of its outputs' sizes); density is smoothed over
-    ``width`` margins, and has to be less there than at zero by ``sure`` standard errors. ``images`` training images are
-    looked at. With ``flips`` at most that share of their bits changes: first those thresholds move that leave most images
-    for each that changes.
+    ``reach`` is the largest move, as a multiple of the margin of the bit (the median of its absolute outputs). The
+    density is smoothed over ``width`` margins and has to be lower than at zero by ``sure`` standard errors. It is
+    estimated on ``images`` training images. With ``flips``, at most this share of their bits changes; thresholds that
+    move away from the most images per changed bit go first.
 
     Raises:
-        RecipeError: a setting is out of range.
+        RecipeError: A setting is out of range.
     """
 
     name: ClassVar[str] = "thresholds"
@@ -85,12 +85,12 @@ class Thresholds(Pass):
             return Decision({"thresholds": [], "moved": 0, "flips": 0.0, "skipped": {path: reason}})
         given = outputs(model, choose(split, self.images, context.seed))
         bits = track(given.T, "thresholds", model.arch.bits)
-        found = [sparsest(bit, self.reach, self.width, self.sure) for bit in bits]
+        moves = [sparsest(bit, self.reach, self.width, self.sure) for bit in bits]
         if self.flips is not None:
-            found = affordable(given, found, self.width, self.flips)
-        flips = changed(given, found)
-        moved = int(np.count_nonzero(found))
-        return Decision({"thresholds": found, "moved": moved, "flips": round(float(flips.mean()), 6), "skipped": {}})
+            moves = affordable(given, moves, self.width, self.flips)
+        flips = changed(given, moves)
+        moved = int(np.count_nonzero(moves))
+        return Decision({"thresholds": moves, "moved": moved, "flips": round(float(flips.mean()), 6), "skipped": {}})
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with its thresholds moved."""
@@ -102,7 +102,7 @@ class Thresholds(Pass):
 
 
 def hash_layer(net: nn.Module) -> tuple[str, Any]:
-    """Return path and module of the layer whose outputs are the network's: the head, or the last of its parts."""
+    """Return path and module of the layer that computes the outputs: the head, or its last submodule."""
     path, layer = "head", get_layer(net, "head")
     while isinstance(layer, nn.Sequential) and len(layer):
         path, layer = f"{path}.{len(layer) - 1}", layer[-1]
@@ -110,7 +110,7 @@ def hash_layer(net: nn.Module) -> tuple[str, Any]:
 
 
 def sparsest(given: np.ndarray, reach: float, width: float, sure: float) -> float:
-    """Return the place of least density of a bit's outputs (N,), the nearest of several; zero where it is not certain."""
+    """Return the point of least density of the outputs (N,) of a bit, the nearest of several, or zero if not significant."""
     margin = margin_of(given)
     if not (0 < margin < math.inf and np.isfinite(given).all()):
         return 0.0
@@ -118,49 +118,50 @@ def sparsest(given: np.ndarray, reach: float, width: float, sure: float) -> floa
     places = places[np.argsort(np.abs(places), kind="stable")]
     relative = given.astype(np.float64) / margin
     here = nearness(relative, 0.0, width)
-    found = min(places, key=lambda place: float(nearness(relative, place, width).sum()))
-    gain = here - nearness(relative, found, width)
+    best = min(places, key=lambda place: float(nearness(relative, place, width).sum()))
+    gain = here - nearness(relative, best, width)
     error = float(gain.std()) * math.sqrt(len(gain))
-    return float(found) * margin if gain.sum() > max(sure * error, ONE) else 0.0
+    return float(best) * margin if gain.sum() > max(sure * error, ONE) else 0.0
 
 
 def margin_of(given: np.ndarray) -> float:
-    """Return the margin of a bit's outputs (N,): the median of their sizes."""
+    """Return the margin of a bit: the median of its absolute outputs (N,)."""
     return float(np.median(np.abs(given)))
 
 
 def nearness(relative: np.ndarray, place: float, width: float) -> np.ndarray:
-    """Return how near outputs (N,) in units of the margin are to ``place``, from 0 to 1."""
+    """Return the Gaussian weight, from 0 to 1, of outputs (N,), in units of the margin, around ``place``."""
     return np.exp(-0.5 * np.square((relative - place) / width))
 
 
 def changed(given: np.ndarray, thresholds: list[float]) -> np.ndarray:
-    """Return which bits of outputs (N, bits) change when the thresholds move there from zero."""
+    """Return which bits of outputs (N, bits) change if the thresholds move from zero to ``thresholds``."""
     return (given.astype(np.float64) >= thresholds) != (given >= 0)
 
 
 def affordable(given: np.ndarray, thresholds: list[float], width: float, flips: float) -> list[float]:
-    """Return the thresholds (bits,) that move so that at most a share ``flips`` of all bits of outputs (N, bits) changes.
+    """Return the thresholds (bits,), reset to zero where needed so that at most a share ``flips`` of all bits (N, bits) changes.
 
-    Those come first that get away from most images for each image whose bit changes; one that is too dear is left out.
+    Thresholds that move away from the most images per changed bit go first; those that would exceed the share are
+    skipped.
     """
-    prices, left = changed(given, thresholds).sum(axis=0), flips * given.size
+    prices, remaining = changed(given, thresholds).sum(axis=0), flips * given.size
     worth = np.zeros(len(thresholds))
     for bit in np.flatnonzero(thresholds):
         relative = given[:, bit].astype(np.float64) / (margin := margin_of(given[:, bit]))
         gain = nearness(relative, 0.0, width) - nearness(relative, thresholds[bit] / margin, width)
         worth[bit] = gain.sum() / max(int(prices[bit]), 1)
-    kept = [0.0] * len(thresholds)
+    affordable_moves = [0.0] * len(thresholds)
     for bit in np.argsort(-worth, kind="stable"):
-        if thresholds[bit] and prices[bit] <= left:
-            left -= prices[bit]
-            kept[bit] = thresholds[bit]
-    return kept
+        if thresholds[bit] and prices[bit] <= remaining:
+            remaining -= prices[bit]
+            affordable_moves[bit] = thresholds[bit]
+    return affordable_moves
 
 
 @torch.no_grad()
 def shift(layer: Any, thresholds: torch.Tensor) -> None:
-    """Take ``thresholds`` (bits,) off the outputs of a dense layer, in place, as exactly as the file keeps its bias."""
+    """Subtract ``thresholds`` (bits,) from the outputs of a dense layer, in place, at the precision of its stored bias."""
     if isinstance(layer, Int8Linear):
         whole = torch.round(thresholds / layer.multiplier.double())
         put_bias(layer, layer.bias - whole.to(layer.bias.dtype))

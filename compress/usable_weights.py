@@ -1,4 +1,4 @@
-"""Weights that no pass can work on: values that are not finite, or so large that their squares overflow."""
+"""Check for weights that no pass can process: not finite, or so large that their squares overflow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STATISTICS = ("running_mean", "running_var")
 
 
 def unusable(net: nn.Module) -> str:
-    """Return which values of a network are not finite, or too large to be squared, or nothing."""
+    """Return which values of a network are not finite or too large to be squared, or an empty string."""
     for path, layer in net.named_modules():
         most = LARGEST if isinstance(layer, nn.Conv2d | nn.Linear) else math.inf
         values = dict(layer.named_parameters(recurse=False))

@@ -1,1 +1,1 @@
-"""Channels of layers and what is done to whole ones: ``narrow`` takes them out, ``merge`` joins those that compute nearly the same."""
+"""Structured passes on whole channels: ``narrow`` removes them, ``merge`` joins similar ones."""

@@ -1,7 +1,7 @@
-"""Neurons without weights give a constant, which the biases behind can take up: they go, and nothing changes.
+"""Removal of neurons without weights: their constant outputs are absorbed by the biases of the next layers.
 
-What a constant is where it is read is seen, not derived: one image runs through the network. A constant of zero needs no
-bias. Zero padding lies in the way of any other, as it is not there at the border.
+The constants are observed on one image at the inputs of the next layers. A constant of zero needs no bias. Other
+constants cannot be absorbed by layers with zero padding, since they are missing at the border.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Gains = dict[str, np.ndarray]  # reader -> what its bias gains (O,), where that 
 
 
 @torch.no_grad()
-def taken_up(
-    net: nn.Module, found: Channels, path: str, still: Iterable[int], spec: Input
+def absorbed_constants(
+    net: nn.Module, graph: Channels, path: str, zero_rows: Iterable[int], spec: Input
 ) -> tuple[dict[int, Gains], str]:
-    """Return what the biases behind gain for each of the neurons ``still`` of ``path``, which have no weights.
+    """Return what each neuron ``zero_rows`` of ``path``, which has no weights, adds to the biases of the next layers.
 
-    Those that cannot go are not among them; the text says why, for one of them.
+    Neurons that cannot be removed are not included; the second value is the reason for one of them.
     """
-    free: dict[int, Gains] = {int(neuron): {} for neuron in still}
+    free: dict[int, Gains] = {int(neuron): {} for neuron in zero_rows}
     why = ""
-    for reader, places in readers(found, found.layers[path].outputs) if free else ():
+    for reader, places in readers(graph, graph.layers[path].outputs) if free else ():
         layer: Any = get_layer(net, reader)
         given = first_call(net, reader, spec.example())[0][0].double()
         pixels = given.reshape(len(given), -1).numpy()  # (I, places of the image)
@@ -50,8 +50,8 @@ def taken_up(
 
 
 @torch.no_grad()
-def put_biases(net: nn.Module, gains: Iterable[Gains]) -> None:
-    """Add what constants that go were to the layers that read them, in place."""
+def add_to_biases(net: nn.Module, gains: Iterable[Gains]) -> None:
+    """Add the constants of removed neurons to the biases of the layers that read them, in place."""
     for gain in gains:
         for reader, more in gain.items():
             layer: Any = get_layer(net, reader)

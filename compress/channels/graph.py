@@ -1,9 +1,10 @@
-"""Which channels of which layers belong together: the network is followed once, every channel with a label.
+"""Groups of coupled channels, found by propagating channel ids through the traced network.
 
-Channels that are added to each other share a label, through any number of residual joins, strides and zero channels of
-option A shortcuts; a label can be removed everywhere or nowhere. Labels that reach the hash outputs, or something this
-file does not know, are frozen, with the reason. (torch-pruning's dependency graph finds the same groups in plain
-networks and is the oracle of the tests; it loses count where a shortcut pads channels, so it is not used here.)
+Channels that are added to each other share an id, through any number of residual additions, strides and the zero
+channels of option A shortcuts. A channel id can only be removed everywhere or nowhere. Ids that reach the hash outputs,
+or an operation that is not supported here, are frozen, with the reason. (torch-pruning's dependency graph finds the
+same groups in plain networks and is the oracle of the tests; it is not used here since it is wrong where a shortcut
+pads channels.)
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from torch.nn import functional
 from ...core.layers import computed
 from ...core.model import HashModel
 from ...modelfile.edits import rebuild
-from ..observe.external_reads import lent
+from ..observe.external_reads import externally_read
 from . import operations
 from .operations import UNKNOWN
 
 
 @dataclass(frozen=True, eq=False)
 class LayerChannels:
-    """One layer with the labels of its input and output channels."""
+    """One layer with the ids of its input and output channels."""
 
     kind: str  # conv, depthwise, dense, norm, pad
     inputs: np.ndarray  # (I,) int64
@@ -38,11 +39,11 @@ class LayerChannels:
 
     @property
     def produces(self) -> bool:
-        """Whether its outputs are new values rather than its inputs again."""
+        """Whether the outputs are new channels rather than the input channels."""
         return self.kind in ("conv", "dense")
 
     def macs(self, inputs: int, outputs: int) -> int:
-        """Return the multiplications with so many channels left."""
+        """Return the multiply-accumulates with ``inputs`` and ``outputs`` channels."""
         if self.kind in ("norm", "pad"):
             return 0
         return self.positions * self.area * outputs * (1 if self.kind == "depthwise" else inputs)
@@ -50,71 +51,71 @@ class LayerChannels:
 
 @dataclass(frozen=True)
 class Channels:
-    """All layers with their labels; why some labels are frozen; which ones meet a function that bends scales.
+    """The channel ids of all layers; the frozen ids, with reasons; and the ids that reach a function f with f(a x) != a f(x).
 
-    ``unfollowed`` says why other layers with parameters are not among the layers.
+    ``unfollowed`` maps the other layers with parameters to the reason why their channels are unknown.
     """
 
     layers: dict[str, LayerChannels]
     frozen: dict[int, str]
-    crooked: frozenset[int]
+    nonhomogeneous: frozenset[int]
     unfollowed: dict[str, str] = field(default_factory=dict)
 
     def members(self, *, producing: bool) -> dict[int, list[str]]:
-        """Return the layers that produce, or else read, each label."""
+        """Return the layers that produce each channel id, or with ``producing=False`` those that read it."""
         found: dict[int, list[str]] = {}
         for path, layer in self.layers.items():
             if layer.produces or not producing:
-                for label in np.unique(layer.outputs if producing else layer.inputs):
+                for channel in np.unique(layer.outputs if producing else layer.inputs):
                     if producing or layer.kind in ("conv", "dense"):
-                        found.setdefault(int(label), []).append(path)
+                        found.setdefault(int(channel), []).append(path)
         return found
 
     def spaces(self) -> list[np.ndarray]:
-        """Return the labels that can be removed, those which stand in the same layers together, in order."""
+        """Return the removable channel ids, grouped by the layers that they occur in, in order."""
         signatures: dict[int, list[tuple[str, str, int]]] = {}
         for path, layer in self.layers.items():
             for role in ("inputs", "outputs"):
-                for label, count in zip(*np.unique(getattr(layer, role), return_counts=True), strict=True):
-                    signatures.setdefault(int(label), []).append((path, role, int(count)))
+                for channel, count in zip(*np.unique(getattr(layer, role), return_counts=True), strict=True):
+                    signatures.setdefault(int(channel), []).append((path, role, int(count)))
         groups: dict[tuple[tuple[str, str, int], ...], list[int]] = {}
-        for label, signature in sorted(signatures.items()):
-            if label not in self.frozen:
-                groups.setdefault(tuple(signature), []).append(label)
-        return [np.array(labels) for labels in groups.values()]
+        for channel, signature in sorted(signatures.items()):
+            if channel not in self.frozen:
+                groups.setdefault(tuple(signature), []).append(channel)
+        return [np.array(ids) for ids in groups.values()]
 
 
 def channels(model: HashModel) -> Channels:
-    """Return the labels of all channels of ``model``; a network that cannot be followed has no layers and a reason."""
+    """Return the channel ids of ``model``. A network that cannot be traced has no layers, and a reason."""
     net = rebuild(model.arch, model.edits, trust_code=True)
     try:
         walk = _Walk(net, LayerTracer().trace(net))
         walk.run(model.arch.input.example().to("meta"))
-    except Exception as fault:  # foreign code may raise anything while it is traced, or runs without values
+    except Exception as fault:  # user code may raise anything while it is traced or run on the meta device
         why = (str(fault).splitlines() or [type(fault).__name__])[0]
         return Channels({}, {-1: f"the network cannot be traced: {why[:80]}"}, frozenset())
-    for path, reason in lent(model).items():
+    for path, reason in externally_read(model).items():
         if layer := walk.book.layers.get(path):
             walk.book.freeze(np.concatenate([layer.inputs, layer.outputs]), f"{path}: {reason}")
     return walk.book.result()
 
 
 class LayerTracer(fx.Tracer):
-    """A tracer to which a layer that decodes its weight is one call, like a plain one."""
+    """A tracer for which layers that decode their weight are leaf modules, like plain layers."""
 
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        """Return whether ``module`` is one call."""
+        """Return whether ``module`` is traced as a single call."""
         return hasattr(module, "form") or super().is_leaf_module(module, path)
 
 
 @dataclass
 class _Book:
-    """Labels and what is known of them while the network is followed."""
+    """Channel ids and their properties, collected while the graph runs; ids are merged by union-find."""
 
     parents: list[int] = field(default_factory=list)
     layers: dict[str, LayerChannels] = field(default_factory=dict)
     frozen: dict[int, str] = field(default_factory=dict)
-    crooked: set[int] = field(default_factory=set)
+    nonhomogeneous: set[int] = field(default_factory=set)
     unfollowed: dict[str, str] = field(default_factory=dict)
 
     def fresh(self, count: int) -> np.ndarray:
@@ -122,11 +123,11 @@ class _Book:
         self.parents += range(first, first + count)
         return np.arange(first, first + count)
 
-    def find(self, label: int) -> int:
-        while self.parents[label] != label:
-            self.parents[label] = self.parents[self.parents[label]]
-            label = self.parents[label]
-        return label
+    def find(self, channel: int) -> int:
+        while self.parents[channel] != channel:
+            self.parents[channel] = self.parents[self.parents[channel]]
+            channel = self.parents[channel]
+        return channel
 
     def join(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         for one, other in zip(left.tolist(), right.tolist(), strict=True):
@@ -134,56 +135,56 @@ class _Book:
             self.parents[other] = one
         return left
 
-    def freeze(self, labels: np.ndarray, reason: str) -> np.ndarray:
-        for label in labels.tolist():
-            self.frozen.setdefault(label, reason)
-        return labels
+    def freeze(self, ids: np.ndarray, reason: str) -> np.ndarray:
+        for channel in ids.tolist():
+            self.frozen.setdefault(channel, reason)
+        return ids
 
     def result(self) -> Channels:
-        roots = np.array([self.find(label) for label in range(len(self.parents))], dtype=np.int64)
+        roots = np.array([self.find(channel) for channel in range(len(self.parents))], dtype=np.int64)
         layers = {
             path: LayerChannels(layer.kind, roots[layer.inputs], roots[layer.outputs], layer.area, layer.positions)
             for path, layer in self.layers.items()
         }
         frozen: dict[int, str] = {}
-        for label, reason in self.frozen.items():
-            frozen.setdefault(int(roots[label]), reason)
-        crooked = frozenset(int(roots[label]) for label in self.crooked)
-        return Channels(layers, frozen, crooked, self.unfollowed)
+        for channel, reason in self.frozen.items():
+            frozen.setdefault(int(roots[channel]), reason)
+        nonhomogeneous = frozenset(int(roots[channel]) for channel in self.nonhomogeneous)
+        return Channels(layers, frozen, nonhomogeneous, self.unfollowed)
 
 
 class _Walk(fx.Interpreter):
-    """Runs the graph on tensors without values and carries the labels along."""
+    """Runs the graph on meta tensors and propagates channel ids."""
 
     def __init__(self, net: nn.Module, graph: fx.Graph) -> None:
         super().__init__(fx.GraphModule(net, graph), garbage_collect_values=False)
         self.net = net  # the graph's module keeps only leaves
         self.book = _Book()
-        self.labels: dict[fx.Node, np.ndarray] = {}
+        self.ids: dict[fx.Node, np.ndarray] = {}
         self.calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
 
     def run_node(self, node: fx.Node) -> Any:
         result = super().run_node(node)
-        sources = [source for source in node.all_input_nodes if source in self.labels]
+        sources = [source for source in node.all_input_nodes if source in self.ids]
         if node.op == "output":
             self._freeze(sources, "reaches the hash outputs")
         elif isinstance(result, tuple | list) and any(isinstance(part, torch.Tensor) for part in result):
-            self._freeze(sources, self._refused(node, UNKNOWN))  # which part holds which channel is not followed
+            self._freeze(sources, self._refused(node, UNKNOWN))  # channels of several outputs are not supported
         elif isinstance(result, torch.Tensor):
-            found = self._labels(node, sources, result) if result.ndim > 1 else UNKNOWN
+            found = self._output_ids(node, sources, result) if result.ndim > 1 else UNKNOWN
             if isinstance(found, str) or len(found) != result.shape[1]:
                 reason = self._refused(node, found if isinstance(found, str) else UNKNOWN)
                 self._freeze(sources, reason)
                 found = self.book.freeze(self.book.fresh(result.shape[1] if result.ndim > 1 else 0), reason)
-            self.labels[node] = found
+            self.ids[node] = found
         return result
 
     def _freeze(self, nodes: list[fx.Node], reason: str) -> None:
         for node in nodes:
-            self.book.freeze(self.labels[node], reason)
+            self.book.freeze(self.ids[node], reason)
 
     def _refused(self, node: fx.Node, why: str) -> str:
-        """Return why channels that pass ``node`` stay, and note it for a layer with parameters."""
+        """Return why channels that pass ``node`` are frozen, and record it if ``node`` is a layer with parameters."""
         if node.op == "placeholder":
             return "is the network's input"
         if node.op == "call_module":
@@ -193,11 +194,11 @@ class _Walk(fx.Interpreter):
                 self.book.unfollowed[str(node.target)] = why
         return f"passes {operations.name_of(node)}, {why}"
 
-    def _labels(self, node: fx.Node, sources: list[fx.Node], result: torch.Tensor) -> np.ndarray | str:
-        """Return the labels of what a node gives, or why they are not known."""
+    def _output_ids(self, node: fx.Node, sources: list[fx.Node], result: torch.Tensor) -> np.ndarray | str:
+        """Return the channel ids of the output of a node, or why they are unknown."""
         if not sources:
             return UNKNOWN
-        given = self.labels[sources[0]]
+        given = self.ids[sources[0]]
         before = self.env[sources[0]]
         if node.op == "call_module":
             return self._module(str(node.target), given, before, result)
@@ -211,12 +212,12 @@ class _Walk(fx.Interpreter):
             return self._padded(node, given, before.ndim)
         if node.target is operator.getitem or node.target in operations.MEANS:
             return given if operations.over_pixels(node, before.ndim, result.ndim) else UNKNOWN
-        crooked, straight = operations.CROOKED_CALLS, operations.HOMOGENEOUS_CALLS
-        return self._through(node.target in crooked, node.target in straight, given)
+        nonhomogeneous, homogeneous = operations.NONHOMOGENEOUS_CALLS, operations.HOMOGENEOUS_CALLS
+        return self._through(node.target in nonhomogeneous, node.target in homogeneous, given)
 
     def _several(self, node: fx.Node, sources: list[fx.Node], axes: int) -> np.ndarray | str:
-        """Return the labels of a sum or of tensors one behind the other."""
-        given = [self.labels[source] for source in sources]
+        """Return the channel ids of a sum or concatenation."""
+        given = [self.ids[source] for source in sources]
         if node.target is torch.cat:
             return np.concatenate(given) if operations.joined(node, len(given), axes) else UNKNOWN
         if any(self.env[source].ndim != axes for source in sources):
@@ -225,10 +226,10 @@ class _Walk(fx.Interpreter):
             return self.book.join(*given)
         return UNKNOWN
 
-    def _through(self, crooked: bool, homogeneous: bool, given: np.ndarray) -> np.ndarray | str:
-        if crooked:
-            self.book.crooked.update(given.tolist())
-        return given if crooked or homogeneous else UNKNOWN
+    def _through(self, nonhomogeneous: bool, homogeneous: bool, given: np.ndarray) -> np.ndarray | str:
+        if nonhomogeneous:
+            self.book.nonhomogeneous.update(given.tolist())
+        return given if nonhomogeneous or homogeneous else UNKNOWN
 
     def _module(self, path: str, given: np.ndarray, before: torch.Tensor, result: torch.Tensor) -> np.ndarray | str:
         layer = self.module.get_submodule(path)
@@ -239,7 +240,9 @@ class _Walk(fx.Interpreter):
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             self.book.layers[path] = LayerChannels("norm", given, given)
             return self._once(path, given)
-        return self._through(isinstance(layer, operations.CROOKED), isinstance(layer, operations.HOMOGENEOUS), given)
+        return self._through(
+            isinstance(layer, operations.NONHOMOGENEOUS), isinstance(layer, operations.HOMOGENEOUS), given
+        )
 
     def _weighted(
         self, path: str, layer: nn.Conv2d | nn.Linear, given: np.ndarray, result: torch.Tensor
@@ -266,22 +269,22 @@ class _Walk(fx.Interpreter):
         self._once(path, given)
         return self._once(path, made.outputs)
 
-    def _once(self, path: str, labels: np.ndarray) -> np.ndarray:
+    def _once(self, path: str, ids: np.ndarray) -> np.ndarray:
         if self.calls[path] > 1:
-            self.book.freeze(labels, f"{path} is called {self.calls[path]} times")
-        return labels
+            self.book.freeze(ids, f"{path} is called {self.calls[path]} times")
+        return ids
 
     def _padded(self, node: fx.Node, given: np.ndarray, axes: int) -> np.ndarray | str:
-        """Zero channels get labels of their own; their number must be told by the owner, as ``before`` and ``behind``."""
+        """Return channel ids with new ones for zero channels; the owning module declares their number as ``before`` and ``behind``."""
         widths, bends, zeros = operations.padding_of(node)
         if not any(widths[2 * (axes - 2) :]):
-            return self._through(crooked=bends, homogeneous=True, given=given)
+            return self._through(nonhomogeneous=bends, homogeneous=True, given=given)
         owner = next(reversed(node.meta.get("nn_module_stack") or {"": None}))
         module = self.net.get_submodule(owner)
         before, behind = (*widths, 0, 0)[4:6]
-        told = (getattr(module, "before", None), getattr(module, "behind", None)) == (before, behind)
-        if axes != 4 or not told or not zeros or any(widths[6:]):
+        declared = (getattr(module, "before", None), getattr(module, "behind", None)) == (before, behind)
+        if axes != 4 or not declared or not zeros or any(widths[6:]):
             return UNKNOWN
-        labels = np.concatenate([self.book.fresh(before), given, self.book.fresh(behind)])
-        self.book.layers[f"{owner}:pad"] = LayerChannels("pad", given, labels, area=before)
-        return labels
+        ids = np.concatenate([self.book.fresh(before), given, self.book.fresh(behind)])
+        self.book.layers[f"{owner}:pad"] = LayerChannels("pad", given, ids, area=before)
+        return ids

@@ -1,7 +1,8 @@
-"""Layers that lost inputs, fitted by least squares to what they gave before (ThiNet, Luo et al. 2017, arXiv:1707.06342).
+"""Refit of layers with fewer inputs to their original outputs by least squares (ThiNet, Luo et al. 2017, arXiv:1707.06342).
 
-From the first layer to the last: each sees what the thinner network gives it and aims at the outputs of the original
-(asymmetric, as Zhang et al. 2016 do it), so errors do not add up. Bias included; no labels, no gradients.
+From the first layer to the last: each gets its inputs from the narrower network and aims at the outputs of the original
+(asymmetric reconstruction, Zhang et al. 2016, arXiv:1505.06798), so that errors do not accumulate. Biases are included;
+no labels and no gradients are needed.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ def refit(
     ridge: float = 1e-3,
     seed: int = 0,
 ) -> None:
-    """Fit each layer of ``kept`` in ``net``, in this order and in place; ``kept`` says which outputs it still has.
+    """Refit each layer of ``kept`` in ``net``, in this order and in place. ``kept`` maps layers to their remaining outputs.
 
-    ``ridge`` is relative to the mean square of the inputs and pulls towards the weights that are there.
+    ``ridge`` is relative to the mean square of the inputs and regularises towards the current weights.
     """
     for path, rows in released(track(kept.items(), "least squares", len(kept))):
         layer: Any = get_layer(net, path)
@@ -61,9 +62,9 @@ def refit(
 
 
 class _Normal:
-    """The normal equations of one layer: inputs with a constant one, and what is still missing in the outputs.
+    """The normal equations of one layer: inputs with a constant one, and the residuals of the outputs.
 
-    Where there are no more rows than half the inputs the rows themselves are kept, and solved for.
+    If there are at most half as many rows as inputs, the rows themselves are stored and solved for.
     """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, images: int, seed: int) -> None:
@@ -76,7 +77,7 @@ class _Normal:
         self.generator = torch.Generator().manual_seed(seed)
 
     def add(self, given: torch.Tensor, missing: torch.Tensor) -> None:
-        """Count the layer's inputs and residuals (N, O[, H, W])."""
+        """Add inputs and residuals (N, O[, H, W]) of the layer."""
         x, y = given, missing
         if isinstance(self.layer, nn.Conv2d):
             places = torch.randperm(missing[0, 0].numel(), generator=self.generator)[:PLACES]
@@ -97,7 +98,7 @@ class _Normal:
         self.inputs[:, -1] = float(self.layer.bias is not None)
 
     def _put(self, x: torch.Tensor, y: torch.Tensor) -> int:
-        """Keep as many rows as there is room for and return how many; full rooms are counted and used anew."""
+        """Store as many rows as the buffer holds and return how many; full buffers are accumulated and reused."""
         part = slice(self.used, min(self.used + len(x), len(self.inputs)))
         taken = part.stop - part.start
         self.inputs[part, :-1], self.missing[part] = x[:taken], y[:taken]
@@ -111,9 +112,9 @@ class _Normal:
         self.used = 0
 
     def solved(self, ridge: float) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Yield the change of weights and, last, bias (d + 1, o), of ``o`` outputs at a time and which these are.
+        """Yield the change of weights and, last, bias (d + 1, o), for ``o`` outputs at a time, and the indices of these outputs.
 
-        What was counted is used up.
+        The accumulated sums are consumed.
         """
         if self.squares is not None:
             self._square(self.squares)
@@ -140,7 +141,7 @@ class _Normal:
 
 
 def _factored(square: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the LU factors of a symmetric matrix, which is used up: they take its place."""
+    """Return the LU factors of a symmetric matrix, which is overwritten."""
     columns = square.T  # as LAPACK reads it
     factors, pivots = torch.linalg.lu_factor(columns, out=(columns, torch.empty(0, dtype=torch.int32)))
     return factors, pivots

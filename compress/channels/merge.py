@@ -1,8 +1,9 @@
-"""Neurons that compute nearly the same become one, without data (Srinivas & Babu, BMVC 2015, arXiv:1507.06149).
+"""Data-free merging of similar neurons (Srinivas & Babu, BMVC 2015, arXiv:1507.06149).
 
-Between ``fold`` and ``finetune``; a structural pass. Dense layers, and convolution channels, whose outputs are made by
-one layer only and read by known ones: not behind residual joins, batch norms that were not folded, or depthwise layers.
-Scales are folded away where everything up to the readers is positively homogeneous (ReLU, pooling).
+A structured pass between ``fold`` and ``finetune``. Treated are dense layers and convolution channels whose outputs
+come from a single layer and are read by known ones: not those before residual additions, unfolded batch norms or
+depthwise layers. Scales of neurons are factored out where everything up to the next layers is positively homogeneous
+(ReLU, pooling).
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from ..obs import damped, remove_blocks
 from ..observe.moments import patch_moments
 from ..observe.sampling import choose
 from ..observe.synthetic import noise
-from ..select import check_keys, skipped, spread, weighted
-from .constant_neurons import put_biases, taken_up
+from ..select import check_keys, per_layer, skipped, weighted
+from .constant_neurons import absorbed_constants, add_to_biases
 from .graph import Channels, channels
 from .least_squares import refit
-from .narrow import thinner, unfollowed
+from .narrow import layers_with_fewer_inputs, unfollowed
 from .neurons import neurons_of, put_outgoing, readers
 from .removal import cut, frozen_reasons
 from .similarity import DISTANCES, cutoff, merges, outgoing_after, saliencies
@@ -44,18 +45,18 @@ WIDEST = 4096  # inputs of a layer up to which choices by its outputs invert the
 
 @dataclass(frozen=True)
 class Merge(Pass):
-    """Merge the pairs of neurons whose union costs least.
+    """Merge the pairs of neurons with the lowest saliency.
 
-    ``share`` is the share of neurons that goes, one for all or a table by layer (names, ``re:`` patterns, ``first``,
-    ``conv``, ``dense``, ``*``); without it the mode of the histogram of saliencies says how many, of which ``caution``
-    are merged (the paper takes 0.25 to 0.75 in large networks). ``kinds`` are the layers treated. With ``refit`` > 0
-    the layers behind are fitted to their old outputs by least squares on that many images. ``by = "outputs"`` chooses on
-    these images too: the neuron goes whose loss the others make up for best (needs ``share``; not where a layer of more
-    than 4,096 inputs reads it). ``images`` are those of the training set, or ``noise`` as smooth as natural images are
-    (:mod:`..noise`), for which no data is needed.
+    ``share`` is the share of neurons to remove, a single value or a table by layer (names, ``re:`` patterns, ``first``,
+    ``conv``, ``dense``, ``*``). Without it, the number follows from the mode of the histogram of saliencies, of which
+    the share ``caution`` is merged (the paper uses 0.25 to 0.75 in large networks). ``kinds`` are the kinds of layers
+    to treat. With ``refit`` > 0, the next layers are refitted to their original outputs by least squares on that many
+    images. ``by = "outputs"`` also selects neurons on these images: those whose removal the other neurons compensate
+    best (needs ``share``; not for layers that are read by one with more than 4,096 inputs). ``images`` are ``training``
+    images, or synthetic ``noise`` with a natural spectrum (:mod:`..observe.synthetic`), for which no data is needed.
 
     Raises:
-        RecipeError: a setting is out of range.
+        RecipeError: A setting is out of range.
     """
 
     name: ClassVar[str] = "merge"
@@ -89,7 +90,7 @@ class Merge(Pass):
         if self.by not in CHOICES:
             problems.append(f"merge: unknown choice by {self.by!r} (there are: {', '.join(CHOICES)})")
         elif self.by == "outputs" and (self.share is None or not self.refit):
-            problems.append("merge: a choice by outputs needs share, and refit images to look at")
+            problems.append("merge: by = 'outputs' needs share, and refit images")
         if self.refit < 0:
             problems.append(f"merge: refit must be a number of images, got {self.refit}")
         if self.images not in IMAGES:
@@ -105,26 +106,26 @@ class Merge(Pass):
         return self.refit > 0 and self.images == "training"
 
     def decide(self, model: HashModel, context: Context) -> Decision:
-        """Return ``layers``: neurons, how many go, the last saliency and the cut-off; and ``skipped``: layer -> reason.
+        """Return ``layers``: neurons, removed neurons, last saliency and cut-off; and ``skipped``: layer -> reason.
 
-        A layer stands in both, and ``fewer`` in its figures, where fewer neurons can go than were asked for.
+        A layer is in both, and has ``fewer`` in its figures, if fewer neurons than requested can be removed.
         """
-        found = channels(model)
-        net, removed, figures = self._merged(model, found, context)
+        graph = channels(model)
+        net, removed, figures = self._merged(model, graph, context)
         fewer = {path: one["fewer"] for path, one in figures.items() if "fewer" in one}
-        untreated = unfollowed(model.net, found) | self._untreated(model.net, found) | fewer
-        return Decision({"layers": figures, "skipped": untreated}, (net, found, removed))
+        untreated = unfollowed(model.net, graph) | self._untreated(model.net, graph) | fewer
+        return Decision({"layers": figures, "skipped": untreated}, (net, graph, removed))
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with fewer neurons."""
-        merged, found, removed = decision.plan
+        merged, graph, removed = decision.plan
         whole = replace(model, net=merged)
         net = whole.copied_net(sharing=weighted(merged))
-        edits = cut(net, found, removed)
+        edits = cut(net, graph, removed)
         whole.unshared(net)
         if self.refit:
             pixels = self._pixels(model, context)
-            refit(net, model.net, thinner(found, removed), pixels, model.arch.input, seed=context.seed)
+            refit(net, model.net, layers_with_fewer_inputs(graph, removed), pixels, model.arch.input, seed=context.seed)
         return model.edited(net, edits, self.step(context.seed, layers=decision.data["layers"]))
 
     def _pixels(self, model: HashModel, context: Context) -> Pixels:
@@ -133,82 +134,84 @@ class Merge(Pass):
         return choose(context.training_split(self), self.refit, context.seed)
 
     def _merged(
-        self, model: HashModel, found: Channels, context: Context
+        self, model: HashModel, graph: Channels, context: Context
     ) -> tuple[nn.Module, np.ndarray, dict[str, Json]]:
-        """Return a copy with the outgoing weights added up, the channel ids that can go, and the figures of each layer."""
+        """Return a copy with merged outgoing weights, the channel ids to remove, and the figures of each layer."""
         net = model.copied_net(sharing=weighted(model.net))
         pixels = self._pixels(model, context) if self.by == "outputs" else None
         shares = self._shares(model.net)
-        refused = self._untreated(net, found)
-        paths = [path for path, layer in found.layers.items() if layer.produces and path not in refused]
+        refused = self._untreated(net, graph)
+        paths = [path for path, layer in graph.layers.items() if layer.produces and path not in refused]
         removed: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
         figures: dict[str, Any] = {}
         for path in track(paths, "merging"):
-            labels = found.layers[path].outputs
-            size, why = len(labels), ""
+            ids = graph.layers[path].outputs
+            size, why = len(ids), ""
             count = None if self.share is None else round(shares[path] * size)
             if pixels is not None:
-                gone = by_outputs(model, found, path, pixels, count or 0)
+                gone = by_outputs(model, graph, path, pixels, count or 0)
                 figures[path] = {"neurons": size, "removed": len(gone)}
             else:
-                gone, figures[path], why = self._into_others(net, found, path, count, model.arch.input)
-            removed.append(labels[gone])
+                gone, figures[path], why = self._into_others(net, graph, path, count, model.arch.input)
+            removed.append(ids[gone])
             if count is not None and len(gone) < count:
                 rest = "one stays in every layer" if len(gone) == size - 1 else f"those without weights stay: {why}"
                 figures[path]["fewer"] = f"{len(gone)} neurons go of {count} asked for; {rest}"
         return net, np.sort(np.concatenate(removed)), figures
 
     def _into_others(
-        self, net: nn.Module, found: Channels, path: str, count: int | None, spec: Input
+        self, net: nn.Module, graph: Channels, path: str, count: int | None, spec: Input
     ) -> tuple[list[int], dict[str, Json], str]:
-        """Add up what goes out of the neurons of ``path`` and return those that can go, figures, and why others cannot."""
-        neurons = neurons_of(net, found, path)
-        free, why = taken_up(net, found, path, neurons.still, spec)
+        """Merge outgoing weights of the neurons of ``path``; return the neurons to remove, figures, and why others stay."""
+        neurons = neurons_of(net, graph, path)
+        free, why = absorbed_constants(net, graph, path, neurons.zero_rows, spec)
         limit = cutoff(saliencies(neurons, self.distance)) if count is None else None
         done = merges(neurons, count=count, limit=limit, distance=self.distance, free=list(free))
         done = done if count is not None else done[: round(self.caution * len(done))]
         gone = [merge.removed for merge in done]
-        put_biases(net, [free[neuron] for neuron in gone if neuron in free])
-        put_outgoing(net, found, path, outgoing_after(neurons.outgoing, done), gone)
+        add_to_biases(net, [free[neuron] for neuron in gone if neuron in free])
+        put_outgoing(net, graph, path, outgoing_after(neurons.outgoing, done), gone)
         last = max((merge.saliency for merge in done), default=0)
         figures = {"neurons": len(neurons.bias), "removed": len(gone), "saliency": last}
         return gone, figures | ({} if limit is None else {"cutoff": limit}), why
 
     def _shares(self, net: nn.Module) -> dict[str, float]:
-        return spread(-1.0 if self.share is None else self.share, net, self.skip)
+        return per_layer(-1.0 if self.share is None else self.share, net, self.skip)
 
-    def _untreated(self, net: nn.Module, found: Channels) -> dict[str, str]:
-        """Return why layers are left alone."""
-        if not found.layers:
-            return dict(frozen_reasons(found))
-        producers, reasons, others = found.members(producing=True), {}, skipped(net)
+    def _untreated(self, net: nn.Module, graph: Channels) -> dict[str, str]:
+        """Return the skipped layers with reasons."""
+        if not graph.layers:
+            return dict(frozen_reasons(graph))
+        producers, reasons, others = graph.members(producing=True), {}, skipped(net)
         shares = self._shares(net)
-        norms, passing = _labels_in(found, ("norm",)), _labels_in(found, ("depthwise", "pad"))
-        for path, layer in found.layers.items():
+        norms, passing = _ids_in(graph, ("norm",)), _ids_in(graph, ("depthwise", "pad"))
+        for path, layer in graph.layers.items():
             if not layer.produces:
                 continue
-            labels = set(layer.outputs.tolist())
+            ids = set(layer.outputs.tolist())
             if path in others:
                 reasons[path] = others[path]
             elif path not in shares:
-                reasons[path] = "the settings leave it out"
+                reasons[path] = "skipped by the settings"
             elif layer.kind not in self.kinds:
-                reasons[path] = f"{layer.kind} layers were not asked for"
-            elif labels & found.frozen.keys():
-                reasons[path] = next(found.frozen[label] for label in layer.outputs.tolist() if label in found.frozen)
-            elif labels & norms:
+                reasons[path] = f"{layer.kind} layers are not in kinds"
+            elif ids & graph.frozen.keys():
+                reasons[path] = next(
+                    graph.frozen[channel] for channel in layer.outputs.tolist() if channel in graph.frozen
+                )
+            elif ids & norms:
                 reasons[path] = "a batch norm follows; fold it first"
-            elif labels & passing or any(len(producers[label]) > 1 for label in labels):
-                reasons[path] = "its channels meet those of other layers"
+            elif ids & passing or any(len(producers[channel]) > 1 for channel in ids):
+                reasons[path] = "its channels are coupled with those of other layers"
             else:
-                reasons |= self._by_readers(net, found, path)
+                reasons |= self._by_readers(net, graph, path)
         return reasons
 
-    def _by_readers(self, net: nn.Module, found: Channels, path: str) -> dict[str, str]:
-        """Return the reason by path, if the layers that read this one are one to leave it alone."""
+    def _by_readers(self, net: nn.Module, graph: Channels, path: str) -> dict[str, str]:
+        """Return the layer with a reason if it has to be skipped because of the layers that read it."""
         sizes = {
             name: get_layer(net, name).get_parameter("weight")[0].numel()
-            for name, _ in readers(found, found.layers[path].outputs)
+            for name, _ in readers(graph, graph.layers[path].outputs)
         }
         if not sizes:
             return {path: "no layer reads it"}
@@ -218,8 +221,8 @@ class Merge(Pass):
         return {}
 
 
-def by_outputs(model: HashModel, found: Channels, path: str, pixels: Pixels, count: int) -> list[int]:
-    """Return ``count`` neurons of ``path`` whose loss the others make up for best, in the layers that read them."""
+def by_outputs(model: HashModel, graph: Channels, path: str, pixels: Pixels, count: int) -> list[int]:
+    """Return ``count`` neurons of ``path`` whose removal the other neurons compensate best in the layers that read them."""
 
     def problem(reader: str, places: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         layer: Any = get_layer(model.net, reader)
@@ -230,11 +233,11 @@ def by_outputs(model: HashModel, found: Channels, path: str, pixels: Pixels, cou
         columns = torch.from_numpy(places)[:, :, None] * area + torch.arange(area)
         return weight.flatten(1), damped(square.mul_(2), 1e-4), columns.flatten(1)
 
-    labels = found.layers[path].outputs  # one problem at a time: inputs by inputs are large
-    return remove_blocks((problem(*each) for each in readers(found, labels)), min(count, len(labels) - 1))
+    ids = graph.layers[path].outputs  # one problem at a time: inputs by inputs are large
+    return remove_blocks((problem(*each) for each in readers(graph, ids)), min(count, len(ids) - 1))
 
 
-def _labels_in(found: Channels, kinds: tuple[str, ...]) -> set[int]:
+def _ids_in(graph: Channels, kinds: tuple[str, ...]) -> set[int]:
     return {
-        label for layer in found.layers.values() if layer.kind in kinds for label in (*layer.outputs, *layer.inputs)
+        channel for layer in graph.layers.values() if layer.kind in kinds for channel in (*layer.outputs, *layer.inputs)
     }

@@ -1,7 +1,8 @@
-"""Fewer channels: whole filters are taken out of every layer that shares them, so that what is left is a dense network.
+"""Structured pruning of filters: whole channels are removed from all layers that share them (Li et al. 2017, arXiv:1608.08710).
 
-Between ``fold`` and ``finetune``; a structural pass. Channels that reach the hash outputs stay, as do those of grouped
-convolutions, of layers called twice and of whatever cannot be followed (the ledger says why).
+A structured pass between ``fold`` and ``finetune``; the result is a smaller dense network. Channels that reach the hash
+outputs are not removed, nor are those of grouped convolutions, of layers that are called twice, and of unsupported
+operations (the ledger has the reasons).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...core.settings import check_fields
 from ..base import Context, Decision, Pass
-from ..select import check_keys, check_matched, pick, skipped, weighted, words_of
+from ..select import check_keys, check_matched, keywords_of, pick, skipped, weighted
 from .graph import Channels, channels
 from .least_squares import refit
 from .removal import by_macs, by_ratio, cut, frozen_reasons, widths_left
@@ -29,14 +30,14 @@ from .scores import SCORES
 class Narrow(Pass):
     """Remove the channels with the lowest scores.
 
-    ``ratio`` is the share that goes, the same in every group of channels that stand together; ``macs`` is the share of
-    multiplications to keep instead, and where they go is then decided by score for multiplication over the whole
-    network. ``score`` is ``l1``, ``l2``, ``bn``, ``taylor`` or ``code`` (expected bit flips). Widths become multiples of
-    ``multiple``, the target's vector length, and stay above the share ``least``. ``images`` training images are looked
-    at; with ``refit`` the layers behind the cut are fitted to their old outputs by least squares on them.
+    ``ratio`` is the share to remove from every group of coupled channels. ``macs`` is instead the share of
+    multiply-accumulates to keep; channels are then removed by score per multiplication over the whole network.
+    ``score`` is ``l1``, ``l2``, ``bn``, ``taylor`` or ``code`` (expected bit flips). Widths are multiples of
+    ``multiple``, the vector length of the target, and stay above the share ``least``. Scores and ``refit`` use
+    ``images`` training images; ``refit`` fits the layers with fewer inputs to their original outputs by least squares.
 
     Raises:
-        RecipeError: a setting is out of range.
+        RecipeError: A setting is out of range.
     """
 
     name: ClassVar[str] = "narrow"
@@ -73,70 +74,70 @@ class Narrow(Pass):
 
     @property
     def needs_images(self) -> bool:
-        """Whether training images are needed: for scores that are measured, and to refit."""
+        """Whether training images are needed: for scores that are measured, and for ``refit``."""
         return self.refit or self.score in ("taylor", "code")
 
     def decide(self, model: HashModel, context: Context) -> Decision:
         """Return ``widths``: layer -> channels before and after, and ``skipped``: layer -> reason."""
-        found, removed = self._removed(model, context)
-        untreated = {**unfollowed(model.net, found), **frozen_reasons(found)}
-        return Decision({"widths": widths_left(found, removed), "skipped": untreated}, (found, removed))
+        graph, removed = self._removed(model, context)
+        untreated = {**unfollowed(model.net, graph), **frozen_reasons(graph)}
+        return Decision({"widths": widths_left(graph, removed), "skipped": untreated}, (graph, removed))
 
     def _removed(self, model: HashModel, context: Context) -> tuple[Channels, np.ndarray]:
-        """Return all channels, and the ids of those that are removed."""
-        found = self._without_skipped(channels(model), model.net)
-        if not found.layers:
-            return found, np.zeros(0, dtype=np.int64)
+        """Return the channels of all layers and the ids of those to remove."""
+        graph = self._without_skipped(channels(model), model.net)
+        if not graph.layers:
+            return graph, np.zeros(0, dtype=np.int64)
         train = None if context.split is None else context.split.train
         images = None if train is None else train.take(places(train, self.images, context.seed))
-        scores = SCORES[self.score](model, found, images, context.seed)
+        scores = SCORES[self.score](model, graph, images, context.seed)
         if self.ratio is not None:
-            return found, by_ratio(found, scores, self.ratio, multiple=self.multiple, least=self.least)
-        return found, by_macs(found, scores, float(self.macs or 1), multiple=self.multiple, least=self.least)
+            return graph, by_ratio(graph, scores, self.ratio, multiple=self.multiple, least=self.least)
+        return graph, by_macs(graph, scores, float(self.macs or 1), multiple=self.multiple, least=self.least)
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
-        """Return the thinner model."""
-        found, removed = decision.plan
-        net = model.copied_net(sharing=thinner(found, removed))
-        edits = cut(net, found, removed)
+        """Return the model with fewer channels."""
+        graph, removed = decision.plan
+        net = model.copied_net(sharing=layers_with_fewer_inputs(graph, removed))
+        edits = cut(net, graph, removed)
         model.unshared(net)  # what is tied to a weight that was cut was not
         if self.refit:
             train = context.training_split(self).train
             pixels = train.select(places(train, self.images, context.seed))
-            refit(net, model.net, thinner(found, removed), pixels, model.arch.input, seed=context.seed)
+            refit(net, model.net, layers_with_fewer_inputs(graph, removed), pixels, model.arch.input, seed=context.seed)
         return model.edited(net, edits, self.step(context.seed, widths=decision.data["widths"]))
 
-    def _without_skipped(self, found: Channels, net: nn.Module) -> Channels:
-        table, frozen = dict.fromkeys(self.skip, True), dict(found.frozen)
-        first = next((path for path, layer in found.layers.items() if layer.produces), "")
-        if found.layers:
-            names = dict.fromkeys((*weighted(net), *(path for path, layer in found.layers.items() if layer.produces)))
-            check_matched(self.skip, {path: words_of(path, get_layer(net, path), first) for path in names})
-        for path, layer in found.layers.items():
-            if layer.produces and pick(table, path, words_of(path, get_layer(net, path), first)):
+    def _without_skipped(self, graph: Channels, net: nn.Module) -> Channels:
+        table, frozen = dict.fromkeys(self.skip, True), dict(graph.frozen)
+        first = next((path for path, layer in graph.layers.items() if layer.produces), "")
+        if graph.layers:
+            names = dict.fromkeys((*weighted(net), *(path for path, layer in graph.layers.items() if layer.produces)))
+            check_matched(self.skip, {path: keywords_of(path, get_layer(net, path), first) for path in names})
+        for path, layer in graph.layers.items():
+            if layer.produces and pick(table, path, keywords_of(path, get_layer(net, path), first)):
                 frozen |= dict.fromkeys(layer.outputs.tolist(), "is skipped")
-        return replace(found, frozen=frozen)
+        return replace(graph, frozen=frozen)
 
 
-def unfollowed(net: nn.Module, found: Channels) -> dict[str, str]:
-    """Return why layers with parameters of which no channels are known are left alone."""
-    if not found.layers:
+def unfollowed(net: nn.Module, graph: Channels) -> dict[str, str]:
+    """Return the layers with parameters whose channels are unknown, with reasons."""
+    if not graph.layers:
         return {}
-    reasons = dict.fromkeys(weighted(net), "is not called as a layer of its own") | found.unfollowed | skipped(net)
-    return {path: why for path, why in reasons.items() if path not in found.layers}
+    reasons = dict.fromkeys(weighted(net), "is not called as a layer of its own") | graph.unfollowed | skipped(net)
+    return {path: why for path, why in reasons.items() if path not in graph.layers}
 
 
-def thinner(found: Channels, removed: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the layers that lose inputs but mix channels, with the outputs they keep."""
+def layers_with_fewer_inputs(graph: Channels, removed: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the layers that lose inputs and mix channels, with their remaining outputs."""
     return {
         path: np.flatnonzero(~np.isin(layer.outputs, removed))
-        for path, layer in found.layers.items()
+        for path, layer in graph.layers.items()
         if layer.produces and np.isin(layer.inputs, removed).any()
     }
 
 
 def places(images: Items, count: int, seed: int) -> np.ndarray:
-    """Return the places of ``count`` images, drawn once, or of all."""
+    """Return the indices of ``count`` random images, or of all."""
     if count >= len(images):
         return np.arange(len(images))
     return np.sort(np.random.default_rng(seed).choice(len(images), count, replace=False))

@@ -1,4 +1,4 @@
-"""The weights into and out of a layer's neurons, found by label, read and written."""
+"""Access to the incoming and outgoing weights of the neurons of a layer."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .graph import Channels
 from .similarity import Neurons
 
 
-def neurons_of(net: nn.Module, found: Channels, path: str) -> Neurons:
-    """Return the weights into and out of the layer at ``path``."""
+def neurons_of(net: nn.Module, graph: Channels, path: str) -> Neurons:
+    """Return the incoming and outgoing weights of the layer at ``path``."""
     layer: Any = get_layer(net, path)
     weight = layer.weight.detach().flatten(1).numpy()
     bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().double().numpy()
-    labels = found.layers[path].outputs
-    parts = [(outgoing_of(net, reader), places) for reader, places in readers(found, labels)]
+    ids = graph.layers[path].outputs
+    parts = [(outgoing_of(net, reader), places) for reader, places in readers(graph, ids)]
     sizes = [len(values) * places.shape[1] * values.shape[2] for values, places in parts]
-    joined = np.empty((len(labels), sum(sizes)), dtype=np.float32)
+    joined = np.empty((len(ids), sum(sizes)), dtype=np.float32)
     for (values, places), end in zip(parts, np.cumsum(sizes), strict=True):
         for row, place in zip(joined, places, strict=True):  # one copy, no other beside it
             row[end - len(values) * place.size * values.shape[2] : end] = values[:, place].reshape(-1)
-    return Neurons(weight, bias, joined, not found.crooked & set(labels.tolist()))
+    return Neurons(weight, bias, joined, not graph.nonhomogeneous & set(ids.tolist()))
 
 
 def outgoing_of(net: nn.Module, reader: str) -> np.ndarray:
-    """Return the weights (O, I, area) of the layer at ``reader``, not copied."""
+    """Return a view (O, I, area) of the weight of the layer at ``reader``."""
     weight = get_layer(net, reader).get_parameter("weight").detach()
     values: np.ndarray = weight.reshape(*weight.shape[:2], -1).numpy()
     return values
@@ -38,15 +38,15 @@ def outgoing_of(net: nn.Module, reader: str) -> np.ndarray:
 
 @torch.no_grad()
 def put_outgoing(
-    net: nn.Module, found: Channels, path: str, changed: Mapping[int, np.ndarray], gone: Sequence[int] = ()
+    net: nn.Module, graph: Channels, path: str, changed: Mapping[int, np.ndarray], gone: Sequence[int] = ()
 ) -> None:
-    """Write the outgoing weights (m,) of the neurons that changed into the layers that read ``path``.
+    """Write the outgoing weights (m,) of the ``changed`` neurons into the layers that read ``path``.
 
-    Those of neurons that have ``gone`` become zero, so that neurons behind are compared without them.
+    Outgoing weights of ``gone`` neurons become zero, so that neurons of later layers are compared without them.
     """
-    labels = found.layers[path].outputs
+    ids = graph.layers[path].outputs
     at = 0
-    for reader, places in readers(found, labels):
+    for reader, places in readers(graph, ids):
         layer: Any = get_layer(net, reader)
         own = layer.weight.detach().clone(memory_format=torch.contiguous_format)
         layer.weight = nn.Parameter(own, layer.weight.requires_grad)
@@ -59,10 +59,10 @@ def put_outgoing(
         at += size
 
 
-def readers(found: Channels, labels: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Return the layers that read ``labels`` with the places (n, count) of each among their inputs."""
+def readers(graph: Channels, ids: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return the layers that read the channels ``ids``, with the positions (n, count) of each among their inputs."""
     result = []
-    for path, layer in found.layers.items():
-        if layer.produces and np.isin(labels, layer.inputs).any():
-            result.append((path, np.stack([np.flatnonzero(layer.inputs == label) for label in labels])))
+    for path, layer in graph.layers.items():
+        if layer.produces and np.isin(ids, layer.inputs).any():
+            result.append((path, np.stack([np.flatnonzero(layer.inputs == channel) for channel in ids])))
     return result

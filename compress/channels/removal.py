@@ -1,4 +1,4 @@
-"""Which channels go: pure decisions on labels and scores, and the cut through all layers at once."""
+"""Selection of the channels to remove by score, and their removal from all layers."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from .graph import Channels, LayerChannels
 Scores = np.ndarray  # (labels,), what is lost with each
 
 
-def kept_of(count: int, ratio: float, multiple: int, least: float) -> int:
-    """Return how many of ``count`` channels stay: a multiple of ``multiple``, at least the share ``least``."""
+def channels_to_keep(count: int, ratio: float, multiple: int, least: float) -> int:
+    """Return how many of ``count`` channels to keep: a multiple of ``multiple``, and at least the share ``least``."""
     wanted = max((1 - ratio) * count, least * count, 1)
     return min(count, int(np.ceil(round(wanted / multiple, 9))) * multiple)
 
 
-def by_ratio(found: Channels, scores: Scores, ratio: float, *, multiple: int = 1, least: float = 0.0) -> np.ndarray:
-    """Return the labels to remove: of every group of channels that stand together the share with the lowest scores."""
+def by_ratio(graph: Channels, scores: Scores, ratio: float, *, multiple: int = 1, least: float = 0.0) -> np.ndarray:
+    """Return the channel ids to remove: the share ``ratio`` with the lowest scores of every group of coupled channels."""
     removed = [
-        labels[np.argsort(scores[labels], kind="stable")][: len(labels) - kept_of(len(labels), ratio, multiple, least)]
-        for labels in found.spaces()
+        ids[np.argsort(scores[ids], kind="stable")][: len(ids) - channels_to_keep(len(ids), ratio, multiple, least)]
+        for ids in graph.spaces()
     ]
     return np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *removed]))
 
 
-def by_macs(found: Channels, scores: Scores, share: float, *, multiple: int = 1, least: float = 0.1) -> np.ndarray:
-    """Return the labels to remove until at most ``share`` of the multiplications is left.
+def by_macs(graph: Channels, scores: Scores, share: float, *, multiple: int = 1, least: float = 0.1) -> np.ndarray:
+    """Return the channel ids to remove so that at most ``share`` of the multiply-accumulates remains.
 
-    Blocks of ``multiple`` channels go one after the other, each time the one that costs the least score for each
-    multiplication it saves.
+    Blocks of ``multiple`` channels are removed one after the other, always the one with the least score per saved
+    multiplication.
 
     Raises:
-        RecipeError: the layers would have to be thinner than ``least``.
+        RecipeError: Layers would have to be narrower than ``least``.
     """
-    plan = _Plan(found, scores, multiple, least)
+    plan = _Plan(graph, scores, multiple, least)
     goal = share * plan.macs()
     total = plan.macs()
     while total > goal:
@@ -54,12 +54,12 @@ def by_macs(found: Channels, scores: Scores, share: float, *, multiple: int = 1,
                 f"width left (multiples of {multiple}); the least is {total / plan.macs_before:.3g}"
             )
         total -= plan.take(min(choices)[1])
-    return np.sort(np.array([label for gone in plan.gone for label in gone], dtype=np.int64))
+    return np.sort(np.array([channel for gone in plan.gone for channel in gone], dtype=np.int64))
 
 
 @dataclass
 class _Reader:
-    """How one layer's widths follow from the widths of the groups."""
+    """One layer, with its widths as a function of the widths of the groups."""
 
     layer: LayerChannels
     inputs: np.ndarray  # (groups,) channels for each label of a group
@@ -68,20 +68,20 @@ class _Reader:
 
 
 class _Plan:
-    """Queues of channels by rising score, and what the multiplications are when some have gone."""
+    """Queues of channels by rising score, and the multiply-accumulates after removal of some."""
 
-    def __init__(self, found: Channels, scores: Scores, multiple: int, least: float) -> None:
-        spaces = found.spaces()
+    def __init__(self, graph: Channels, scores: Scores, multiple: int, least: float) -> None:
+        spaces = graph.spaces()
         self.multiple, self.scores = multiple, scores
-        self.queues = [labels[np.argsort(scores[labels], kind="stable")].tolist() for labels in spaces]
-        self.floor = [kept_of(len(labels), 1.0, multiple, least) for labels in spaces]
+        self.queues = [ids[np.argsort(scores[ids], kind="stable")].tolist() for ids in spaces]
+        self.floor = [channels_to_keep(len(ids), 1.0, multiple, least) for ids in spaces]
         self.gone: list[list[int]] = [[] for _ in spaces]
-        self.kept = np.array([len(labels) for labels in spaces], dtype=np.int64)
-        self.readers = [_reader(layer, spaces) for layer in found.layers.values() if layer.macs(1, 1)]
+        self.kept = np.array([len(ids) for ids in spaces], dtype=np.int64)
+        self.readers = [_reader(layer, spaces) for layer in graph.layers.values() if layer.macs(1, 1)]
         self.macs_before = self.macs()
 
     def macs(self, kept: np.ndarray | None = None, place: int | None = None) -> int:
-        """Return the multiplications, of all layers or of those that group ``place`` stands in."""
+        """Return the multiply-accumulates of all layers, or of those with channels of group ``place``."""
         kept = self.kept if kept is None else kept
         return sum(
             reader.layer.macs(reader.fixed[0] + int(reader.inputs @ kept), reader.fixed[1] + int(reader.outputs @ kept))
@@ -90,7 +90,7 @@ class _Plan:
         )
 
     def block(self, place: int) -> int:
-        """Return how many channels of a group would go next; 0 when none may."""
+        """Return how many channels of a group would be removed next; 0 if none may be."""
         size = int(self.kept[place]) % self.multiple or self.multiple
         return size if self.kept[place] - size >= self.floor[place] else 0
 
@@ -101,11 +101,11 @@ class _Plan:
         return self.macs(place=place) - self.macs(fewer, place)
 
     def price(self, place: int) -> float:
-        """Return the score lost for each multiplication saved."""
+        """Return the lost score per saved multiplication."""
         return float(self.scores[self.queues[place][: self.block(place)]].sum()) / max(self.saved(place), 1)
 
     def take(self, place: int) -> int:
-        """Remove the next block of a group and return what it saves."""
+        """Remove the next block of a group and return the saved multiplications."""
         size, saved = self.block(place), self.saved(place)
         self.gone[place] += self.queues[place][:size]
         del self.queues[place][:size]
@@ -115,29 +115,29 @@ class _Plan:
 
 def _reader(layer: LayerChannels, spaces: list[np.ndarray]) -> _Reader:
     inputs, outputs = (
-        np.array([np.isin(labels, space).sum() // max(len(space), 1) for space in spaces], dtype=np.int64)
-        for labels in (layer.inputs, layer.outputs)
+        np.array([np.isin(ids, space).sum() // max(len(space), 1) for space in spaces], dtype=np.int64)
+        for ids in (layer.inputs, layer.outputs)
     )
     sizes = np.array([len(space) for space in spaces], dtype=np.int64)
     fixed = (len(layer.inputs) - int(inputs @ sizes), len(layer.outputs) - int(outputs @ sizes))
     return _Reader(layer, inputs, outputs, fixed)
 
 
-def widths_left(found: Channels, removed: np.ndarray) -> dict[str, list[int]]:
-    """Return the output channels of every layer that loses some: before and after."""
+def widths_left(graph: Channels, removed: np.ndarray) -> dict[str, list[int]]:
+    """Return the numbers of output channels, before and after, of every layer that loses some."""
     left = {}
-    for path, layer in found.layers.items():
+    for path, layer in graph.layers.items():
         kept = int((~np.isin(layer.outputs, removed)).sum())
         if layer.kind != "pad" and kept < len(layer.outputs):
             left[path] = [len(layer.outputs), kept]
     return left
 
 
-def cut(net: nn.Module, found: Channels, removed: np.ndarray) -> list[Edit]:
-    """Take the channels with the labels ``removed`` out of every layer of ``net``, in place, and return the edits."""
+def cut(net: nn.Module, graph: Channels, removed: np.ndarray) -> list[Edit]:
+    """Remove the channels with the ids ``removed`` from every layer of ``net``, in place, and return the edits."""
     edits: list[Edit] = []
-    for path, layer in found.layers.items():
-        inputs, outputs = (~np.isin(labels, removed) for labels in (layer.inputs, layer.outputs))
+    for path, layer in graph.layers.items():
+        inputs, outputs = (~np.isin(ids, removed) for ids in (layer.inputs, layer.outputs))
         if inputs.all() and outputs.all():
             continue
         if layer.kind == "pad":
@@ -151,14 +151,14 @@ def cut(net: nn.Module, found: Channels, removed: np.ndarray) -> list[Edit]:
     return edits
 
 
-def frozen_reasons(found: Channels) -> Mapping[str, str]:
-    """Return why layers keep all their outputs, for the ledger."""
-    if not found.layers:
-        return {"*": next(iter(found.frozen.values()), "there are no layers")}
+def frozen_reasons(graph: Channels) -> Mapping[str, str]:
+    """Return the layers that keep all their outputs, with reasons."""
+    if not graph.layers:
+        return {"*": next(iter(graph.frozen.values()), "there are no layers")}
     reasons = {}
-    for path, layer in found.layers.items():
+    for path, layer in graph.layers.items():
         if layer.produces:
-            why = {found.frozen[int(label)] for label in np.unique(layer.outputs) if int(label) in found.frozen}
+            why = {graph.frozen[int(channel)] for channel in np.unique(layer.outputs) if int(channel) in graph.frozen}
             if why:
                 reasons[path] = "; ".join(sorted(why))
     return reasons

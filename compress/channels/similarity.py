@@ -1,7 +1,7 @@
-"""Which neurons are merged into which: pure decisions on weights (Srinivas & Babu, BMVC 2015, arXiv:1507.06149).
+"""Selection of similar neurons to merge by saliency (Srinivas & Babu, BMVC 2015, arXiv:1507.06149).
 
-If neurons i and j compute nearly the same, j can go and its outgoing weights a_j are added to those of i. What that
-costs the next layer is bounded by the saliency s_ij = <a_j^2> eps_ij^2.
+If neurons i and j compute nearly the same, j can be removed after its outgoing weights a_j are added to those of i. The
+change at the next layer is bounded by the saliency s_ij = <a_j^2> eps_ij^2.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ QUANTILE = 0.95  # beyond it outliers would put the mode into the first bin
 
 
 class MergedPair(NamedTuple):
-    """Neuron ``removed`` goes; ``factor`` times its outgoing weights are added to those of ``into``."""
+    """Neuron ``removed`` is removed; ``factor`` times its outgoing weights is added to those of ``into``."""
 
     removed: int
     into: int
@@ -31,7 +31,7 @@ class MergedPair(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Neurons:
-    """One layer: incoming weights (n, d), biases (n,), outgoing weights (n, m); whether scales pass its nonlinearity."""
+    """One layer: incoming weights (n, d), biases (n,), outgoing weights (n, m), and whether its nonlinearity is homogeneous."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -40,17 +40,17 @@ class Neurons:
 
     @property
     def norms(self) -> np.ndarray:
-        """The scale of every neuron, 1 where scales cannot be folded away; (n,)."""
+        """The scale (n,) of every neuron; 1 if scales cannot be factored out."""
         return lengths(self.weight) if self.scaled else np.ones(len(self.weight))
 
     @property
-    def still(self) -> np.ndarray:
-        """The neurons without weights, which give a constant; (k,)."""
+    def zero_rows(self) -> np.ndarray:
+        """The indices (k,) of the neurons without weights, whose output is constant."""
         return np.flatnonzero(lengths(self.weight) == 0)
 
 
 def blocks(values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield some rows of ``values`` after the other, in double precision."""
+    """Yield blocks of rows of ``values`` in double precision."""
     together = max(1, min(ROWS, VALUES // max(values[:1].size, 1)))
     for start in range(0, len(values), together):
         rows = slice(start, min(start + together, len(values)))
@@ -69,7 +69,7 @@ def mean_squares(values: np.ndarray, scale: np.ndarray | float = 1.0) -> np.ndar
 
 
 def products(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Return the products (n, n) of all rows of ``weight`` (n, d) over ``scale`` (n,) with each other."""
+    """Return the Gram matrix (n, n) of the rows of ``weight`` (n, d) divided by ``scale`` (n,)."""
     gram = np.zeros((len(weight), len(weight)))
     for start in range(0, weight.shape[1], COLUMNS):
         columns = weight[:, start : start + COLUMNS]
@@ -82,10 +82,10 @@ def products(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def distances(neurons: Neurons, distance: str = "relative") -> np.ndarray:
-    """Return eps^2 (n, n) between neurons of unit norm, infinite on the diagonal and for neurons without weights.
+    """Return eps^2 (n, n) between neurons of unit norm; infinite on the diagonal and for neurons without weights.
 
-    ``relative`` is the paper's: ||w_i - w_j|| / ||w_i + w_j|| + |b_i - b_j| / |b_i + b_j|. Where biases are small the
-    second term is noise; ``joint`` is ||w_i - w_j||^2 + (b_i - b_j)^2.
+    ``relative`` is the distance of the paper: ||w_i - w_j|| / ||w_i + w_j|| + |b_i - b_j| / |b_i + b_j|. Its second
+    term is noise if biases are small; ``joint`` is ||w_i - w_j||^2 + (b_i - b_j)^2.
     """
     norms = neurons.norms
     safe = np.where(norms > 0, norms, 1.0)
@@ -103,18 +103,18 @@ def distances(neurons: Neurons, distance: str = "relative") -> np.ndarray:
         step /= np.maximum(np.abs(bias[rows, None] + bias[None, :]), SMALLEST)
         result[rows] = (np.sqrt(apart) / sums + step) ** 2
     np.fill_diagonal(result, np.inf)
-    still = neurons.still
-    result[still] = result[:, still] = np.inf
+    zero_rows = neurons.zero_rows
+    result[zero_rows] = result[:, zero_rows] = np.inf
     return result
 
 
 def energies(neurons: Neurons) -> np.ndarray:
-    """Return <a^2> (n,) of the outgoing weights, with each neuron's scale folded into them."""
+    """Return <a^2> (n,) of the outgoing weights, multiplied by the scale of each neuron."""
     return mean_squares(neurons.outgoing) * neurons.norms**2
 
 
 def saliencies(neurons: Neurons, distance: str = "relative") -> np.ndarray:
-    """Return s (n, n): column j is what it costs to merge neuron j into each of the others."""
+    """Return s (n, n): column j is the saliency of merging neuron j into each of the others."""
     result, energy = distances(neurons, distance), energies(neurons)
     for rows, far in blocks(result):
         np.multiply(far, energy, out=result[rows], where=np.isfinite(far))  # nothing to merge stays so without energy
@@ -122,7 +122,7 @@ def saliencies(neurons: Neurons, distance: str = "relative") -> np.ndarray:
 
 
 def cutoff(saliency: np.ndarray) -> float:
-    """Return the saliency at the mode of the histogram of all pairs, of which the highest twentieth is left out."""
+    """Return the mode of the histogram of the saliencies of all pairs, without the highest twentieth."""
     values = saliency[np.isfinite(saliency)]
     if not values.size:
         return 0.0
@@ -139,9 +139,9 @@ def merges(
     distance: str = "relative",
     free: Sequence[int] = (),
 ) -> list[MergedPair]:
-    """Return the merges in order: ``count`` of them, or as many as cost at most ``limit`` each.
+    """Return the merges in order: ``count`` of them, or all with a saliency of at most ``limit``.
 
-    Neurons that are ``free`` are needed by nobody; they go first, into none, and cost nothing.
+    Neurons in ``free`` can be removed without being merged; they come first and cost nothing.
     """
     scale = neurons.norms
     far = distances(neurons, distance)
@@ -170,7 +170,7 @@ def merges(
 
 
 def nearest(far: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row (k,) of the smallest value in each of these columns, and that value; few columns at a time."""
+    """Return the row (k,) and value of the minimum of each of ``columns``, few columns at a time."""
     near, best = np.zeros(len(columns), dtype=np.intp), np.zeros(len(columns))
     for start in range(0, len(columns), ROWS):
         some = far[:, columns[start : start + ROWS]]
@@ -179,7 +179,7 @@ def nearest(far: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def outgoing_after(outgoing: np.ndarray, done: list[MergedPair]) -> dict[int, np.ndarray]:
-    """Return the outgoing weights (m,) after the merges of those neurons that others were merged into and that stay."""
+    """Return the outgoing weights (m,), after merging, of the remaining neurons that others were merged into."""
     result: dict[int, np.ndarray] = {}
     for merge in done:
         if merge.into == merge.removed:  # it was free

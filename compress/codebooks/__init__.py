@@ -1,1 +1,1 @@
-"""Weights from codebooks: ``share`` (one value each) and ``pq`` (sub-vectors)."""
+"""Passes that quantize weights with codebooks: ``share`` (scalars) and ``pq`` (sub-vectors)."""

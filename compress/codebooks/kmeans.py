@@ -1,7 +1,7 @@
-"""Codebooks for the values of one weight: k-means in one dimension, exact or iterated, and with a price on bits.
+"""Scalar k-means for the codebook of one weight: exact, iterated, or entropy-constrained (Han et al. 2016, arXiv:1510.00149).
 
-Works on sorted copies, so that an assignment is a search among thresholds and a centre is a difference of prefix sums.
-Sources: Han et al. 2016 (arXiv:1510.00149, section 3) for the initial centres; Chou, Lookabaugh & Gray 1989 for
+Works on sorted copies, so that an assignment is a binary search among thresholds and a centre is a difference of prefix
+sums. Sources: Han et al. 2016 (arXiv:1510.00149, section 3) for the initial centres; Chou, Lookabaugh & Gray 1989 for
 entropy-constrained quantization; Wang & Song 2011 and Gronlund et al. 2017 for the exact optimum (package kmeans1d).
 """
 
@@ -18,17 +18,17 @@ FIT = 1 << 19  # values of one weight that a codebook is fitted to; all are assi
 
 
 def linear(values: np.ndarray, entries: int, seed: int) -> np.ndarray:  # noqa: ARG001  # as all starts
-    """Return centres at equal distances between the smallest and the largest value."""
+    """Return equidistant centres between the minimum and the maximum."""
     return np.linspace(values.min(), values.max(), entries)
 
 
 def density(values: np.ndarray, entries: int, seed: int) -> np.ndarray:  # noqa: ARG001  # as all starts
-    """Return centres between which equally many values lie."""
+    """Return centres at equidistant quantiles."""
     return np.quantile(values, (np.arange(entries) + 0.5) / entries)
 
 
 def forgy(values: np.ndarray, entries: int, seed: int) -> np.ndarray:
-    """Return values drawn at random."""
+    """Return random values as centres."""
     return np.random.default_rng(seed).choice(values, entries, replace=len(values) < entries)
 
 
@@ -36,7 +36,7 @@ STARTS = {"linear": linear, "density": density, "forgy": forgy}
 
 
 def sample(weight: np.ndarray) -> np.ndarray:
-    """Return the flat places that a codebook is fitted to: all, or as many of a large weight with its extremes."""
+    """Return the flat indices that a codebook is fitted to: all, or a subset of a large weight that includes its extremes."""
     if weight.size <= FIT:
         return np.arange(weight.size)
     even = np.linspace(0, weight.size - 1, FIT).astype(np.int64)
@@ -44,7 +44,7 @@ def sample(weight: np.ndarray) -> np.ndarray:
 
 
 def kmeans(values: np.ndarray, entries: int, start: str, seed: int) -> np.ndarray:
-    """Return sorted centres after Lloyd's iteration from ``start``, or the optimum for ``start = "optimal"``."""
+    """Return sorted centres after Lloyd's iteration from ``start``, or the exact optimum for ``start = "optimal"``."""
     values = np.sort(values.astype(np.float64))
     distinct = np.unique(values)
     if len(distinct) <= entries:
@@ -56,7 +56,7 @@ def kmeans(values: np.ndarray, entries: int, start: str, seed: int) -> np.ndarra
 
 
 def lloyd(values: np.ndarray, weights: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Return the centres that Lloyd's iteration ends in; ``values`` sorted; clusters that run empty are dropped."""
+    """Return the centres after Lloyd's iteration on sorted ``values``; empty clusters are dropped."""
     mass = np.concatenate([[0.0], np.cumsum(weights)])
     moment = np.concatenate([[0.0], np.cumsum(weights * values)])
     cuts = np.array([], dtype=np.int64)
@@ -74,17 +74,17 @@ def lloyd(values: np.ndarray, weights: np.ndarray, centres: np.ndarray) -> np.nd
 
 
 def nearest(values: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Return the index of the nearest of the sorted ``centres``."""
+    """Return the index of the nearest of the sorted ``centres`` for each value."""
     return np.searchsorted((centres[1:] + centres[:-1]) / 2, values)
 
 
 def around_zero(values: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Return 0 for zeros and the index of the nearest of ``centres[1:]``, sorted, for others."""
+    """Return 0 for zeros, and for other values the index of the nearest of the sorted ``centres[1:]``."""
     return np.where(values == 0, 0, nearest(values, centres[1:]) + 1)
 
 
 def grid(values: np.ndarray, weights: np.ndarray, entries: int, price: float) -> np.ndarray:
-    """Return zero and equidistant centres around it, as far apart as ``price`` makes it pay at high rates."""
+    """Return zero and equidistant centres around it, with the step that is optimal for ``price`` at high rates."""
     step = rate.step_at(price, weight=float(np.mean(weights)))
     reach = max(float(np.abs(values).max()), 1e-30)
     steps = int(min(max(np.ceil(reach / max(step, reach / entries) - 0.5), 1), entries // 2))
@@ -98,9 +98,9 @@ def grid(values: np.ndarray, weights: np.ndarray, entries: int, price: float) ->
 def priced(
     values: np.ndarray, weights: np.ndarray, entries: int, price: float, rounds: int = 30
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return centres, the first of them zero, and indices that make ``sum weights (v - c)^2 + price * bits`` small.
+    """Return centres, the first of them zero, and indices that locally minimise ``sum weights (v - c)^2 + price * bits``.
 
-    Bits are those of an ideal coder of the indices. Entries that nothing uses are dropped.
+    Bits are those of an ideal entropy coder of the indices. Unused entries are dropped.
     """
     centres = grid(values, weights, entries, price)
     centres = np.concatenate([[0.0], centres[centres != 0]])
@@ -126,7 +126,7 @@ def priced(
 
 
 def cheapest(values: np.ndarray, weights: np.ndarray, centres: np.ndarray, prices: np.ndarray) -> np.ndarray:
-    """Return the index of the centre whose weighted squared error and price together are the least for each value."""
+    """Return for each value the index of the centre with the least sum of weighted squared error and price."""
     best = weights * np.square(values - centres[0]) + prices[0]
     indices = np.zeros(len(values), dtype=np.int64)
     for place in range(1, len(centres)):

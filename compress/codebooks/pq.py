@@ -1,10 +1,10 @@
 """Product quantization with error correction: Q-CNN (Wu et al. 2016, arXiv:1512.06473).
 
-A pass on values, after folding, structure and their fine-tuning. Layers are quantized in the order they run. Each starts
-from k-means on its weight; with images, ``sweeps`` of error correction then fit the responses of the original network to
-the inputs that the layer gets from those already quantized, and set the bias. ``finetune`` behind it moves the
-codewords. Layers that would not become smaller are left alone. With ``lam`` > 0 indices also pay for the bits that they
-take in the file (Chou, Lookabaugh & Gray 1989), which is what makes more entries than the layout has bits for worth it.
+A pass on values, after folding, structured passes and their fine-tuning. Layers are quantized in the order in which
+they run. Each starts from k-means on its weight. With images, ``sweeps`` of error correction then fit the responses of
+the original network to the inputs from the layers already quantized, and set the bias. ``finetune`` after it trains the
+codewords. Layers that would not become smaller are skipped. With ``lam`` > 0, the bits of the indices in the file are
+part of the objective (Chou, Lookabaugh & Gray 1989), which makes more entries than the index width allows worthwhile.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ...modelfile.layers.pq import MAX_ENTRIES, ProductQuantized, dense_weight
 from ..base import Context, Decision, Pass
 from ..observe.hooks import calls
 from ..observe.layer_io import LayerSamples, SampledOutputs, collect
-from ..select import check_keys, skipped, spread, weighted
+from ..select import check_keys, per_layer, skipped, weighted
 from . import pq_kmeans, pq_rate
 from .pq_correct import DECODED, correct
 
@@ -42,15 +42,15 @@ ENTRIES: Mapping[str, int] = {"conv": 128, "dense": 32}
 
 @dataclass(frozen=True)
 class ProductQuantize(Pass):
-    """Quantize sub-vectors of ``width`` channels with ``entries`` codewords, one number each or tables by layer.
+    """Quantize sub-vectors of ``width`` channels with ``entries`` codewords; each is one number or a table by layer.
 
-    ``sweeps`` of error correction use ``samples`` training images; 0 keeps what k-means found. ``permute`` looks for a
-    better order of the channels first. ``lam`` is the price of one bit, in shares of the layer's mean energy per weight
-    (in error correction: of its responses' energy per weight), one number or a table by layer; codewords then lie on
-    the grid that the price makes pay.
+    ``sweeps`` of error correction use ``samples`` training images; 0 keeps the result of k-means. ``permute`` first
+    searches for a better order of the channels. ``lam`` is the price of one bit, in units of the mean energy per weight
+    of the layer (in error correction: of its responses' energy per weight), one number or a table by layer; codewords
+    then lie on a grid whose step follows from the price.
 
     Raises:
-        RecipeError: a setting is out of range.
+        RecipeError: A setting is out of range.
     """
 
     name: ClassVar[str] = "pq"
@@ -92,7 +92,7 @@ class ProductQuantize(Pass):
             raise RecipeError(problems)
 
     def table(self, name: str) -> Mapping[str, int]:
-        """Return ``width`` or ``entries`` by layer; 0 stands for the paper's settings."""
+        """Return ``width`` or ``entries`` by layer; 0 selects the settings of the paper."""
         value = getattr(self, name)
         if isinstance(value, Mapping):
             return value
@@ -109,10 +109,10 @@ class ProductQuantize(Pass):
         return self.sweeps > 0
 
     def decide(self, model: HashModel, context: Context) -> Decision:
-        """Return subspaces, width, entries and bytes without entropy coding of each layer, and ``skipped``: layer -> reason."""
-        widths: dict[str, int] = spread(self.table("width"), model.net, self.skip)
-        entries: dict[str, int] = spread(self.table("entries"), model.net, self.skip)
-        prices: dict[str, float] = spread(self.prices, model.net, self.skip)
+        """Return subspaces, width, entries and bytes before entropy coding of each layer, and ``skipped``: layer -> reason."""
+        widths: dict[str, int] = per_layer(self.table("width"), model.net, self.skip)
+        entries: dict[str, int] = per_layer(self.table("entries"), model.net, self.skip)
+        prices: dict[str, float] = per_layer(self.prices, model.net, self.skip)
         layers, untreated = {}, skipped(model.net)
         plain = weighted(model.net)
         for path, layer in plain.items():
@@ -199,7 +199,7 @@ class ProductQuantize(Pass):
     def _codewords(
         self, weight: Tensor, order: Tensor | None, plan: Mapping[str, Any], price: float
     ) -> tuple[Tensor, Tensor]:
-        """Return codewords (M, K, C) and indices (M, O, kH, kW) of k-means, or at a price on bits."""
+        """Return codewords (M, K, C) and indices (M, O, kH, kW) of k-means, or of entropy-constrained quantization."""
         points = pq_kmeans.subvectors(weight if order is None else weight[:, order], plan["width"])
         entries, iterations = min(plan["entries"], points.shape[1]), 12 if self.sweeps else 40
         if price:
@@ -213,7 +213,7 @@ class ProductQuantize(Pass):
 def fill(
     path: str, layer: Any, codebook: Tensor, indices: Tensor, order: Tensor | None, responses: LayerSamples | None
 ) -> None:
-    """Put codewords, indices and order into a layer of look-ups, and the bias that ``responses`` ask for."""
+    """Set codewords, indices and order of a product-quantized layer, and the bias that restores the mean of ``responses``."""
     form = layer.form
     codebook, indices = pq_kmeans.canonical(codebook, indices)
     form.codebook.copy_(codebook)
@@ -232,24 +232,24 @@ def fill(
 
 
 class CodebookBytes(NamedTuple):
-    """Bytes of one product-quantized layer without entropy coding: codewords, and indices of equal width."""
+    """Bytes of one product-quantized layer before entropy coding: codewords, and indices of fixed width."""
 
     codewords: int
     indices: int
 
     @property
     def total(self) -> int:
-        """Both."""
+        """Total number of bytes."""
         return self.codewords + self.indices
 
 
 def layout(
     shape: tuple[int, ...], width: int, entries: int, *, value_bytes: int = 4, block: int | None = None
 ) -> CodebookBytes:
-    """Return the bytes of a weight (O, I, ...) in codewords of ``width`` channels.
+    """Return the size in bytes of a weight (O, I, ...) with codewords of ``width`` channels.
 
-    With ``block`` the indices are packed into blocks of so many bytes that no index straddles, as in the files that
-    the authors released (4,096); else they stand without a gap.
+    With ``block``, indices are packed into blocks of this many bytes so that none straddles two blocks, as in the files
+    released by the authors (4,096); otherwise they are packed without gaps.
     """
     subspaces = -(-shape[1] // width)
     count = subspaces * shape[0] * int(np.prod(shape[2:]))

@@ -1,9 +1,10 @@
-"""Error correction: codewords and indices that keep a layer's responses rather than its weights (Wu et al. 2016, section 3.3).
+"""Error correction: codewords and indices that preserve the responses of a layer (Wu et al. 2016, arXiv:1512.06473, section 3.3).
 
-Block coordinate descent over the subspaces. With the others fixed, every output takes the codeword that leaves the
-smallest response error at one kernel position after the other; then all codewords of the subspace move together to
-their least-squares optimum. No step raises the error, or with a price on bits the error and the price together. Subspaces are worked on in blocks: inside a block all that is
-needed of the samples are the products of its inputs with each other and with the residuals.
+Block coordinate descent over the subspaces. With the others fixed, every output takes the codeword with the least
+response error, one kernel position after the other; then all codewords of the subspace move jointly to their
+least-squares optimum. No step increases the objective, which is the error, or with a price on bits the sum of error and
+price. Subspaces are processed in blocks: within a block, only the products of its inputs with each other and with the
+residuals are needed.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ DECODED = 1 << 20  # weights decoded at once, and residuals squared
 
 @dataclass
 class CorrectedCodebook:
-    """A layer's codewords (M, K, C), indices (M, O, P), and the relative response error before each sweep and at the end."""
+    """Codewords (M, K, C), indices (M, O, P), and the relative response error before each sweep and at the end."""
 
     codebook: Tensor
     indices: Tensor
@@ -44,10 +45,10 @@ class CorrectedCodebook:
 def correct(
     responses: LayerSamples, codebook: Tensor, indices: Tensor, *, sweeps: int, damping: float = 1e-3, lam: float = 0.0
 ) -> CorrectedCodebook:
-    """Return better codewords and indices for ``responses``, starting from (M, K, C) and (M, O, P).
+    """Return improved codewords and indices for ``responses``, starting from (M, K, C) and (M, O, P).
 
-    ``damping`` holds the weight near the original one where few inputs ever point, in shares of the mean input energy.
-    ``lam`` is the price of one bit of an index, in shares of the responses' energy per weight.
+    ``damping`` regularises towards the original weight where inputs are rare, in units of the mean input energy.
+    ``lam`` is the price of one bit of an index, in units of the responses' energy per weight.
     """
     state = _State(responses, codebook.float().clone(), indices.clone(), damping, lam)
     errors = [state.error()]
@@ -80,7 +81,7 @@ class _State:
         self.bits = torch.zeros(codebook.shape[:2])  # (M, K), what an index costs
 
     def price(self) -> float:
-        """Count the bits of every codeword anew; return what all indices cost, as a share of the responses' energy."""
+        """Update the bits of every codeword; return the cost of all indices, as a share of the responses' energy."""
         if not self.lam:
             return 0.0
         counts = pq_rate.uses(self.indices, self.codebook.shape[1])
@@ -100,7 +101,7 @@ class _State:
         return parts.permute(1, 2, 0, 3).flatten(2)
 
     def error(self) -> float:
-        """Compute the residuals anew, so that rounding does not add up; return what the descent lowers, as a share."""
+        """Recompute the residuals, so that rounding does not accumulate; return the objective, as a share."""
         total, self.residuals = 0.0, []
         for index, group in enumerate(self.groups):
             residuals, inputs = torch.empty_like(group.targets), self.inputs[index].flatten(1)
@@ -117,7 +118,7 @@ class _State:
         return total / max(self.scale, 1e-30)
 
     def sweep(self) -> None:
-        """Work on every subspace once."""
+        """Update every subspace once."""
         positions = self.indices.shape[2]
         step = max(1, COLUMNS // (positions * self.width))
         for start in range(0, len(self.codebook), step):
@@ -145,7 +146,7 @@ class _State:
 
 
 def _squares(values: Tensor) -> float:
-    """Return the sum of the squares of ``values`` (R, O), in double precision, a part at a time."""
+    """Return the sum of squares of ``values`` (R, O), in double precision, computed in parts."""
     step = max(1, DECODED // values.shape[1])
     return sum(float(part.double().square().sum()) for part in values.split(step))
 
@@ -162,12 +163,12 @@ class _Part:
         self.positions = indices.shape[2]
 
     def columns(self, subspace: int, width: int) -> Tensor:
-        """Return the places (P, C) of a subspace's inputs."""
+        """Return the positions (P, C) of the inputs of a subspace."""
         starts = torch.arange(self.positions)[:, None] * (len(self.gram) // self.positions)
         return starts + subspace * width + torch.arange(width)
 
     def assign(self, subspace: int, words: Tensor, prices: Tensor) -> None:
-        """Give every output its best codeword at ``prices`` (K,), one kernel position after the other."""
+        """Assign the best codeword to every output at ``prices`` (K,), one kernel position after the other."""
         for position, columns in enumerate(self.columns(subspace, words.shape[1])):
             own = self.indices[subspace, :, position].long()
             gram = self.gram[columns[:, None], columns]
@@ -180,7 +181,7 @@ class _Part:
             self.indices[subspace, :, position] = best
 
     def change(self, columns: Tensor, weight: Tensor) -> None:
-        """Note that the weight at ``columns`` changed by ``weight`` (columns, O)."""
+        """Update for a change of the weight at ``columns`` by ``weight`` (columns, O)."""
         self.pull -= self.gram[:, columns] @ weight
 
 
@@ -208,8 +209,8 @@ def _move(parts: list[_Part], subspace: int, words: Tensor) -> None:
 def _add_hessian(hessian: Tensor, grams: Tensor, own: Tensor) -> None:
     """Add the normal equations of codewords for products (P, P, C, C) of inputs and indices (O, P).
 
-    They are (K, K, C, C): two codewords meet where one output has both, at two kernel positions. With one position
-    they never do, and only the diagonal (K, C, C) is there.
+    They are (K, K, C, C): two codewords interact if one output uses both, at two kernel positions. With a single
+    position they never do, and only the diagonal (K, C, C) is stored.
     """
     entries, positions = len(hessian), own.shape[1]
     if positions == 1:
@@ -224,7 +225,7 @@ def _add_hessian(hessian: Tensor, grams: Tensor, own: Tensor) -> None:
 
 
 def _solved(hessian: Tensor, pull: Tensor) -> Tensor:
-    """Return the step (K, C) to the optimum; codewords that nobody uses do not move."""
+    """Return the step (K, C) to the optimum; unused codewords do not move."""
     entries, width = pull.shape
     if hessian.ndim == 3:
         weight = hessian.diagonal(dim1=1, dim2=2).mean(1) + 1e-30
@@ -237,6 +238,4 @@ def _solved(hessian: Tensor, pull: Tensor) -> Tensor:
         lower, fault = torch.linalg.cholesky_ex(matrix)
         if not fault:
             return torch.cholesky_solve(pull.view(-1, 1), lower).view(entries, width)
-    raise InputError(
-        "pq: the products of a layer's inputs are no numbers, or too large for codewords to be fitted to them"
-    )
+    raise InputError("pq: the products of a layer's inputs are not finite, or too large to fit codewords to them")

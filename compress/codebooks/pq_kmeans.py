@@ -1,6 +1,6 @@
-"""Codewords for product quantization: k-means in every subspace at once, channel orders, canonical labels.
+"""Codewords for product quantization: batched k-means over subspaces, channel permutation, canonical order.
 
-All subspaces run side by side as one batch of matrix products; seeds decide every draw.
+All subspaces are processed as one batch of matrix products; results are reproducible from the seed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def subvectors(weight: Tensor, width: int) -> Tensor:
 def kmeans(points: Tensor, entries: int, *, seed: int = 0, iterations: int = 30) -> tuple[Tensor, Tensor]:
     """Return centres (B, K, C) and labels (B, N), in the narrowest type, of B independent sets of ``points`` (B, N, C).
 
-    Starts by k-means++ (Arthur & Vassilvitskii 2007); an empty cluster takes the point that is worst served. Stops
-    when no label changes.
+    Initialised by k-means++ (Arthur & Vassilvitskii 2007). An empty cluster takes the point with the largest error.
+    Stops if no label changes.
     """
     step = max(1, BATCH // max(1, points.shape[1] * entries))
     sets, count, width = points.shape
@@ -56,7 +56,7 @@ def _kmeans(points: Tensor, entries: int, seed: int, iterations: int) -> tuple[T
 
 
 def nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the nearest centre (B, N) of every point and the square distance to it, (B, N)."""
+    """Return the index (B, N) of the nearest centre of every point and the squared distance to it (B, N)."""
     norms = centres.square().sum(2, keepdim=True)
     distances, labels = torch.baddbmm(norms, centres, points.transpose(1, 2), alpha=-2).min(1)  # over (B, K, N)
     return labels, (distances + points.square().sum(2)).clamp_min(0)
@@ -77,7 +77,7 @@ def _totals(points: Tensor, labels: Tensor, entries: int) -> tuple[Tensor, Tenso
 
 
 def _spread(points: Tensor, entries: int, generator: torch.Generator) -> Tensor:
-    """Return the starting centres: points drawn with a chance that grows with the square distance to those so far."""
+    """Return the k-means++ initialisation."""
     sets, count, _ = points.shape
     every = torch.arange(sets)
     chosen = [points[every, torch.randint(count, (sets,), generator=generator)]]
@@ -91,7 +91,7 @@ def _spread(points: Tensor, entries: int, generator: torch.Generator) -> Tensor:
 
 
 def _refill(points: Tensor, labels: Tensor, centres: Tensor, distances: Tensor) -> Tensor:
-    """Return ``centres`` with empty clusters moved to the points that are worst served."""
+    """Return ``centres`` with empty clusters moved to the points with the largest errors."""
     sets, entries, _ = centres.shape
     places = (labels + torch.arange(sets)[:, None] * entries).reshape(-1)
     empty = (torch.bincount(places, minlength=sets * entries) == 0).view(sets, entries)
@@ -106,10 +106,9 @@ def _refill(points: Tensor, labels: Tensor, centres: Tensor, distances: Tensor) 
 
 
 def canonical(codebook: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the same weight with the most used codeword of every subspace first.
+    """Return an equivalent codebook with the codewords of every subspace sorted by use, most used first.
 
-    Names of codewords are free; sorted by use they are all drawn from one skewed distribution, which the file's entropy
-    coder feeds on.
+    The indices of all subspaces then follow one skewed distribution, which the entropy coder of the file benefits from.
     """
     named, renamed = torch.empty_like(codebook), torch.empty_like(indices)
     for at, (words, own) in enumerate(zip(codebook, indices, strict=True)):
@@ -120,10 +119,10 @@ def canonical(codebook: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def channel_order(weight: Tensor, width: int, *, seed: int = 0) -> Tensor:
-    """Return an order (I,) of the channels of ``weight`` (O, I, kH, kW) that makes subspaces easy to quantize.
+    """Return a permutation (I,) of the channels of ``weight`` (O, I, kH, kW) that makes subspaces easy to quantize.
 
-    Swaps channels between subspaces while the sum of the log-determinants of the subspaces' covariances falls, the
-    bound of PQF (Martinez et al. 2021, arXiv:2010.15703, section 3.2); within blocks of at most 512 channels.
+    Swaps channels between subspaces while the sum of the log-determinants of their covariances falls, the bound of PQF
+    (Martinez et al. 2021, arXiv:2010.15703, section 3.2); within blocks of at most 512 channels.
     """
     generator = torch.Generator().manual_seed(seed)
     block = max(width, BLOCK // width * width)

@@ -1,8 +1,8 @@
-"""Codewords at a price on bits: entropy-constrained vector quantization (Chou, Lookabaugh & Gray 1989).
+"""Entropy-constrained vector quantization for product quantization (Chou, Lookabaugh & Gray 1989).
 
-A sub-vector takes the codeword whose squared error and price together are the least, where the price is that of the bits
-an ideal coder spends on its index. As in the file, the coder names the codewords of every subspace by their use and has
-one table for all subspaces of a layer. Codewords come to lie on the grid that the same price asks for.
+A sub-vector takes the codeword with the least sum of squared error and price of the bits that an ideal coder spends on
+its index. As in the file, codewords of every subspace are sorted by use, and one code table is shared by all subspaces
+of a layer. Codewords are rounded to a grid whose step follows from the same price.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ SETTLING = 2  # sweeps with codewords on the grid
 
 
 def priced(points: Tensor, entries: int, price: float, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Return codewords (M, K, C) and labels (M, N) of ``points`` (M, N, C) that make squared error + price * bits small.
+    """Return codewords (M, K, C) and labels (M, N) of ``points`` (M, N, C) that locally minimise squared error + price * bits.
 
-    K is at most ``entries``: codewords that no subspace uses are left out. Ideal bits of the labels: :func:`lengths`.
+    K is at most ``entries``: codewords that no subspace uses are dropped. For the ideal bits of the labels see
+    :func:`lengths`.
     """
     codebook, labels = pq_kmeans.kmeans(points, entries, seed=seed, iterations=START)
     step = grid_step(price, entries / points.shape[1])
@@ -49,23 +50,23 @@ def priced(points: Tensor, entries: int, price: float, *, seed: int = 0) -> tupl
 
 
 def lengths(counts: Tensor) -> Tensor:
-    """Return the bits (K,) of each rank in use for ``counts`` (M, K), each row in falling order."""
+    """Return the bits (K,) of each used rank for ``counts`` (M, K), each row in descending order."""
     return torch.from_numpy(rate.code_lengths(counts.sum(0).numpy(), unused=rate.UNUSED)).float()
 
 
 def ranked(codebook: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the codewords of every subspace by falling use in ``labels``, and the bits (K,) of each rank."""
+    """Return the codewords of every subspace in descending order of use in ``labels``, and the bits (K,) of each rank."""
     counts, order = uses(labels, codebook.shape[1]).sort(dim=1, descending=True, stable=True)
     return codebook.gather(1, order[..., None].expand_as(codebook)), lengths(counts)
 
 
 def uses(labels: Tensor, entries: int) -> Tensor:
-    """Return how often each codeword is used in ``labels`` (M, ...), as (M, K)."""
+    """Return the number of uses (M, K) of each codeword in ``labels`` (M, ...)."""
     return torch.stack([torch.bincount(part.reshape(-1), minlength=entries) for part in labels])
 
 
 def grid_step(price: float, share: float) -> float:
-    """Return a power of two: the steps of codewords on which one codeword comes for ``share`` sub-vectors.
+    """Return the grid step of codewords, a power of two, with one codeword per ``share`` sub-vectors.
 
     A step costs squared error for each value of every sub-vector, and bits for each value of every codeword.
     """
@@ -73,12 +74,12 @@ def grid_step(price: float, share: float) -> float:
 
 
 def on_grid(codebook: Tensor, step: float) -> Tensor:
-    """Return the codewords at the nearest multiples of ``step``."""
+    """Return the codewords rounded to multiples of ``step``."""
     return torch.round(codebook / step) * step + 0.0  # no minus zero
 
 
 def steps_of(net: nn.Module) -> dict[str, float]:
-    """Return the step of every product form whose codewords lie on a grid that the file codes as whole numbers."""
+    """Return the grid step of every product-quantized layer whose codewords are stored as whole numbers."""
     found = {}
     for path, form in net.named_modules():
         if isinstance(form, ProductQuantizedWeight):
@@ -91,7 +92,7 @@ def steps_of(net: nn.Module) -> dict[str, float]:
 
 @torch.no_grad()
 def put_back(net: nn.Module, steps: dict[str, float]) -> None:
-    """Move codewords that training took off their grid to its nearest points, in place."""
+    """Round codewords to their grid after training, in place."""
     for path, step in steps.items():
         codebook = net.get_submodule(path).get_parameter("codebook")
         codebook.copy_(on_grid(codebook, step))
@@ -112,7 +113,7 @@ def _assigned(points: Tensor, codebook: Tensor, prices: Tensor) -> tuple[Tensor,
 
 
 def _moved(points: Tensor, labels: Tensor, codebook: Tensor) -> Tensor:
-    """Return the means of the points that share a codeword, subspaces in portions."""
+    """Return the means of the points with the same codeword, computed for some subspaces at a time."""
     step = max(1, pq_kmeans.BATCH // max(1, points.shape[1]))
     moved = torch.empty_like(codebook)  # a place for every part's result: see :func:`pqfit.kmeans`
     for start in range(0, len(points), step):

@@ -1,9 +1,9 @@
-"""Weights that share values: a codebook per layer, by k-means in one dimension (Han et al. 2016, arXiv:1510.00149).
+"""Weight sharing: one codebook per layer by k-means in one dimension (Han et al. 2016, arXiv:1510.00149).
 
-After ``prune``; followed by ``finetune``, which moves the centres. Zero is entry 0 of every codebook and stays zero, so
-that pruned weights stay pruned. With ``lam`` > 0 assignment and centres also pay for bits, zero included (Chou,
-Lookabaugh & Gray 1989): the price is the same in all layers, which is what spreads bits over them. Biases and layers
-that are already in another form are not shared.
+After ``prune``; ``finetune`` may follow and trains the centres. Zero is entry 0 of every codebook and stays zero, so
+that pruned weights stay pruned. With ``lam`` > 0, assignment and centres also minimise bits, zero included (Chou,
+Lookabaugh & Gray 1989); the price is the same in all layers, which allocates bits to them. Biases and compressed layers
+are not shared.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from ...modelfile.layers.shared import Shared, SharedWeight
 from ..base import Context, Decision, Pass
 from ..finetune.finetune import Finetune
 from ..observe.importance import output_energy, priced_at, relative
-from ..select import check_keys, skipped, spread, weighted
+from ..select import check_keys, per_layer, skipped, weighted
 from . import kmeans
-from .straight_through import Latent, attach, fit_budget, latent_of
+from .straight_through import StraightThroughCodebook, attach_codebook, codebook_of, fit_budget
 
 STARTS = (*kmeans.STARTS, "optimal")
 IMPORTANCES = ("equal", "outputs")
 CODEBOOKS = ("float16", "float32")
 Errors = Callable[[str], np.ndarray]  # layer -> cost of a squared error of each weight, in units of ``lam``
-MOVING = 0.5  # share of the epochs after which borders are drawn anew; then weights settle between them
+MOVING = 0.5  # share of the epochs after which the thresholds are updated; then weights settle between them
 
 
 @dataclass(frozen=True)
 class Codebook:
-    """The decision for one layer: centres (K,) with zero first, indices of the weight's shape, factors (O,) or none."""
+    """The decision for one layer: centres (K,), zero first; indices of the shape of the weight; channel factors (O,) or None."""
 
     centres: np.ndarray
     indices: np.ndarray
@@ -56,7 +56,7 @@ class Codebook:
 
 @dataclass(frozen=True)
 class SharePlan:
-    """The codebooks by layer, and, while they may still be trained, the cost of a squared error of each weight."""
+    """The codebooks by layer and, if they may still be trained, the cost of a squared error of each weight."""
 
     books: Mapping[str, Codebook]
     errors: Errors | None = None
@@ -64,20 +64,19 @@ class SharePlan:
 
 @dataclass(frozen=True)
 class Share(Pass):
-    """Give every layer a codebook of ``2 ** bits`` values besides zero.
+    """Quantize every layer with a codebook of ``2 ** bits`` values besides zero.
 
     ``bits`` is one number or a table by layer (names, ``re:`` patterns, ``first``, ``head``, ``conv``, ``dense``,
-    ``*``). ``start`` is where k-means begins, or ``optimal``, without a
-    price on bits. ``scaled`` gives every output channel a factor of its own.
-    ``codebook`` is the precision of centres, factors and biases. ``lam`` is the price of one bit, in shares of the
-    layers' mean energy per weight; ``importance = "outputs"`` weighs errors by how far they move the outputs, measured
-    on training images. ``finetune`` (its settings) trains the weights while they are shared, before they are assigned
-    for good; it needs ``lam``. ``bytes`` is what all indices may take then: after each epoch of the first half the
-    price is set to what leads there (weights settle within some per cent of it), and ``lam`` only sets the codebooks'
-    first values.
+    ``*``). ``start`` is the initialisation of k-means, or ``optimal`` for the exact optimum without a price on bits.
+    ``scaled`` adds one factor per output channel. ``codebook`` is the precision of centres, factors and biases. ``lam``
+    is the price of one bit, in units of the layers' mean energy per weight. ``importance = "outputs"`` weighs errors by
+    their effect on the outputs, measured on training images. ``finetune`` (its settings) trains the weights with
+    straight-through gradients before the final assignment; it needs ``lam``. ``bytes`` is then the size of all indices:
+    after each epoch of the first half, the price is adjusted to reach it (weights settle within some per cent of it),
+    and ``lam`` only determines the initial codebooks.
 
     Raises:
-        RecipeError: a setting is out of range.
+        RecipeError: A setting is out of range.
     """
 
     name: ClassVar[str] = "share"
@@ -126,14 +125,14 @@ class Share(Pass):
         return self.importance == "outputs" or self.finetune is not None
 
     def without_training(self) -> Share:
-        """Return the pass that shares the weights as they are."""
+        """Return the pass without straight-through training."""
         return replace(self, finetune=None, bytes=None)
 
     def decide(self, model: HashModel, context: Context) -> Decision:
-        """Return entries, zeros and predicted bytes of each layer, and ``skipped``: layer -> reason.
+        """Return entries, zeros and estimated bytes of each layer, and ``skipped``: layer -> reason.
 
         Raises:
-            InputError: importance is to be measured and there are no images.
+            InputError: Importance has to be measured and there are no images.
         """
         sizes = self._sizes(model.net)
         errors = self._errors(model, list(sizes), context)
@@ -157,15 +156,15 @@ class Share(Pass):
         return Decision({"layers": layers, "skipped": skipped(model.net)}, plan)
 
     def _sizes(self, net: nn.Module) -> dict[str, int]:
-        """Return the bits of each layer that is to be shared, whose values fit the codebook's precision."""
-        sizes: dict[str, int] = spread(self.bits, net, self.skip)
+        """Return the bits of each layer to share; values have to fit the precision of the codebook."""
+        sizes: dict[str, int] = per_layer(self.bits, net, self.skip)
         if self.codebook == "float16":
             for path in sizes:
                 check_half_range(path, get_layer(net, path).parameters())
         return sizes
 
     def _errors(self, model: HashModel, paths: list[str], context: Context) -> Errors:
-        """Return what gives, for a layer, the cost of a squared error of each weight, in units of ``lam``."""
+        """Return a function from a layer to the cost of a squared error of each weight, in units of ``lam``."""
         layers = weighted(model.net)
         if self.importance != "outputs":
             return lambda path: np.broadcast_to(relative(layers[path].weight), tuple(layers[path].weight.shape))
@@ -208,7 +207,7 @@ class Share(Pass):
         return Codebook(rounded, indices.reshape(weight.shape), scale)
 
     def _scale(self, weight: np.ndarray) -> np.ndarray | None:
-        """Return the root mean square of each output channel, as the file keeps it."""
+        """Return the root mean square of each output channel, at the precision of the file."""
         if not self.scaled:
             return None
         rows = weight.reshape(len(weight), -1)
@@ -217,18 +216,18 @@ class Share(Pass):
         return np.where(kept > 0, kept, 1.0)  # factors may be too small for the file though they are not zero
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
-        """Return the model with codebooks in the place of weights."""
+        """Return the model with shared weights."""
         return self._filled(model, model.copied_net(), decision.plan.books, context)
 
     def execute(self, model: HashModel, decision: Decision, context: Context) -> tuple[HashModel, Decision]:
-        """Return the model and the decision, with the codebooks after training where ``finetune`` is set."""
+        """Return the model and the decision, after straight-through training if ``finetune`` is set."""
         if not isinstance(self.finetune, Finetune):
             return self.apply(model, decision, context), decision
         net, books = self._trained(self.finetune, model, decision.plan.errors, context)
         return self._filled(model, net, books, context), self._decision(model, SharePlan(books))
 
     def _filled(self, model: HashModel, net: nn.Module, books: Mapping[str, Codebook], context: Context) -> HashModel:
-        """Return the model of ``net`` with codebooks put in."""
+        """Return the model of ``net`` with codebooks."""
         made = []
         for path, book in books.items():
             edit = Shared(path, len(book.centres), self.scaled, self.codebook == "float16")
@@ -240,35 +239,35 @@ class Share(Pass):
     def _trained(
         self, tuning: Finetune, model: HashModel, errors: Errors, context: Context
     ) -> tuple[nn.Module, dict[str, Codebook]]:
-        """Return the network and the codebooks after training with shared weights."""
+        """Return the network and the codebooks after straight-through training."""
         sizes = self._sizes(model.net)
         net = model.copied_net()
-        started: list[tuple[Latent, torch.Tensor]] = []
+        started: list[tuple[StraightThroughCodebook, torch.Tensor]] = []
         for path, bits in sizes.items():
             layer: Any = get_layer(net, path)
             weight, cost = layer.weight.detach(), errors(path)
             scale = self._scale(weight.numpy())
             if scale is not None:
                 cost = cost * scale.reshape(-1, *[1] * (weight.ndim - 1)) ** 2
-            attach(layer, Latent(weight, scale, 1 << bits, float(cost.mean()), self.lam))
-            started.append((latent_of(layer), weight))
+            attach_codebook(layer, StraightThroughCodebook(weight, scale, 1 << bits, float(cost.mean()), self.lam))
+            started.append((codebook_of(layer), weight))
         if self.bytes is not None:
             fit_budget(started, self.lam, 8.0 * self.bytes)
 
-        def reprice() -> None:
+        def set_price() -> None:
             layers = [get_layer(net, path) for path in sizes]
-            pairs = [(latent_of(layer), original(layer).detach().contiguous()) for layer in layers]
-            for latent, _ in pairs:
-                latent.epochs += 1
-            if all(int(latent.epochs) <= MOVING * tuning.epochs for latent, _ in pairs):
+            pairs = [(codebook_of(layer), original(layer).detach().contiguous()) for layer in layers]
+            for parametrization, _ in pairs:
+                parametrization.epochs += 1
+            if all(int(parametrization.epochs) <= MOVING * tuning.epochs for parametrization, _ in pairs):
                 fit_budget(pairs, self.lam, None if self.bytes is None else 8.0 * self.bytes)
 
-        tuning.train(net, model, context, end_epoch=reprice)
+        tuning.train(net, model, context, end_epoch=set_price)
         books = {}
         for path in sizes:
             layer = get_layer(net, path)
-            latent, weight = latent_of(layer), original(layer).detach()
-            centres, indices = latent.decided(weight)
+            parametrization, weight = codebook_of(layer), original(layer).detach()
+            centres, indices = parametrization.final_codebook(weight)
             if self.codebook == "float16":
                 check_half_range(path, [torch.from_numpy(centres)])
             parametrize.remove_parametrizations(layer, "weight")
@@ -276,7 +275,7 @@ class Share(Pass):
             books[path] = Codebook(
                 rounded,
                 indices.reshape(weight.shape),
-                latent.scale.double().numpy().reshape(-1) if self.scaled else None,
+                parametrization.scale.double().numpy().reshape(-1) if self.scaled else None,
             )
         return net, books
 
@@ -284,7 +283,7 @@ class Share(Pass):
 def scaled(
     weight: np.ndarray, moved: np.ndarray, scale: np.ndarray | None, chosen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ``chosen`` weights over their channels' factors, and what their squared errors cost then."""
+    """Return the ``chosen`` weights divided by the factors of their channels, and the cost of their squared errors."""
     values, costs = weight.reshape(-1)[chosen].astype(np.float64), np.empty(len(chosen))
     rows, columns = np.divmod(chosen, weight[0].size)
     costs[:] = moved.reshape(len(weight), -1)[rows, columns] if moved.strides[-1] else moved.flat[0]
@@ -293,7 +292,7 @@ def scaled(
 
 @torch.no_grad()
 def fill(path: str, layer: Any, book: Codebook) -> None:
-    """Put the values of a decision into a decoding layer."""
+    """Set the values of a shared layer."""
     form: SharedWeight = layer.form
     form.codebook.copy_(torch.from_numpy(book.centres))
     form.indices.copy_(torch.from_numpy(book.indices))

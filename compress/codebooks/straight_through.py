@@ -1,8 +1,8 @@
-"""Weights that are trained while they are shared: the forward pass sees the codebook, the gradient passes straight through.
+"""Training of shared weights with the straight-through estimator (Bengio et al. 2013, arXiv:1308.3432).
 
-The centres stay while weights move; between epochs the borders are drawn anew, so that the bits cost what they should.
-(Straight-through estimator: Bengio et al. 2013, arXiv:1308.3432; a price on bits in training: Chou, Lookabaugh & Gray
-1989 and DeepCABAC.)
+The forward pass uses the codebook values; the gradient passes straight through to the weights. The centres are fixed;
+between epochs the decision thresholds are recomputed for a price on bits (Chou, Lookabaugh & Gray 1989; DeepCABAC,
+arXiv:1907.11900).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ...modelfile.coding import rate
 from ..allocate import bisect
 from . import kmeans
 
-WIDEST = 100.0  # a price is looked for within this factor, then above it as far as it takes
+WIDEST = 100.0  # the price is searched within this factor, then above it as far as needed
 HIGHEST = 1e9  # in units of the layers' mean energy per weight: nothing is worth that much
 ROUNDS = 30  # of counting symbols and drawing borders
 
 
-class Latent(nn.Module):
-    """The parametrization of one weight: factors (O, 1, ...), sorted centres (K,) and the borders (K - 1,) between them."""
+class StraightThroughCodebook(nn.Module):
+    """Parametrization of one weight: factors (O, 1, ...), sorted centres (K,) and the thresholds (K - 1,) between them."""
 
     scale: Tensor
     centres: Tensor
@@ -41,21 +41,23 @@ class Latent(nn.Module):
         found, _ = kmeans.priced(values, np.full(len(values), moved), entries, price)
         self.register_buffer("centres", torch.from_numpy(np.sort(found)).float())
         self.register_buffer("borders", torch.zeros(len(found) - 1))
-        self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))  # seen in training, kept with its state
-        self.reprice(weight, price)
+        self.register_buffer(
+            "epochs", torch.zeros((), dtype=torch.int64)
+        )  # counted during training and saved with its state
+        self.set_price(weight, price)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Return the shared values, with the gradient of ``weight``."""
+        """Return the codebook values of ``weight``; the gradient with respect to ``weight`` is the identity."""
         shared = self.centres[self.places(weight)] * self.scale
         return weight + (shared - weight).detach()
 
     def places(self, weight: Tensor) -> Tensor:
-        """Return the place of each weight's value among the sorted centres."""
+        """Return the index of each weight among the sorted centres."""
         return torch.bucketize((weight.detach() / self.scale).contiguous(), self.borders)
 
     @torch.no_grad()
-    def reprice(self, weight: Tensor, price: float) -> float:
-        """Draw the borders for ``weight`` at ``price`` a bit and return the bits of an ideal coder."""
+    def set_price(self, weight: Tensor, price: float) -> float:
+        """Recompute the thresholds for ``weight`` at ``price`` per bit and return the bits of an ideal coder."""
         values, centres = np.sort(self._values(weight)), self.centres.double().numpy()
         middles, gaps = (centres[1:] + centres[:-1]) / 2, np.maximum(np.diff(centres), 1e-12)
         borders, bits = middles, 0.0
@@ -74,8 +76,8 @@ class Latent(nn.Module):
         return (weight.detach() / self.scale).double().numpy().reshape(-1)
 
     @torch.no_grad()
-    def decided(self, weight: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Return centres, the first of them zero, and the indices of ``weight`` among them, without unused ones."""
+    def final_codebook(self, weight: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return centres, zero first, and the indices of ``weight`` among them, without unused entries."""
         values = self.centres.double().numpy()[self.places(weight).numpy()]
         used = np.unique(values)
         centres = np.concatenate([[0.0], used[used != 0]])
@@ -83,23 +85,23 @@ class Latent(nn.Module):
         return centres, order[np.searchsorted(centres[order], values)]
 
 
-def attach(layer: nn.Module, latent: Latent) -> None:
-    """Make ``layer.weight`` shared while it trains, in place."""
-    parametrize.register_parametrization(layer, "weight", latent)
+def attach_codebook(layer: nn.Module, codebook: StraightThroughCodebook) -> None:
+    """Register ``codebook`` as the parametrization of ``layer.weight``, in place."""
+    parametrize.register_parametrization(layer, "weight", codebook)
 
 
-def latent_of(layer: nn.Module) -> Latent:
-    """Return the parametrization that :func:`attach` put there."""
+def codebook_of(layer: nn.Module) -> StraightThroughCodebook:
+    """Return the parametrization registered by :func:`attach_codebook`."""
     found = layer.parametrizations["weight"][0]  # type: ignore[union-attr,index]  # as above
-    assert isinstance(found, Latent)  # noqa: S101  # attach was called
+    assert isinstance(found, StraightThroughCodebook)  # noqa: S101  # attach_codebook was called
     return found
 
 
-def fit_budget(pairs: Sequence[tuple[Latent, Tensor]], price: float, budget: float | None) -> float:
-    """Draw the borders of all layers at one price and return it: ``price``, or the least that keeps to ``budget`` bits."""
+def fit_budget(pairs: Sequence[tuple[StraightThroughCodebook, Tensor]], price: float, budget: float | None) -> float:
+    """Set one price for all layers and return it: ``price``, or the lowest with at most ``budget`` bits."""
 
     def bits(price: float) -> float:
-        return sum(latent.reprice(weight, price) for latent, weight in pairs)
+        return sum(codebook.set_price(weight, price) for codebook, weight in pairs)
 
     if budget is None:
         bits(price)

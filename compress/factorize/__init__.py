@@ -1,1 +1,1 @@
-"""Layers as chains of smaller ones: ``cp`` and ``lowrank``."""
+"""Factorization of layers into chains of smaller ones: ``cp`` and ``lowrank``."""

@@ -1,9 +1,9 @@
-"""Convolutions as chains of small ones by tensor decomposition of their kernels.
+"""Tensor decomposition of convolutions into chains of smaller ones (Lebedev et al. 2015, arXiv:1412.6553).
 
-``order = 4``: 1x1, kx1, 1xk, 1x1 (Lebedev et al. 2015, arXiv:1412.6553). ``order = 3``: 1x1, kxk depthwise, 1x1 (Phan et
-al. 2020, arXiv:2008.05441). ``order = "tucker"``: 1x1, kxk, 1x1 (Kim et al. 2016, arXiv:1511.06530). After ``fold``,
-before ``finetune`` and the passes on values. Not treated, and listed with the reason: dense and 1x1 layers (``lowrank``
-does them), depthwise layers, and layers whose chain would multiply as much as they do.
+``order = 4``: 1x1, kx1, 1xk, 1x1 (Lebedev et al. 2015, arXiv:1412.6553). ``order = 3``: 1x1, kxk depthwise, 1x1 (Phan
+et al. 2020, arXiv:2008.05441). ``order = "tucker"``: 1x1, kxk, 1x1 (Kim et al. 2016, arXiv:1511.06530). After ``fold``,
+before ``finetune`` and the passes on values. Skipped, with the reason: dense and 1x1 layers (see ``lowrank``),
+depthwise layers, and layers whose chain would not save multiplications.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ...core.settings import check_fields
 from ...hashnets.retrieval.codes import outputs
 from ...modelfile.layers.factored import Factored, fill, group_kernels
 from ..base import Context, Decision, Pass
-from ..observe.external_reads import lent
+from ..observe.external_reads import externally_read
 from ..observe.macs import LayerCost, count
 from ..observe.moments import patch_moments
 from ..observe.sampling import choose
-from ..select import check_keys, skipped, spread, weighted
+from ..select import check_keys, per_layer, skipped, weighted
 from .cp_ranks import Ranking
 from .tensors import cpd, whiten
 from .tensors.decompose import Decomposed, Method, decompose
@@ -41,21 +41,20 @@ Amount = float | Mapping[str, float]
 
 @dataclass(frozen=True)
 class Cp(Pass):
-    """Replace convolutions of 3x3 and more; exactly one rule chooses the ranks, one value for all layers or a table.
+    """Decompose convolutions of 3x3 and more. Exactly one rule selects the ranks; its value is one for all layers or a table.
 
-    ``rank``: so many terms (``tucker``: a pair, outputs and inputs). ``energy``: the smallest rank that keeps this
-    share of the kernel's squared norm. ``share``: the largest rank that keeps at most this share of the layer's
-    parameters. ``flips``: a rank at which replacing this layer alone was measured to flip at most this share of all bits
-    on training images, the smallest that was tried. ``hint``: this times the rank that variational Bayes finds above the
-    noise.
+    ``rank``: the rank (``tucker``: a pair, outputs and inputs). ``energy``: the smallest rank that keeps this share of
+    the squared norm of the kernel. ``share``: the largest rank that keeps at most this share of the parameters of the
+    layer. ``flips``: the smallest tested rank at which replacing this layer alone flips at most this share of all bits
+    on training images. ``hint``: this multiple of the rank estimated by variational Bayes.
 
-    ``fit`` is ``nls``, ``als`` or ``greedy``; ``epc`` then makes the terms small at an error of ``1 + slack`` times the
-    fit's; ``data`` fits to the responses on ``images`` training images and corrects the bias, which layers without get. Small
-    terms give smaller responses, by 1/300 at an error of 0.3 and by a third at 0.9: ``data`` gives them back, and less
-    ``slack`` takes less.
+    ``fit`` is ``nls``, ``als`` or ``greedy``. ``epc`` then minimises the norm of the terms at an error of ``1 + slack``
+    times that of the fit. ``data`` fits the responses on ``images`` training images and corrects the bias, which is
+    added to layers without one. Terms of small norm reduce the responses, by 1/300 at an error of 0.3 and by a third at
+    0.9: ``data`` restores them, and a smaller ``slack`` reduces them less.
 
     Raises:
-        RecipeError: a setting is out of range.
+        RecipeError: A setting is out of range.
     """
 
     name: ClassVar[str] = "cp"
@@ -98,21 +97,21 @@ class Cp(Pass):
 
     @property
     def needs_images(self) -> bool:
-        """Whether training images are needed: where bits that flip are counted, and to fit responses."""
+        """Whether training images are needed: to count flipped bits, and to fit responses."""
         return self.data or self.flips is not None
 
     def decide(self, model: HashModel, context: Context) -> Decision:
-        """Return form, ranks and costs before and after of each layer, and ``skipped``: layer -> reason.
+        """Return form, ranks, and costs before and after, of each layer, and ``skipped``: layer -> reason.
 
-        With ``flips`` also the share of bits that was measured.
+        With ``flips``, also the measured share of flipped bits.
 
         Raises:
-            InputError: ``flips`` is to be measured and there are no images.
+            InputError: Flips have to be measured and there are no images.
         """
         rule = next(rule for rule in RULES if getattr(self, rule) is not None)
-        amounts = spread(_as_table(getattr(self, rule)), model.net, self.skip)
+        amounts = per_layer(_as_table(getattr(self, rule)), model.net, self.skip)
         untreated, costs, chosen = skipped(model.net), count(model).by_path, {}
-        trial, needed = self._trial(model, context) if rule == "flips" else None, lent(model)
+        trial, needed = self._trial(model, context) if rule == "flips" else None, externally_read(model)
         for path, layer in track(weighted(model.net).items(), "ranks"):
             if reason := _untreated(path, layer, amounts, costs) or needed.get(path):
                 untreated[path] = reason
@@ -140,10 +139,10 @@ class Cp(Pass):
         return Decision({"layers": chosen, "skipped": untreated})
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
-        """Return the model with chains in the place of convolutions.
+        """Return the model with decomposed convolutions.
 
         Raises:
-            InputError: data are needed and there are none.
+            InputError: Images are needed and there are none.
         """
         layers = decision.data["layers"]
         pixels = self._pixels(context) if self.data else None
@@ -168,11 +167,11 @@ class Cp(Pass):
         return Method(self.fit, self.epc, self.slack, sweeps=self.sweeps)
 
     def _edit(self, model: HashModel, path: str, form: str, found: tuple[int, ...]) -> Factored:
-        """Return the edit of one layer; where means are corrected, a layer without a bias gets one."""
+        """Return the edit of one layer; if means are corrected, a layer without a bias gets one."""
         return Factored(path, form, found, bias=self.data and weighted(model.net)[path].bias is None)
 
     def _trial(self, model: HashModel, context: Context) -> Callable[..., float]:
-        """Return the share of bits that flip when one layer gets a form and ranks by a method."""
+        """Return a function that measures the share of flipped bits if one layer is decomposed."""
         pixels = self._pixels(context)
         before = outputs(model, pixels) >= 0
 
@@ -187,7 +186,7 @@ class Cp(Pass):
 def replace_layer(
     net: nn.Module, edit: Factored, method: Method, model: HashModel, pixels: Pixels | None, seed: int
 ) -> list[Decomposed]:
-    """Apply ``edit`` to ``net`` and put values in; return the fit of each group. ``model`` is the network as it was."""
+    """Apply ``edit`` to ``net`` and set its values; return the fit of each group. ``model`` is the original network."""
     layer: Any = get_layer(model.net, edit.layer)
     seen = _seen(model, pixels, edit.layer, seed) if pixels is not None else None
     found = []
@@ -209,13 +208,13 @@ def replace_layer(
 
 
 def _seen(model: HashModel, pixels: Pixels, path: str, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return covariance and mean of every group's inputs; their sums are let go."""
+    """Return covariance and mean of the inputs of every group."""
     moments = patch_moments(model, pixels, path, seed=seed)
     return [(whiten.shrunk(part.covariance), part.mean) for part in moments]
 
 
 def _untreated(path: str, layer: nn.Module, amounts: Mapping[str, Any], costs: Mapping[str, LayerCost]) -> str:
-    """Return why a layer is left alone, or nothing."""
+    """Return why a layer is skipped, or an empty string."""
     if path not in amounts:
         return "skipped by the settings"
     if isinstance(layer, nn.Linear):
@@ -236,7 +235,7 @@ def _as_table(amount: Any) -> Any:
 
 
 def _amounts(rule: str, setting: Any, count: int) -> list[str]:
-    """Return what is wrong with the values of a rule."""
+    """Return the problems of the values of a rule."""
     table = _as_table(setting)
     problems = check_keys(f"cp: {rule}", list(table))
     for key, amount in table.items():

@@ -1,4 +1,4 @@
-"""How many terms the chain of one convolution gets, by each rule of the pass ``cp``."""
+"""Rank selection for the decomposition of one convolution by each rule of the pass ``cp``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUICK = Method(fit="als", epc=False, starts=1, sweeps=40)  # while a rank is bei
 
 @dataclass(frozen=True)
 class Ranking:
-    """A convolution, the form of its chain, what it costs now, and whether the chain has a bias although it has none."""
+    """A convolution, the form of its chain, its current cost, and whether the chain gets a bias that the layer lacks."""
 
     layer: nn.Conv2d
     form: str
@@ -33,7 +33,7 @@ class Ranking:
     bias: bool = False
 
     def ranks(self, rule: str, amount: Any) -> Ranks:
-        """Return the ranks that a rule chooses without images; none when no rank obeys it."""
+        """Return the ranks selected by a rule without images; empty if no rank satisfies it."""
         kernels = group_kernels(self.layer)
         channels = kernels[0].shape[:2]
         if rule == "rank":
@@ -55,9 +55,9 @@ class Ranking:
         return steps(step) if step <= highest else ()
 
     def measured(self, trial: Callable[[Ranks, Method], float], limit: float, method: Method) -> tuple[Ranks, float]:
-        """Return ranks at which ``trial`` found at most ``limit`` by ``method``, and what it found; none when there are none.
+        """Return ranks at which ``trial`` measures at most ``limit`` with ``method``, and the measured value; empty if there are none.
 
-        Quick fits say where to begin; they are no promise, since slower ones and small terms flip other bits.
+        Quick fits only give an initial guess, since slower fits and small terms flip other bits.
         """
         steps, highest = self._steps(group_kernels(self.layer)[0].shape[:2])
         found: dict[int, float] = {}
@@ -80,7 +80,7 @@ class Ranking:
         return tuple(min(rank, size) for rank, size in zip(pair, channels, strict=True))
 
     def _steps(self, channels: tuple[int, ...]) -> tuple[Any, int]:
-        """Return ranks by a number that grows, and the largest number that saves multiplications."""
+        """Return a function from a step number to ranks, and the largest step that saves multiplications."""
         largest = max(channels)
         if self.form == "tucker2":
 
@@ -96,9 +96,9 @@ class Ranking:
 
 
 def chain_cost(layer: nn.Conv2d | nn.Linear, form: str, ranks: Ranks, shape: Shape, *, bias: bool = False) -> Costs:
-    """Return what the chain in the place of ``layer`` would cost for an input of ``shape``.
+    """Return the cost of the chain in place of ``layer`` for an input of ``shape``.
 
-    With ``bias`` it has one although the layer may have none.
+    With ``bias``, the chain has a bias even if the layer has none.
     """
     memo = {id(value): nn.Parameter(torch.empty_like(value, device="meta")) for value in layer.parameters()}
     hollow = copy.deepcopy(layer, memo)  # type: ignore[arg-type]  # ids are what the memo is keyed by

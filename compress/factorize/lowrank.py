@@ -1,10 +1,10 @@
-"""Layers of few filters that rebuild the responses of the original ones (Zhang, Zou, He & Sun 2016, arXiv:1505.06798).
+"""Low-rank layers that reconstruct the responses of the original ones (Zhang, Zou, He & Sun 2016, arXiv:1505.06798).
 
-A kxk layer becomes kxk with fewer filters and 1x1; with ``three_d`` kx1, 1xk and 1x1; a dense layer two. Layers are
-done in the order they run, each fitted to give the original's responses from what the approximated layers before it
-really deliver (asymmetric). Where a ReLU follows, the responses behind it count; at the end of a residual branch the
-sum counts, linearly. No training; ``finetune`` may follow. Batch norms have to be folded before. Not treated, and listed
-with the reason: depthwise layers, layers that would not get cheaper, layers that are in another form.
+A kxk layer becomes kxk with fewer filters and 1x1; with ``three_d`` kx1, 1xk and 1x1; a dense layer becomes two. Layers
+are processed in the order in which they run, each fitted to the original responses from the outputs of the approximated
+layers before it (asymmetric reconstruction). The objective includes a ReLU that follows; at the end of a residual
+branch it is the sum, without nonlinearity. No training; ``finetune`` may follow. Batch norms have to be folded first.
+Skipped, with the reason: depthwise layers, layers that would not get cheaper, and compressed layers.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from ...modelfile.layers.factored import Factored, group_kernels
 from ..allocate import bisect
 from ..base import Context, Decision, Pass
 from ..fold import Fold
-from ..observe.external_reads import lent
+from ..observe.external_reads import externally_read
 from ..observe.followers import followers
 from ..observe.macs import Costs, LayerCost, count
-from ..observe.moments import response_moments
+from ..observe.moments import activation_moments
 from ..observe.sampling import choose
-from ..select import check_keys, skipped, spread, weighted
+from ..select import check_keys, per_layer, skipped, weighted
 from .cp_ranks import chain_cost
 from .rebuild import SOLVERS, Sample, rebuild_layer
 from .tensors import ranks
@@ -42,14 +42,15 @@ RULES = ("speedup", "energy", "ranks")
 
 @dataclass(frozen=True)
 class LowRank(Pass):
-    """Spend multiplications where responses need them; exactly one rule chooses the ranks.
+    """Approximate layers by low rank; exactly one rule selects the ranks.
 
-    ``speedup``: the whole network multiplies this many times less, and the product of the layers' retained energies is
-    as large as it can be. ``energy``: every layer keeps this share of its responses' variance. ``ranks``: so many
-    filters, a table by layer. ``solver`` is ``nonlinear``, ``linear``, or ``filter``, which looks at the weights alone.
+    ``speedup``: the multiply-accumulates of the whole network are divided by this, with the largest product of the
+    retained energies of the layers. ``energy``: every layer keeps this share of the variance of its responses.
+    ``ranks``: the number of filters, a table by layer. ``solver`` is ``nonlinear``, ``linear``, or ``filter``, which
+    only uses the weights.
 
     Raises:
-        RecipeError: a setting is out of range.
+        RecipeError: A setting is out of range.
     """
 
     name: ClassVar[str] = "lowrank"
@@ -98,15 +99,15 @@ class LowRank(Pass):
 
     @property
     def needs_images(self) -> bool:
-        """Whether training images are needed: to measure responses, unless the solver looks at the weights alone."""
+        """Whether training images are needed: to measure responses, unless the solver only uses the weights."""
         return self.solver != "filter"
 
     def decide(self, model: HashModel, context: Context) -> Decision:
-        """Return form, ranks and costs before and after of each layer, and ``skipped``: layer -> reason.
+        """Return form, ranks, and costs before and after, of each layer, and ``skipped``: layer -> reason.
 
         Raises:
-            RecipeError: batch norms are still there, or the speedup cannot be reached.
-            InputError: responses are needed and there are no images.
+            RecipeError: There are unfolded batch norms, or the speedup cannot be reached.
+            InputError: Responses have to be measured and there are no images.
         """
         norms = Fold().decide(model, context).data["fold"]
         if norms:
@@ -114,8 +115,8 @@ class LowRank(Pass):
                 f"lowrank: fold batch norms first; {next(iter(norms))} and {len(norms) - 1} more are there"
             )
         costs, untreated = count(model), skipped(model.net)
-        allowed = spread(True, model.net, self.skip)  # a set of layers, as a table
-        layers, needed = {}, lent(model)
+        allowed = per_layer(True, model.net, self.skip)  # a set of layers, as a table
+        layers, needed = {}, externally_read(model)
         for path, layer in weighted(model.net).items():
             if reason := _untreated(path, layer, allowed, costs.by_path) or needed.get(path):
                 untreated[path] = reason
@@ -143,11 +144,11 @@ class LowRank(Pass):
         return Decision({"layers": in_order, "skipped": untreated})
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
-        """Return the model with layers of low rank.
+        """Return the model with low-rank layers.
 
         Raises:
-            RecipeError: batch norms are still there, or the speedup cannot be reached.
-            InputError: responses are needed and there are no images.
+            RecipeError: There are unfolded batch norms, or the speedup cannot be reached.
+            InputError: Responses have to be measured and there are no images.
         """
         layers = decision.data["layers"]
         sample, follow = None, {}
@@ -166,14 +167,14 @@ class LowRank(Pass):
         return model.edited(current.net, edits, self.step(context.seed, **figures, left=decision.data["skipped"]))
 
     def _adds_bias(self, layer: Any) -> bool:
-        """Return whether the chain has a bias although the layer has none: responses have a mean, weights alone none."""
+        """Return whether the chain gets a bias that the layer lacks: responses have a mean, weights alone do not."""
         return layer.bias is None and self.solver != "filter"
 
     def _pixels(self, context: Context) -> Pixels:
         return choose(context.training_split(self), self.images, context.seed)
 
     def _energies(self, model: HashModel, layers: Mapping[str, Any], context: Context) -> dict[str, np.ndarray]:
-        """Return, for every layer, what each direction of its responses (or weights) holds, summed over groups."""
+        """Return the eigenvalues of the covariance of the responses (or weights) of every layer, summed over groups."""
         if self.solver == "filter":
             kernels = {
                 path: [part.reshape(len(part), -1) for part in group_kernels(layer)] for path, layer in layers.items()
@@ -181,7 +182,7 @@ class LowRank(Pass):
             return {
                 path: np.sum([spectrum(part @ part.T) for part in parts], axis=0) for path, parts in kernels.items()
             }
-        moments = response_moments(model, self._pixels(context), list(layers), places=self.places, seed=context.seed)
+        moments = activation_moments(model, self._pixels(context), list(layers), places=self.places, seed=context.seed)
         energies = {}
         for path, layer in layers.items():
             groups, found = getattr(layer, "groups", 1), moments.pop(path)
@@ -200,12 +201,12 @@ class LowRank(Pass):
     ) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Return form and ranks of each layer."""
         if self.energy is not None:
-            shares = spread(self.energy, model.net, self.skip)
+            shares = per_layer(self.energy, model.net, self.skip)
             return {
                 path: ("lowrank", (ranks.by_energy(energies[path], shares[path]),)) for path in layers if path in shares
             }
         if self.ranks is not None:
-            table = spread(self.ranks, model.net, self.skip)
+            table = per_layer(self.ranks, model.net, self.skip)
             return {path: ("lowrank", (table[path],)) for path in layers if path in table}
         speedup = float(self.speedup or 1)
         channels = self._by_product(layers, costs, energies, speedup**0.5 if self.three_d else speedup)
@@ -235,7 +236,7 @@ class LowRank(Pass):
 def _spatial(
     layers: Mapping[str, Any], costs: Costs, channels: Mapping[str, int], budget: float
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return ranks of kx1, 1xk, 1x1 chains: every kxk part shrinks by one common factor, the least that meets the budget."""
+    """Return ranks of kx1, 1xk, 1x1 chains: all kxk parts shrink by one common factor, the least that meets the budget."""
     spatial = {
         path: rank
         for path, rank in channels.items()
@@ -265,7 +266,7 @@ def _spatial(
 
 
 def _untreated(path: str, layer: Any, allowed: Mapping[str, Any], costs: Mapping[str, LayerCost]) -> str:
-    """Return why a layer is left alone, or nothing."""
+    """Return why a layer is skipped, or an empty string."""
     if path not in allowed:
         return "skipped by the settings"
     if path not in costs or not costs[path].macs:

@@ -1,4 +1,4 @@
-"""Layers of low rank that rebuild a layer's responses: what the solvers of tensors/reconstruct.py make of one layer."""
+"""Reconstruction of one layer by low-rank layers with the solvers of tensors/reconstruct.py."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ...core.data.images import Pixels
 from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...modelfile.layers.factored import Factored, fill, group_kernels
+from ..observe.activations import sampled_activations
 from ..observe.moments import patch_moments
-from ..observe.responses import responses
 from .tensors import whiten
 from .tensors.reconstruct import Subspace, filterwise, nonlinear, principal, reduced_rank
 
@@ -26,7 +26,7 @@ SOLVERS: dict[str, Solve | None] = {"filter": None, "linear": reduced_rank, "non
 
 @dataclass(frozen=True)
 class Sample:
-    """Where responses are taken: images (N, C, H, W), places per image, and whether earlier errors are to be repaired."""
+    """Sampling of responses: images (N, C, H, W), positions per image, seed, and whether to correct errors of earlier layers."""
 
     pixels: Pixels
     places: int
@@ -35,38 +35,38 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Rows (N, d) that a layer should give, and those that it gives to the input it is going to see."""
+class Targets:
+    """Rows (N, d) that a layer should output, and those that it outputs for the inputs of the approximated network."""
 
     targets: np.ndarray
     given: np.ndarray
 
 
-def wanted(original: HashModel, current: HashModel, path: str, follower: str, sample: Sample) -> Wanted:
+def targets_of(original: HashModel, current: HashModel, path: str, follower: str, sample: Sample) -> Targets:
     """Return targets and inputs of the reconstruction of one layer.
 
-    At the end of a residual branch the *sum* is what must come out right: the target is the original sum minus what the
-    shortcut of the approximated network already gives.
+    At the end of a residual branch the *sum* is reconstructed: the target is the original sum minus the output of the
+    shortcut in the approximated network.
     """
     sums = [path] if follower == "sum" and sample.asymmetric else []
     taken: dict[str, Any] = {"sums": sums, "places": sample.places, "seed": sample.seed}
-    whole = responses(original, sample.pixels, [path], **taken)
+    whole = sampled_activations(original, sample.pixels, [path], **taken)
     targets = whole.outputs[path].astype(np.float64)
     if not sample.asymmetric:
-        return Wanted(targets, targets)
-    now = responses(current, sample.pixels, [path], **taken)
+        return Targets(targets, targets)
+    now = sampled_activations(current, sample.pixels, [path], **taken)
     given = now.outputs[path].astype(np.float64)
     if sums:
         targets = whole.sums[path].astype(np.float64) - now.sums[path] + given
-    return Wanted(targets, given)
+    return Targets(targets, given)
 
 
 def rebuild_layer(
     original: HashModel, current: HashModel, edit: Factored, solver: str, follower: str, sample: Sample | None
 ) -> float:
-    """Put the chain of ``edit`` into ``current``'s network, in place; return the share of the responses' energy lost.
+    """Put the chain of ``edit`` into ``current``'s network, in place; return the lost share of the energy of the responses.
 
-    The ReLU's objective is taken where a ReLU follows, the linear one elsewhere.
+    The ReLU objective is used if a ReLU follows, otherwise the linear one.
     """
     layer: Any = get_layer(original.net, edit.layer)
     groups = getattr(layer, "groups", 1)
@@ -78,13 +78,13 @@ def rebuild_layer(
             for kernel, b in zip(group_kernels(layer), biases, strict=True)
         ]
     else:
-        rows = wanted(original, current, edit.layer, follower, sample)
+        rows = targets_of(original, current, edit.layer, follower, sample)
         solve = nonlinear if solver == "nonlinear" and follower == "relu" else reduced_rank
         if len(rows.given) < ENOUGH * len(biases[0]):
             solve = principal
         split = [np.split(part, groups, axis=1) for part in (rows.targets, rows.given)]
         found = [solve(targets, given, rank) for targets, given in zip(*split, strict=True)]
-    # M y = M (W x + b0): the layer's own bias moves behind the last layer
+    # M y = M (W x + b0): the layer's own bias moves to the last layer
     bias = np.concatenate([one.bias + one.outputs @ (one.inputs.T @ b) for one, b in zip(found, biases, strict=True)])
     filters = _filters(layer, found)
     points = [one.outputs for one in found]
@@ -99,9 +99,9 @@ def rebuild_layer(
 
 
 def _filters(layer: Any, found: list[Subspace]) -> list[np.ndarray]:
-    """Return, for each group, the filters (r, S / groups, kh, kw) that give what the subspace looks at.
+    """Return the filters (r, S / groups, kh, kw) of each group that compute the inputs of its subspace.
 
-    A large weight is taken to double precision a part at a time.
+    A large weight is converted to double precision in parts.
     """
     filters = []
     for one, weight in zip(found, layer.weight.detach().cpu().chunk(len(found)), strict=True):
@@ -127,7 +127,7 @@ def _split(
     bias: np.ndarray,
     sample: Sample | None,
 ) -> None:
-    """Put in kx1 and 1xk layers for the filters, by the best separable fit in the covariance of the input's channels."""
+    """Put kx1 and 1xk layers in place of the filters, by the best separable fit under the covariance of the input channels."""
     inputs = filters[0].shape[1]
     channels = [np.eye(inputs)] * len(filters)
     if sample is not None:
@@ -139,11 +139,13 @@ def _split(
     _put(current, edit, [[one for one, _ in pairs], [other for _, other in pairs], points], bias)
 
 
-def _refit(current: HashModel, edit: Factored, solver: str, follower: str, sample: Sample, rows: Wanted) -> None:
-    """Fit the last 1x1 layer to what the two before it really give."""
+def _refit(current: HashModel, edit: Factored, solver: str, follower: str, sample: Sample, rows: Targets) -> None:
+    """Refit the last 1x1 layer to the actual outputs of the two layers before it."""
     made: Any = get_layer(current.net, edit.layer)
     between = f"{edit.layer}.1"
-    seen = responses(current, sample.pixels, [between], places=sample.places, seed=sample.seed).outputs[between]
+    seen = sampled_activations(current, sample.pixels, [between], places=sample.places, seed=sample.seed).outputs[
+        between
+    ]
     solve = nonlinear if solver == "nonlinear" and follower == "relu" else reduced_rank
     groups = made[-1].groups
     split = zip(*(np.split(part, groups, axis=1) for part in (rows.targets, seen.astype(np.float64))), strict=True)
@@ -153,10 +155,10 @@ def _refit(current: HashModel, edit: Factored, solver: str, follower: str, sampl
 
 
 def _lost(current: HashModel, path: str, follower: str, sample: Sample | None, targets: np.ndarray) -> float:
-    """Return the share of the (rectified) targets' variance that the chain misses."""
+    """Return the share of the variance of the (rectified) targets that the chain does not explain."""
     if sample is None:
         return 0.0
-    got = responses(current, sample.pixels, [path], places=sample.places, seed=sample.seed).outputs[path]
+    got = sampled_activations(current, sample.pixels, [path], places=sample.places, seed=sample.seed).outputs[path]
     if follower == "relu":
         targets, got = np.maximum(targets, 0.0), np.maximum(got, 0.0)
     spread = float(np.sum((targets - targets.mean(axis=0)) ** 2))

@@ -1,4 +1,4 @@
-"""Dropout while pruned weights learn again: what is left is smaller and overfits less (Han et al. 2015, arXiv:1506.02626, section 3.2)."""
+"""Reduced dropout while pruned networks are retrained (Han et al. 2015, arXiv:1506.02626, section 3.2)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ KINDS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
 READERS = (nn.Conv2d, nn.Linear, CompressedConv2d, CompressedLinear)
 
 
-def rates(net: nn.Module, masks: Mapping[str, Tensor], spec: Input) -> dict[str, float]:
-    """Return the rate of every dropout that a pruned layer reads: its own times the root of the share of weights left.
+def dropout_rates(net: nn.Module, masks: Mapping[str, Tensor], spec: Input) -> dict[str, float]:
+    """Return the reduced rate of every dropout before a pruned layer: its own times the root of the remaining share of weights.
 
-    ``masks`` tell by layer which weights are left. A dropout is read by the layer that runs next.
+    ``masks`` are the masks of remaining weights by layer. A dropout belongs to the layer that runs next.
     """
     own = {path: layer.p for path, layer in net.named_modules() if isinstance(layer, KINDS) and layer.p > 0}
     if not own or not masks:
@@ -44,9 +44,9 @@ def rates(net: nn.Module, masks: Mapping[str, Tensor], spec: Input) -> dict[str,
 
 
 @contextmanager
-def eased(net: nn.Module, masks: Mapping[str, Tensor], spec: Input) -> Iterator[None]:
-    """Let dropouts in front of pruned layers drop less in this block."""
-    found = rates(net, masks, spec)
+def reduced_dropout(net: nn.Module, masks: Mapping[str, Tensor], spec: Input) -> Iterator[None]:
+    """Reduce the rates of dropouts before pruned layers in this block."""
+    found = dropout_rates(net, masks, spec)
     layers: dict[str, Any] = {path: get_layer(net, path) for path in found}
     before = {path: layer.p for path, layer in layers.items()}
     for path, layer in layers.items():

@@ -1,7 +1,8 @@
-"""Training after compression: a system's own loss, imitation of the uncompressed network, or both.
+"""Training after compression, with the loss of a hashing system, distillation from the uncompressed network, or both.
 
-Pruned weights stay zero, and dropout in front of them drops less; of shared weights only the codebook moves, by the sum of the gradients over each cluster
-(Han et al. 2016, section 3.3). May stand anywhere after ``fold``.
+Pruned weights stay zero, and dropout before pruned layers is reduced. Of shared weights, only the codebook is trained,
+by the sum of the gradients over each cluster (Han et al. 2016, arXiv:1510.00149, section 3.3). May stand anywhere after
+``fold``.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from ...modelfile.layers.base import round_weights
 from ..base import Context, Decision, Pass
 from ..codebooks import pq_rate
 from ..fold import Fold
-from .dropout import eased, rates
-from .masks import holder, masks_of
-from .temporary_norms import normed, without
+from .dropout import dropout_rates, reduced_dropout
+from .masks import mask_enforcer, masks_of
+from .temporary_norms import norm_positions, with_temporary_norms
 
 Match = Callable[[Tensor, Tensor], Tensor]
 PROBES = 256  # images by which networks are compared
@@ -56,18 +57,18 @@ MATCHES: dict[str, Match] = {"outputs": _outputs, "codes": _codes, "classes": _c
 
 @dataclass(frozen=True)
 class Finetune(Pass):
-    """Train what is left.
+    """Train the compressed network.
 
-    ``system`` adds the loss of a published system with weight ``task``; ``distill`` weighs the imitation of the
-    reference network: of its real ``outputs`` (relative square), of its ``codes`` (cross entropy of soft signs), or of
-    its ``classes`` (cross entropy of softmax); a network that gives what it would imitate is left as it is.
-    ``reference_precision`` is that of the reference network's outputs: a large one teaches as well in bfloat16.
-    ``steps`` are taken at least, in more epochs than ``epochs`` where images are few: layers that are trained anew need
-    steps, not epochs. ``norms`` puts a batch norm behind each plain convolution and each Fastfood layer with a bias while
-    it trains: what is left of a network whose norms were folded, or starts at random, learns faster so.
+    ``system`` adds the loss of a published system with weight ``task``. ``distill`` weighs the imitation of the
+    reference network: of its real-valued ``outputs`` (relative squared error), of its ``codes`` (cross entropy of soft
+    signs), or of its ``classes`` (cross entropy of softmax). A network that already gives the outputs it would imitate
+    is not trained. ``reference_precision`` is the precision of the reference network; a large one teaches as well in
+    bfloat16. At least ``steps`` steps are taken, in more than ``epochs`` epochs if there are few images: layers that
+    are trained from scratch need steps, not epochs. ``norms`` adds a batch norm after each plain convolution and each
+    Fastfood layer with a bias during training, so that networks with folded norms or random layers learn faster.
 
     Raises:
-        RecipeError: a setting is out of range.
+        RecipeError: A setting is out of range.
     """
 
     name: ClassVar[str] = "finetune"
@@ -124,7 +125,7 @@ class Finetune(Pass):
                 lookup(own, name, f"setting of {self.system}")
 
     def schedule(self, images: int = 0) -> Schedule:
-        """Return the part of the settings that the training loop takes, with epochs enough for ``steps`` on ``images``."""
+        """Return the training schedule, with enough epochs for ``steps`` steps on ``images`` images."""
         schedule = Schedule(**{item.name: getattr(self, item.name) for item in fields(Schedule)})
         if not images or not schedule.epochs:
             return schedule
@@ -136,14 +137,14 @@ class Finetune(Pass):
         return True
 
     def layer_keys(self) -> list[str]:
-        """Return no names: the table holds the settings of a system."""
+        """Return no keys: the table holds settings of a system."""
         return []
 
     def without_training(self) -> None:
-        """Return None: it is nothing but training."""
+        """Return None: the pass only trains."""
 
     def decide(self, model: HashModel, context: Context) -> Decision:
-        """Return how many values move, how many stay zero, and how many steps are taken."""
+        """Return how many values are trained, how many stay zero, and how many steps are taken."""
         masks = masks_of(model)
         frozen = sum(int((~mask).sum()) for mask in masks.values())
         trained = sum(value.numel() for value in model.net.parameters()) - frozen
@@ -151,18 +152,18 @@ class Finetune(Pass):
         epochs = self.schedule(images).epochs
         steps = None if context.split is None else epochs * -(-images // self.batch)
         about: dict[str, Json] = {"trained": trained, "held_at_zero": frozen, "epochs": epochs, "steps": steps}
-        if dropout := rates(model.net, masks, model.arch.input):
+        if dropout := dropout_rates(model.net, masks, model.arch.input):
             about["dropout"] = dropout
-        return Decision(about | ({"normed": without(model.net, model.arch.input)} if self.norms else {}))
+        return Decision(about | ({"normed": norm_positions(model.net, model.arch.input)} if self.norms else {}))
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:  # noqa: ARG002  # as all passes
         """Return the trained model.
 
         Raises:
-            InputError: the network cannot take the data.
+            InputError: The network cannot process the data.
         """
         reference = context.reference or model
-        if not (self.system and self.task) and alike(model, reference, context.training_split(self)):
+        if not (self.system and self.task) and outputs_match(model, reference, context.training_split(self)):
             return model.edited(model.copied_net(), (), self.step(context.seed, nothing_to_learn=True))
         net = model.copied_net()
         steps = pq_rate.steps_of(net)
@@ -173,9 +174,9 @@ class Finetune(Pass):
         return model.edited(net, (), self.step(context.seed, **loss))
 
     def teacher(self, reference: HashModel) -> nn.Module:
-        """Return the network that is imitated."""
+        """Return the network to imitate."""
         if self.reference_precision == "bfloat16":
-            return Halved(Fold()(reference).copied_net())  # norms in bfloat16 take a third of the time
+            return Bfloat16Net(Fold()(reference).copied_net())  # norms in bfloat16 take a third of the time
         return reference.copied_net()
 
     def train(
@@ -186,10 +187,10 @@ class Finetune(Pass):
         *,
         end_epoch: Callable[[], None] | None = None,
     ) -> list[dict[str, Json]]:
-        """Train ``net``, whose pruned weights are those of ``model``, in place; return one entry per epoch.
+        """Train ``net``, whose pruned weights are those of ``model``, in place; return one log entry per epoch.
 
         Raises:
-            InputError: no data, or data that the network cannot take.
+            InputError: There is no data, or data that the network cannot process.
         """
         split, seed = context.training_split(self), context.seed
         task = None
@@ -200,11 +201,11 @@ class Finetune(Pass):
         teacher = self.teacher(context.reference or model) if self.distill else None
         objective = Imitation(teacher, MATCHES[self.match], self.distill, task, self.task, end_epoch)
         masks = masks_of(model)
-        hold = holder(net, masks)
+        hold = mask_enforcer(net, masks)
         checkpoint = None if context.work is None else context.work / "finetune.checkpoint"
         wanted = self.norms and self.epochs > 0
-        norms = normed(net, split.train, model.arch.input, seed=seed) if wanted else nullcontext()
-        with eased(net, masks, model.arch.input), norms:
+        norms = with_temporary_norms(net, split.train, model.arch.input, seed=seed) if wanted else nullcontext()
+        with reduced_dropout(net, masks, model.arch.input), norms:
             log = fit(
                 net, objective, split.train, model.arch.input, self.schedule(len(split.train)),
                 seed=seed, checkpoint=checkpoint, after_step=hold, device=context.device,
@@ -213,17 +214,17 @@ class Finetune(Pass):
         return log
 
 
-def alike(model: HashModel, reference: HashModel, split: Split) -> bool:
-    """Return whether a network gives what it would learn to give, but for rounding: training would follow the noise."""
+def outputs_match(model: HashModel, reference: HashModel, split: Split) -> bool:
+    """Return whether the outputs of two networks are equal up to rounding, so that there is nothing to learn."""
     some = split.train.values[:PROBES]
     if not len(some):
-        return False  # what is missing is said where it is needed
+        return False  # training reports missing images
     given, wanted = outputs(model, some), outputs(reference, some)
     return bool(np.abs(given - wanted).max(initial=0.0) <= NOISE * np.abs(wanted).mean())
 
 
-class Halved(nn.Module):
-    """A network whose convolutions and products run in bfloat16."""
+class Bfloat16Net(nn.Module):
+    """A network whose convolutions and matrix products run in bfloat16."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -236,7 +237,7 @@ class Halved(nn.Module):
 
 
 class Imitation:
-    """A loss made of a system's own and of the distance to a teacher's outputs."""
+    """A weighted sum of the loss of a system and the distance to the outputs of a teacher."""
 
     def __init__(
         self,
@@ -245,16 +246,16 @@ class Imitation:
         distill: float,
         task: Objective | None,
         weight: float,
-        news: Callable[[], None] | None = None,
+        on_epoch_end: Callable[[], None] | None = None,
     ) -> None:
         self._teacher, self._match, self._distill = teacher, match, distill
-        self._task, self._weight, self._news = task, weight, news
+        self._task, self._weight, self._on_epoch_end = task, weight, on_epoch_end
         if teacher is not None:
             teacher.requires_grad_(requires_grad=False).eval()
 
     @property
     def settings(self) -> dict[str, Json]:
-        """Return the weights of both losses and the system's own settings."""
+        """Return the weights of both losses and the settings of the system."""
         own = {} if self._task is None else dict(self._task.settings)
         return {"distill": self._distill, "task": self._weight, "system": own}
 
@@ -270,13 +271,13 @@ class Imitation:
         return loss
 
     def to(self, device: torch.device) -> None:
-        """Move the teacher and the system to the device that trains."""
+        """Move the teacher and the system to the training device."""
         for part in (self._teacher, self._task):
             if part is not None:
                 part.to(device)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Return the system's parameters; the teacher has none that move."""
+        """Return the parameters of the system; the teacher is not trained."""
         return iter(()) if self._task is None else iter(self._task.parameters())
 
     def state_dict(self) -> dict[str, Any]:
@@ -289,8 +290,8 @@ class Imitation:
             self._task.load_state_dict(state_dict)
 
     def end_epoch(self) -> None:
-        """Pass the news on."""
-        if self._news is not None:
-            self._news()
+        """Call ``on_epoch_end`` and notify the system."""
+        if self._on_epoch_end is not None:
+            self._on_epoch_end()
         if self._task is not None:
             self._task.end_epoch()

@@ -1,4 +1,4 @@
-"""Weights that were pruned stay zero while the others learn."""
+"""Masks that keep pruned weights at zero during training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...modelfile.edits import Pruned
 
 
 def masks_of(model: HashModel) -> dict[str, Tensor]:
-    """Return where the weights of pruned, still plain layers are not zero."""
+    """Return the masks of nonzero weights of pruned plain layers."""
     paths = {path for edit in model.edits if isinstance(edit, Pruned) for path in edit.layers}
     layers: dict[str, Any] = {path: get_layer(model.net, path) for path in sorted(paths)}
     return {
@@ -23,8 +23,8 @@ def masks_of(model: HashModel) -> dict[str, Tensor]:
     }
 
 
-def holder(net: nn.Module, masks: Mapping[str, Tensor]) -> Callable[[], None]:
-    """Return what sets the weights of ``net`` to zero that ``masks`` do not leave."""
+def mask_enforcer(net: nn.Module, masks: Mapping[str, Tensor]) -> Callable[[], None]:
+    """Return a function that sets the masked weights of ``net`` to zero."""
     layers = {path: get_layer(net, path) for path in masks}
     pairs: list[tuple[Any, Tensor]] = [
         (original(layer) if is_parametrized(layer, "weight") else layer.weight, ~masks[path])

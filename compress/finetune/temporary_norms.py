@@ -1,8 +1,8 @@
-"""Batch norms and the layers before them: what one of both computes for both, and norms for the time of training.
+"""Temporary batch norms during training, folded into the layers afterwards (Ioffe & Szegedy 2015, arXiv:1502.03167).
 
-Networks lose their norms to ``fold`` before their convolutions are taken apart. What is left has more layers than before
-and nothing that keeps their outputs in range, so it learns slower than what it came from (Ioffe & Szegedy 2015,
-arXiv:1502.03167). So do Fastfood layers, which start at random: a norm goes into their last diagonal.
+``fold`` removes the norms of a network before its convolutions are decomposed. The result has more layers than before
+and nothing that normalises their outputs, so it trains slower. The same holds for Fastfood layers, which start at
+random: their norm is folded into the last diagonal.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ..fold import take_in, uses
 from ..observe.hooks import calls, hooks
 from ..observe.runner import observe
 
-IMAGES = 1024  # images that tell where the outputs of a layer lie
+IMAGES = 1024  # images for the initial statistics
 TOGETHER, VALUES = 128, 128 * 3 * 64 * 64  # images that run together: at most so many, with so many values
 
 
-def without(net: nn.Module, spec: Input) -> list[str]:
-    """Return the plain convolutions and Fastfood layers behind which a norm can stand, and be folded away again.
+def norm_positions(net: nn.Module, spec: Input) -> list[str]:
+    """Return the plain convolutions and Fastfood layers after which a batch norm can be added and folded again.
 
-    They run once, have a bias and share no values; convolutions give several values an image.
+    They run once, have a bias and share no parameters; convolutions have several output positions per image.
     """
     owners = uses(net)
     known = {path: layer for path, layer in net.named_modules() if type(layer) in (nn.Conv2d, FastfoodLinear)}
@@ -51,7 +51,7 @@ def without(net: nn.Module, spec: Input) -> list[str]:
 
 
 class _Rows(nn.BatchNorm1d):
-    """A batch norm of rows (..., O); one row alone has no variance, and takes the running one."""
+    """A batch norm of rows (..., O); a single row has no variance and is normalised by the running statistics."""
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return (..., O)."""
@@ -62,13 +62,13 @@ class _Rows(nn.BatchNorm1d):
 
 
 @contextmanager
-def normed(net: nn.Module, images: Items, spec: Input, *, seed: int = 0) -> Iterator[list[str]]:
-    """Put a batch norm behind each layer that :func:`without` names, in place, and fold it into the layer at the end.
+def with_temporary_norms(net: nn.Module, images: Items, spec: Input, *, seed: int = 0) -> Iterator[list[str]]:
+    """Add a batch norm after each layer of :func:`norm_positions`, in place, and fold it into the layer at the end.
 
-    The network computes the same before and after both. Yields the paths of the layers.
+    Neither changes the outputs of the network. Yields the paths of the layers.
     """
     chosen = images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:IMAGES]))
-    statistics = _statistics(net, without(net.eval(), spec), chosen, spec)
+    statistics = _statistics(net, norm_positions(net.eval(), spec), chosen, spec)
     layers: dict[str, Any] = {}
     for path, (mean, variance) in statistics.items():
         layer: Any = get_layer(net, path)
@@ -91,7 +91,7 @@ def normed(net: nn.Module, images: Items, spec: Input, *, seed: int = 0) -> Iter
 
 @torch.no_grad()
 def _statistics(net: nn.Module, paths: list[str], images: Items, spec: Input) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return mean and variance (O,) of the outputs of layers over all images and places or rows; few images run together."""
+    """Return mean and variance (O,) of the outputs of layers over all images and positions or rows, in batches."""
     counts: Counter[str] = Counter()
     sums: dict[str, tuple[Tensor, Tensor]] = {}  # of values and squares
 

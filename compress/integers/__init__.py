@@ -1,1 +1,1 @@
-"""Integer arithmetic: ``int8``."""
+"""Quantization to integer arithmetic: ``int8``."""

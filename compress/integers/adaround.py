@@ -1,11 +1,11 @@
-"""Which way weights are rounded, learned on the code itself (AdaRound, Nagel et al. 2020, arXiv:2004.10568).
+"""Learned rounding of weights by the loss of the hash code (AdaRound, Nagel et al. 2020, arXiv:2004.10568).
 
-AdaRound rebuilds one layer's outputs after the other; what counts here is the sign of the last ones, so all layers learn
-together on the outputs of the hash layer: their distance from the original's, and a hinge on the margins of the bits.
-They start from a rounding that is there already (compensated, biases corrected): each weight may stay or go to the next
-whole number towards, or beyond, its real value. What does not gain on images kept aside is dropped. Labels are used only
-where they are asked for: then a hinge draws each code to the hash centre of its class, too (CSQ, Yuan et al. 2020,
-arXiv:1908.00347), which is here the majority of the original's codes.
+AdaRound reconstructs the outputs of one layer after the other. Here the signs of the last outputs count, so all layers
+are trained jointly on the outputs of the hash layer: their distance to the original outputs, and a hinge loss on the
+margins of the bits. Training starts from a given rounding (compensated, biases corrected); each weight may stay or move
+to the next whole number towards, or beyond, its real value. A result that is not better on held-out images is
+discarded. Labels are only used with ``task``: a hinge loss then draws each code to the hash center of its class (CSQ,
+Yuan et al. 2020, arXiv:1908.00347), here the majority of the original codes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PRESSURE = (0.03, 30.0)  # of the regulariser's gradient, as multiples of the lo
 
 @dataclass(frozen=True, eq=False)
 class QuantizationGrid:
-    """How one layer is rounded: its input's scale, zero and largest value, one scale per row, the largest weight."""
+    """Rounding of one layer: scale, zero point and largest value of its input; scale per row and largest value of its weight."""
 
     scale: float
     zero: int
@@ -54,14 +54,14 @@ class QuantizationGrid:
 
 
 def nearest(weight: Tensor, grid: QuantizationGrid) -> Tensor:
-    """Return whole numbers (as float32) nearest to the weights."""
+    """Return the weights rounded to the nearest whole numbers (as float32)."""
     return (weight / _rows(grid.steps, weight)).round_().clamp_(-grid.top, grid.top)
 
 
 def code_loss(given: Tensor, wanted: Tensor, margins: Tensor) -> Tensor:
-    """Return how far outputs (N, bits) are from ``wanted``, in units of its bits' ``margins`` (bits,), and from its signs.
+    """Return the squared distance of outputs (N, bits) to ``wanted``, in units of ``margins`` (bits,), plus a hinge loss on the signs.
 
-    The hinge asks each bit to keep its side by as much as the original does, up to one margin.
+    The hinge requires each bit to keep its sign by the margin of the original, up to one.
     """
     relative, target = given / margins, wanted / margins
     signs = torch.where(target >= 0, 1.0, -1.0)
@@ -70,7 +70,7 @@ def code_loss(given: Tensor, wanted: Tensor, margins: Tensor) -> Tensor:
 
 
 def centres(wanted: Tensor, labels: Tensor) -> Tensor:
-    """Return for each of the outputs (N, bits) the mean of the signs of its class (N, bits), from -1 to 1."""
+    """Return the mean sign (N, bits), from -1 to 1, over the class of each of the outputs (N, bits)."""
     classes, which = labels.unique(return_inverse=True)
     signs = torch.where(wanted >= 0, 1.0, -1.0)
     total = torch.zeros(len(classes), wanted.shape[1]).index_add_(0, which, signs)
@@ -78,12 +78,12 @@ def centres(wanted: Tensor, labels: Tensor) -> Tensor:
 
 
 def task_loss(given: Tensor, drawn_to: Tensor, margins: Tensor) -> Tensor:
-    """Return how far outputs (N, bits) are from a margin on the side of their centres (N, bits), bits weighed by theirs."""
+    """Return the hinge loss of outputs (N, bits) towards the signs of their centres (N, bits), weighed by the centres."""
     return (functional.relu(1 - given / margins * drawn_to.sign()) * drawn_to.abs()).mean()
 
 
 def mixed(index: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Return the places of images, in another order where those that are kept aside would lack a class."""
+    """Return the indices of images, shuffled if the held-out ones would lack a class."""
     if set(labels[index[: len(index) // ASIDE]]) == set(labels[index]):
         return index
     return np.random.default_rng(seed).permutation(index)
@@ -104,7 +104,7 @@ def learned(
 ) -> Mapping[str, Rounded]:
     """Return whole numbers and real biases after ``steps`` steps from ``start``, or ``start`` itself if it was better.
 
-    The first fifth of ``pixels`` is not learned from but decides which is better. ``task`` weighs the hash centres of ``labels``.
+    The first fifth of ``pixels`` is held out to decide which is better. ``task`` weighs the hash centers of ``labels``.
     """
     aside = max(1, len(pixels) // ASIDE)
     wanted = torch.from_numpy(outputs(model, pixels))
@@ -143,9 +143,9 @@ def learned(
 
 
 def _descend(
-    soft: Mapping[str, Soft], batches: Iterable[Tensor], pull: Callable[[Tensor], None], steps: int, lr: float
+    soft: Mapping[str, SoftRounding], batches: Iterable[Tensor], pull: Callable[[Tensor], None], steps: int, lr: float
 ) -> None:
-    """Take one step of Adam for each batch, whose gradients ``pull`` adds up."""
+    """Take one step of Adam for each batch; ``pull`` accumulates its gradients."""
     choices = [layer.choice for layer in soft.values() if layer.choice is not None]
     groups = [{"params": choices, "lr": lr}, {"params": [layer.bias for layer in soft.values()], "lr": lr / 10}]
     optimizer = torch.optim.Adam([group for group in groups if group["params"]])
@@ -161,24 +161,24 @@ def _descend(
         optimizer.step()
 
 
-def _settle(soft: Mapping[str, Soft], *, settled: bool) -> None:
+def _settle(soft: Mapping[str, SoftRounding], *, settled: bool) -> None:
     for layer in soft.values():
         layer.settled = settled
 
 
 def _softened(
     model: HashModel, grids: Mapping[str, QuantizationGrid], start: Mapping[str, Rounded]
-) -> tuple[dict[str, Soft], nn.Module]:
+) -> tuple[dict[str, SoftRounding], nn.Module]:
     net = model.viewed_net().requires_grad_(requires_grad=False)
-    soft: dict[str, Soft] = {}
+    soft: dict[str, SoftRounding] = {}
     for path, grid in grids.items():
-        soft[path] = Soft(get_layer(net, path), grid, *start[path])
+        soft[path] = SoftRounding(get_layer(net, path), grid, *start[path])
         set_layer(net, path, soft[path])
     return soft, net
 
 
-class Soft(nn.Module):
-    """A layer whose inputs are rounded and whose weights lie between two whole numbers until they are settled."""
+class SoftRounding(nn.Module):
+    """A layer with fake-quantized inputs and weights between two whole numbers, until they are settled."""
 
     def __init__(self, layer: Any, grid: QuantizationGrid, whole: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -193,15 +193,15 @@ class Soft(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The weight as it is now, for who reads it without calling the layer."""
+        """The current weight, for code that reads it without calling the layer."""
         return self.whole() * _rows(self.grid.steps, self.layer.weight)
 
     def held(self) -> Tensor:
-        """Return the bias (O,) as far as integers have room for it."""
+        """Return the bias (O,), clamped to the range of the integers."""
         return torch.clamp(self.bias, -self.most, self.most)
 
     def whole(self) -> Tensor:
-        """Return the weights between whole numbers, or settled on them."""
+        """Return the weights between whole numbers, or rounded once settled."""
         if self.choice is None:
             return self.start
         moved = up(self.choice)
@@ -209,7 +209,7 @@ class Soft(nn.Module):
         return torch.clamp(self.start + self.side * moved, -self.grid.top, self.grid.top)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs; the rounding of inputs passes gradients on within the range."""
+        """Return the outputs; rounded inputs pass gradients straight through within the range."""
         if self.choice is not None:
             return self._outputs(x, self.whole(), slice(None))
         # a large weight: made some rows at a time, and again for the gradient, not kept until then
@@ -230,12 +230,12 @@ class Soft(nn.Module):
 
 
 def up(choice: Tensor) -> Tensor:
-    """Return how far up a weight goes, from 0 to 1."""
+    """Return how far a weight moves to the other whole number, from 0 to 1 (rectified sigmoid)."""
     return torch.clamp(torch.sigmoid(choice) * (HIGH - LOW) + LOW, 0, 1)
 
 
 def _press(choices: list[nn.Parameter], place: float) -> None:
-    """Add the gradient of sum(1 - |2 up - 1|^beta), at a growing multiple of the loss's own gradient."""
+    """Add the gradient of the regulariser sum(1 - |2 up - 1|^beta), as a growing multiple of the gradient of the loss."""
     beta = SHARP[1] + 0.5 * (SHARP[0] - SHARP[1]) * (1 + math.cos(math.pi * place))
     factor = PRESSURE[0] * (PRESSURE[1] / PRESSURE[0]) ** place
     for choice in choices:

@@ -1,8 +1,8 @@
-"""Integer arithmetic: weights of 8 bits or fewer with a scale per channel, inputs of 8 bits with a scale per layer.
+"""Quantization to integers: weights of up to 8 bits with a scale per channel, inputs of 8 bits with a scale per layer.
 
-The last pass: after ``fold`` and everything that trains. First layer and hash head always have 8 bits. Activations,
-residual sums and pooling stay in float32, on grids that make them exact; layers that are in another form already,
-and batch norms that were not folded, are left alone. What a layer computes is defined in :mod:`..layers.int8`.
+The last pass, after ``fold`` and all training. The first layer and the hash head always have 8 bits. Activations,
+residual sums and pooling stay in float32, on grids that make them exact; compressed layers and batch norms that were
+not folded are skipped. For the arithmetic of a layer see :mod:`...modelfile.layers.int8`.
 """
 
 from __future__ import annotations
@@ -27,39 +27,37 @@ from ...modelfile.layers.int8 import Quantized, put_bias
 from .. import obs
 from ..base import Context, Decision, Pass
 from ..observe import sampling
-from ..observe.external_reads import lent
+from ..observe.external_reads import externally_read
 from ..observe.hooks import first_call
 from ..observe.moments import patch_moments
 from ..observe.runner import observe
-from ..select import check_keys, skipped, spread
+from ..select import check_keys, per_layer, skipped
 from . import ranges
 from .adaround import QuantizationGrid, Rounded, learned, mixed, nearest
 
 ROUNDINGS = ("nearest", "obs", "learned")
 POOL = 4096  # images that rounding is learned on
-BATCH = 16  # images whose errors are looked at together, fewer of large ones
+BATCH = 16  # images that run at once, fewer of large ones
 
 
 @dataclass(frozen=True)
 class Int8(Pass):
-    """Compute in integers.
+    """Quantize the network to integers.
 
     ``bits`` of weights is one number or a table by layer (names, ``re:`` patterns, ``conv``, ``dense``, ``*``).
-    ``range`` is how scales are found: ``minmax``, ``percentile`` or ``mse``. ``rounding`` is ``nearest``, ``obs``
-    (compensated, GPTQ) or ``learned`` (AdaRound on the code, from there on; ``steps`` of ``batch`` images). What is learned
-    keeps the original's codes; ``task`` weighs how much codes are drawn to the hash centres of their classes beside that.
-    ``images`` training images are looked at, 4,096 or more while rounding is learned. With ``correct`` biases take up
-    the mean error of each channel.
+    ``range`` is the calibration of scales: ``minmax``, ``percentile`` or ``mse``. ``rounding`` is ``nearest``, ``obs``
+    (compensated, GPTQ) or ``learned`` (AdaRound on the code, starting from ``obs``; ``steps`` of ``batch`` images).
+    Learned rounding preserves the original codes; ``task`` weighs how much codes are also drawn to the hash centers of
+    their classes. Calibration uses ``images`` training images, learned rounding 4,096 or more. With ``correct``, biases
+    absorb the mean error of each channel.
 
     Raises:
-        RecipeError: a setting is out of range.
+        RecipeError: A setting is out of range.
     """
 
     name: ClassVar[str] = "int8"
     phase: ClassVar[str] = "values"
-    last_because: ClassVar[str] = (
-        "int8 is the last pass: no gradient goes through whole numbers, and they take no other form"
-    )
+    last_because: ClassVar[str] = "int8 is the last pass: integer weights cannot be trained or compressed further"
     bits: int | Mapping[str, int] = 8
     range: str = "mse"
     rounding: str = "nearest"
@@ -92,11 +90,11 @@ class Int8(Pass):
 
     @property
     def needs_images(self) -> bool:
-        """Whether training images are needed: always, to find ranges."""
+        """Whether training images are needed: always, for calibration."""
         return True
 
     def without_training(self) -> Int8:
-        """Return the pass with no steps in which rounding is learned."""
+        """Return the pass without the steps of learned rounding."""
         return replace(self, steps=0)
 
     def decide(self, model: HashModel, context: Context) -> Decision:
@@ -109,7 +107,7 @@ class Int8(Pass):
         return Decision({"layers": layers, "skipped": self._untreated(model, layers)}, (edits, grids))
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
-        """Return the model in integers."""
+        """Return the quantized model."""
         split, seed = context.training_split(self), context.seed
         pixels = sampling.choose(split, self.images, seed)
         edits, grids = decision.plan
@@ -136,7 +134,7 @@ class Int8(Pass):
         chosen: Callable[[str], Rounded],
         pixels: Pixels | None,
     ) -> nn.Module:
-        """Return a copy in integers, its biases corrected one layer after the other when there are ``pixels``."""
+        """Return a quantized copy; with ``pixels``, biases are corrected one layer after the other."""
         net = model.copied_net(sharing=edits)
         wanted = means(model, list(edits), pixels) if self.correct and pixels is not None else {}
         for path, edit in track(edits.items(), "integers", len(edits)):
@@ -149,14 +147,17 @@ class Int8(Pass):
     def _grids(self, model: HashModel, context: Context) -> tuple[dict[str, Quantized], dict[str, QuantizationGrid]]:
         pixels = sampling.choose(context.training_split(self), self.images, context.seed)
         known = ranges.layers_of(model.net)
-        asked, needed = spread(self.bits, model.net, self.skip), lent(model)  # whole numbers stand for both
+        asked, needed = (
+            per_layer(self.bits, model.net, self.skip),
+            externally_read(model),
+        )  # whole numbers stand for both
         bits = {path: value for path, value in asked.items() if path in known and path not in needed}
         parts = {edit.layer for edit in model.edits if isinstance(edit, Factored)}
         first = next((path for path in parts if known and known[0].startswith(f"{path}.")), known[0] if known else "")
         for path in bits:
             if any(path == name or path.startswith(f"{name}.") for name in (first, "head")):
                 bits[path] = 8
-        seen = ranges.watch(model, pixels, list(bits), context.seed)
+        seen = ranges.observe_ranges(model, pixels, list(bits), context.seed)
         edits, grids = {}, {}
         for path, width in bits.items():
             layer: Any = get_layer(model.net, path)
@@ -169,7 +170,7 @@ class Int8(Pass):
             step = 0.0 if head else ranges.grid_step(seen[path].reach)
             edits[path] = Quantized(path, scale, zero, step, width)
             steps = ranges.weight_scales(layer.weight, self.range, width)
-            steps = ranges.roomy(steps, layer.weight, layer.bias, scale, width)
+            steps = ranges.scales_without_overflow(steps, layer.weight, layer.bias, scale, width)
             grids[path] = QuantizationGrid(scale, zero, 255, steps, (1 << (width - 1)) - 1)
         return edits, grids
 
@@ -183,7 +184,7 @@ class Int8(Pass):
         return nearest(layer.weight.detach(), grid), bias
 
     def _untreated(self, model: HashModel, layers: Mapping[str, Json]) -> dict[str, str]:
-        reasons = lent(model) | skipped(model.net)
+        reasons = externally_read(model) | skipped(model.net)
         usual = f"skipped, it did not run, it has rows of more than {ranges.WIDEST} weights,"
         for path, layer in model.net.named_modules():
             if isinstance(layer, nn.Conv2d) and path not in layers:
@@ -196,7 +197,7 @@ class Int8(Pass):
 
 
 def compensated(model: HashModel, path: str, grid: QuantizationGrid, pixels: Pixels, seed: int) -> Tensor:
-    """Return whole numbers rounded one column after the other, the rest making up for each (GPTQ)."""
+    """Return whole numbers, rounded one column after the other with compensation by the remaining ones (GPTQ)."""
     layer: Any = get_layer(model.net, path)
     moments = patch_moments(model, pixels, path, seed=seed)[0]
     square = torch.from_numpy(moments.covariance + np.outer(moments.mean, moments.mean))
@@ -211,7 +212,7 @@ def compensated(model: HashModel, path: str, grid: QuantizationGrid, pixels: Pix
 
 @torch.no_grad()
 def fill(layer: Any, integers: Tensor, bias: Tensor, grid: QuantizationGrid, edit: Quantized) -> None:
-    """Put whole numbers into an integer layer."""
+    """Set the values of an integer layer."""
     unit = edit.scale * grid.steps.double()  # what 1 in an accumulator is worth
     layer.form.integers.copy_(integers)
     put_bias(layer, torch.round(bias.double() / unit))
@@ -225,7 +226,7 @@ def rounded_of(layer: Any, grid: QuantizationGrid, edit: Quantized) -> Rounded:
 
 @torch.no_grad()
 def means(model: HashModel, paths: Sequence[str], pixels: Pixels) -> dict[str, Tensor]:
-    """Return the mean output (O,) of each channel of the layers at ``paths``, over images, places and their first calls."""
+    """Return the mean output (O,) of each channel of the layers at ``paths``, over images, positions and their first calls."""
     totals: dict[str, Tensor] = {}
 
     def add(path: str, _inputs: Tensor, output: Tensor) -> None:
@@ -239,7 +240,7 @@ def means(model: HashModel, paths: Sequence[str], pixels: Pixels) -> dict[str, T
 
 
 def _summed(output: Tensor) -> Tensor:
-    """Return the sum over images, and the mean over places, of outputs (N, O[, H, W]): (O,), float64."""
+    """Return the sum over images, and the mean over positions, of outputs (N, O[, H, W]): (O,), float64."""
     return output.double().flatten(2).mean(2).sum(0) if output.ndim > 2 else output.double().sum(0)
 
 
@@ -247,7 +248,7 @@ def _summed(output: Tensor) -> Tensor:
 def correct(
     net: nn.Module, model: HashModel, path: str, pixels: Pixels, grid: QuantizationGrid, edit: Quantized, wanted: Tensor
 ) -> None:
-    """Move the error of every output channel's mean (O,) into the bias (Nagel et al. 2019, arXiv:1906.04721)."""
+    """Add the mean error (O,) of every output channel to the bias (Nagel et al. 2019, arXiv:1906.04721)."""
     total, batch = torch.zeros(len(grid.steps), dtype=torch.float64), together(pixels, BATCH, ranges.VALUES)
     for start in range(0, len(pixels), batch):
         total += _summed(first_call(net, path, model.arch.input.tensor(pixels[start : start + batch]))[1])

@@ -1,7 +1,7 @@
-"""Scales for integers: what range of inputs a layer gets, and what scale its weights take.
+"""Calibration of quantization: ranges of layer inputs, and scales of inputs and weights.
 
-``minmax`` covers everything seen; ``percentile`` cuts the rarest values off; ``mse`` takes the range whose rounding and
-clipping together leave the least mean square error.
+``minmax`` covers all observed values; ``percentile`` cuts off the rarest ones; ``mse`` is the range with the least mean
+squared error of rounding and clipping.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ..observe.runner import observe
 
 RANGES = ("minmax", "percentile", "mse")
 BATCH, VALUES = 32, 1 << 20  # images that run together: at most so many, with so many values
-CHUNK = 1 << 17  # weights looked at together, which stay in the cache
-SAMPLES = 1 << 13  # values kept of each batch
+CHUNK = 1 << 17  # weights processed at once, which stay in the cache
+SAMPLES = 1 << 13  # values sampled from each batch
 PERCENTILE = 0.99999  # as ONNX Runtime: ten times more cut off flipped half as many bits again
 BIASES = float(1 << 23)  # of a bias in units of the accumulator, where kernels that add up in float32 are exact
 PRODUCTS = float(1 << 30)  # how large the sum beside it: half of what int32 holds
@@ -31,8 +31,8 @@ SHRINKS = np.linspace(1.0, 0.3, 57)  # ranges tried, as shares of the whole
 
 
 @dataclass(eq=False)
-class Seen:
-    """What went into a layer and how far its outputs reached."""
+class ObservedRange:
+    """Observed range of the inputs of a layer, and the largest absolute output."""
 
     low: float = 0.0
     high: float = 0.0
@@ -42,9 +42,9 @@ class Seen:
 
 
 @torch.no_grad()
-def watch(model: HashModel, pixels: Pixels, paths: Sequence[str], seed: int = 0) -> dict[str, Seen]:
-    """Return what the layers at ``paths`` get and give on ``pixels``."""
-    seen = {path: Seen() for path in paths}
+def observe_ranges(model: HashModel, pixels: Pixels, paths: Sequence[str], seed: int = 0) -> dict[str, ObservedRange]:
+    """Return the observed ranges of the layers at ``paths`` on ``pixels``."""
+    seen = {path: ObservedRange() for path in paths}
     kept: dict[str, list[Tensor]] = {path: [] for path in paths}
     generator = torch.Generator().manual_seed(seed)
 
@@ -62,8 +62,8 @@ def watch(model: HashModel, pixels: Pixels, paths: Sequence[str], seed: int = 0)
     return seen
 
 
-def limits(seen: Seen, how: str, bits: int) -> tuple[float, float]:
-    """Return the range (low, high) around zero that inputs are rounded in."""
+def limits(seen: ObservedRange, how: str, bits: int) -> tuple[float, float]:
+    """Return the range (low, high) for rounding inputs; it includes zero."""
     if how == "minmax":
         return seen.low, seen.high
     if how == "percentile":
@@ -75,14 +75,14 @@ def limits(seen: Seen, how: str, bits: int) -> tuple[float, float]:
 
 
 def affine(low: float, high: float, bits: int) -> tuple[float, int]:
-    """Return scale, a float32 value, and zero point of a range that holds zero."""
+    """Return scale (a float32 value) and zero point of a range that includes zero."""
     top = (1 << bits) - 1
     scale = np.float32(max((high - low) / top, 1e-12))
     return float(scale), int(np.clip(np.rint(-low / scale), 0, top))
 
 
 def weight_scales(weight: Tensor, how: str, bits: int) -> Tensor:
-    """Return one scale per output channel (O,) for whole numbers up to 2^(bits-1) - 1 on both sides."""
+    """Return one scale per output channel (O,) for whole numbers in +-(2^(bits-1) - 1)."""
     rows = weight.detach().flatten(1)
     step = max(1, CHUNK // rows.shape[1])
     return torch.cat([_row_scales(part.double(), how, bits) for part in rows.split(step)])
@@ -102,10 +102,10 @@ def _row_scales(rows: Tensor, how: str, bits: int) -> Tensor:
     return best.float()
 
 
-def roomy(steps: Tensor, weight: Tensor, bias: Tensor | None, scale: float, bits: int) -> Tensor:
-    """Return ``steps`` (O,), larger where a row's bias or its sum of products is too much, however it is rounded.
+def scales_without_overflow(steps: Tensor, weight: Tensor, bias: Tensor | None, scale: float, bits: int) -> Tensor:
+    """Return ``steps`` (O,), increased where the bias of a row or its sum of products could overflow, for any rounding.
 
-    A row that is dead, or nearly, has a step so small that its bias would be beyond the whole numbers of any kernel.
+    A row that is zero, or nearly, has such a small step that its bias would exceed the integer range of the kernels.
     """
     rows, high = weight.detach().flatten(1), 255.0
     least = (
@@ -120,7 +120,7 @@ def roomy(steps: Tensor, weight: Tensor, bias: Tensor | None, scale: float, bits
 
 
 def grid_step(reach: float) -> float:
-    """Return the power of two of which ``reach`` is at most 2^14."""
+    """Return the smallest power of two of which 2^14 multiples cover ``reach``."""
     return float(2.0 ** (np.ceil(np.log2(max(reach, 1e-30))) - 14))
 
 
@@ -131,7 +131,7 @@ def _error(values: np.ndarray, low: float, high: float, bits: int) -> float:
 
 
 def layers_of(net: nn.Module) -> list[str]:
-    """Return the convolutions and dense layers that integer layers can stand for, in order."""
+    """Return the convolutions and dense layers that can be quantized, in order."""
     return [
         path
         for path, layer in net.named_modules()

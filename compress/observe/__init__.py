@@ -1,1 +1,1 @@
-"""What a network computes on given inputs: its activations, their moments, and what changes in one layer do to its outputs."""
+"""Observation of networks on inputs: activations, their moments, costs, and effects of changes in one layer."""

@@ -1,7 +1,7 @@
-"""Sums of products of rows that come in portions: what covariances and normal equations are made of.
+"""Accumulation of second moments over batches of rows, for covariances and normal equations.
 
-Sums are kept in double precision. Who centres rows near their mean before they are added loses nothing to cancellation;
-:meth:`SecondMoments.centre` then takes off what is left of the mean.
+Sums are in double precision. Rows that are centred near their mean before they are added lose nothing to cancellation;
+:meth:`SecondMoments.centre` then removes the remaining mean.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ STRIP = 256  # rows of the sums added to at once: a whole product would be as la
 
 
 class SecondMoments:
-    """The sums x'x (D, D) as ``gram`` and x'y (D, O) as ``cross`` over rows x (N, D) and y (N, O); float64.
+    """Accumulated sums x'x (D, D) as ``gram`` and x'y (D, O) as ``cross`` over rows x (N, D) and y (N, O); float64.
 
-    Products have the precision of the rows. Tensors are multiplied by torch, a strip of the sums at a time. Arrays are
-    multiplied by numpy all at once: it sees that x'x is symmetric and does half the work, at the price of a matrix as large
-    as the sums.
+    Products are computed at the precision of the rows. Tensors are multiplied by torch, a strip of the sums at a time.
+    Arrays are multiplied by numpy at once, which uses the symmetry of x'x and does half the work, but needs another
+    matrix as large as the sums.
     """
 
     def __init__(self, size: int, others: int = 0) -> None:
@@ -38,6 +38,6 @@ class SecondMoments:
         gram += x.T @ x
 
     def centre(self, mean: Tensor, others: Tensor, count: int) -> None:
-        """Take the means (D,) of x and (O,) of y off the rows, of which there were ``count``."""
+        """Subtract the means (D,) of x and (O,) of y from the rows, of which there were ``count``."""
         self.gram.addr_(mean, mean, alpha=-count)
         self.cross.addr_(mean, others, alpha=-count)

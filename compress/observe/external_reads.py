@@ -1,6 +1,7 @@
-"""Layers whose weight or bias something else than their own call reads: what takes their place must still have both.
+"""Detection of layers whose weight or bias is read by other code than their own forward.
 
-A module that calls ``functional.linear(x, self.embed.weight)`` is an example. It is seen while the network runs once.
+A module that calls ``functional.linear(x, self.embed.weight)`` is an example. A replacement for such a layer would
+still have to provide both. Reads are observed while the network runs once.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from ...core.model import HashModel
 from .hooks import hooks
 
 
-def lent(model: HashModel) -> dict[str, str]:
-    """Return why a layer cannot do without its weight and bias: layer -> reason."""
+def externally_read(model: HashModel) -> dict[str, str]:
+    """Return the layers whose weight or bias is read externally, with the reason to skip them: layer -> reason."""
     readers = _Readers(model.net)
     with torch.inference_mode(), readers.running(), readers:
         model.net.eval()(model.arch.input.example())
     return {
         path: f"its {' and '.join(sorted(what))} {'are' if len(what) > 1 else 'is'} read outside of it"
-        for path, what in readers.found.items()
+        for path, what in readers.external.items()
     }
 
 
 class _Readers(TorchFunctionMode):
-    """Notes the parameters that an operation takes while none of their layers runs."""
+    """Records the parameters used by an operation while none of their layers runs."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -40,11 +41,11 @@ class _Readers(TorchFunctionMode):
             for name, value in layer.named_parameters(recurse=False):
                 self.owners.setdefault(id(value), []).append((path, name))
         self.active: list[str] = []
-        self.found: dict[str, set[str]] = {}
+        self.external: dict[str, set[str]] = {}
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Keep track of the layers that run."""
+        """Track the layers that are currently running."""
 
         def begin(path: str, *_: Any) -> None:
             self.active.append(path)
@@ -60,5 +61,5 @@ class _Readers(TorchFunctionMode):
             owners = self.owners.get(id(value), []) if isinstance(value, Tensor) else []
             if owners and not any(path in self.active for path, _ in owners):
                 for path, name in owners:
-                    self.found.setdefault(path, set()).add(name)
+                    self.external.setdefault(path, set()).add(name)
         return func(*args, **(kwargs or {}))

@@ -1,6 +1,6 @@
-"""What becomes of the output of each layer: a ReLU, an addition, or anything else.
+"""Detection of the operation that follows each layer: a ReLU, an addition, or anything else.
 
-Found by watching a network run, so it also works on networks that no tracer understands.
+The network is observed while it runs, so this also works for networks that cannot be traced.
 """
 
 from __future__ import annotations
@@ -24,44 +24,46 @@ POOLS = {"max_pool2d", "boolean_dispatch", "max_pool2d_with_indices"}  # they co
 
 
 def followers(model: HashModel, pixels: Pixels) -> dict[str, str]:
-    """Return what becomes of each layer's output: ``relu``, ``sum`` (a residual branch ends there) or ``none``.
+    """Return the operation after each layer: ``relu``, ``sum`` (the end of a residual branch) or ``none``.
 
-    One image runs. Max pooling between a layer and its ReLU does not matter.
+    One image runs. Max pooling between a layer and its ReLU is ignored.
     """
-    watcher = Watcher({path: x for path, x in model.net.named_modules() if isinstance(x, nn.Conv2d | nn.Linear)})
-    with watcher.watching(), watcher, torch.no_grad():
+    recorder = FollowerRecorder(
+        {path: x for path, x in model.net.named_modules() if isinstance(x, nn.Conv2d | nn.Linear)}
+    )
+    with recorder.recording(), recorder, torch.no_grad():
         run(model.net, model.arch.input, pixels[:1])
-    return watcher.found
+    return recorder.followers_by_path
 
 
-class Watcher(TorchFunctionMode):
-    """Follows outputs of ``layers`` (path -> layer) to the first operation that is not pooling or an identity."""
+class FollowerRecorder(TorchFunctionMode):
+    """Follows the outputs of ``layers`` (path -> layer) to the first operation that is not pooling or an identity."""
 
     def __init__(self, layers: dict[str, nn.Module]) -> None:
         super().__init__()
         self.layers = layers
-        self.found: dict[str, str] = {}
-        self.sources: dict[int, tuple[str, Tensor]] = {}  # the tensor is kept, so its number is not given away
+        self.followers_by_path: dict[str, str] = {}
+        self.sources: dict[int, tuple[str, Tensor]] = {}  # keeps the tensor alive, so its id is not reused
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Note the output of every layer that runs in this block."""
+    def recording(self) -> Iterator[None]:
+        """Record the output of every layer that runs in this block."""
 
         def note(path: str, _layer: nn.Module, _inputs: Any, output: Tensor) -> None:
-            self.ran(path, output)
+            self.record_output(path, output)
 
         with hooks(self.layers, after=note):
             yield
 
-    def ran(self, path: str, output: Tensor) -> None:
-        """Note whose output this tensor is."""
-        self.found.setdefault(path, "none")
+    def record_output(self, path: str, output: Tensor) -> None:
+        """Record that ``output`` is the output of the layer at ``path``."""
+        self.followers_by_path.setdefault(path, "none")
         self.sources[id(output)] = (path, output)
 
-    def met(self, path: str, what: str, result: Tensor) -> None:  # noqa: ARG002  # for whoever keeps it
-        """Note what happened to the output of ``path``."""
-        if self.found.get(path) == "none":
-            self.found[path] = what
+    def record_follower(self, path: str, what: str, result: Tensor) -> None:  # noqa: ARG002  # for subclasses
+        """Record the operation on the output of the layer at ``path``."""
+        if self.followers_by_path.get(path) == "none":
+            self.followers_by_path[path] = what
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
@@ -72,7 +74,7 @@ class Watcher(TorchFunctionMode):
             if name in POOLS:
                 self.sources[id(result)] = (path, result)
             else:
-                self.met(path, "relu" if name in RELUS else "sum", result)
+                self.record_follower(path, "relu" if name in RELUS else "sum", result)
         if known and name not in POOLS:  # what comes next happens to the result, not to the layer's output
             for arg in args:
                 self.sources.pop(id(arg), None)

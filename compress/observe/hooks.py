@@ -1,7 +1,7 @@
-"""Forward hooks on layers by their paths: the one file of ``compress`` that registers any.
+"""Forward hooks on layers by path.
 
-All of them are removed at the end of a block or call, also after an error. They work on any network that runs, also on those
-that no tracer understands.
+This is the only module of ``compress`` that registers hooks. All of them are removed at the end of a block or call,
+also after an error. They work for every network that runs, also for those that cannot be traced.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ...core.inputs import Input
 from ...core.layers import get_layer
 
 Inputs = tuple[Any, ...]  # the positional arguments of a layer's call
-Before = Callable[[str, Any, Inputs], Inputs | None]  # path, layer, inputs -> inputs in their place, or None
-After = Callable[[str, Any, Inputs, Any], Any]  # path, layer, inputs, output -> an output in its place, or None
+Before = Callable[[str, Any, Inputs], Inputs | None]  # path, layer, inputs -> replaced inputs, or None
+After = Callable[[str, Any, Inputs, Any], Any]  # path, layer, inputs, output -> replaced output, or None
 
 
 class StopForward(Exception):  # noqa: N818  # no error
-    """Raised by a hook when the rest of the network need not run; whoever runs it suppresses this."""
+    """Raised by a hook to skip the rest of the forward pass; the caller suppresses it."""
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def hooks(
 ) -> Iterator[None]:
     """Call ``before`` and ``after`` at every call of each of ``layers`` (path -> layer) in this block.
 
-    What a hook returns takes the place of the inputs (a tuple) or of the output, unless it is None.
+    The return value of a hook replaces the inputs (a tuple) or the output, unless it is None.
     """
 
     def as_pre_hook(path: str, hook: Before) -> Callable[..., Any]:
@@ -50,16 +50,16 @@ def hooks(
 
 
 def layers_at(net: nn.Module, paths: Iterable[str]) -> dict[str, nn.Module]:
-    """Return the layers at ``paths``, each once, as :func:`hooks` takes them.
+    """Return the layers at ``paths``, without duplicates, as :func:`hooks` takes them.
 
     Raises:
-        InputError: a path names nothing.
+        InputError: There is no layer at a path.
     """
     return {path: get_layer(net, path) for path in paths}
 
 
 def calls(net: nn.Module, paths: Iterable[str], spec: Input) -> list[tuple[str, torch.Size]]:
-    """Return path and output shape of layers as they run on an image, each not at all, once or several times."""
+    """Return path and output shape of every call of the layers at ``paths``, in order, for one example input."""
     order: list[tuple[str, torch.Size]] = []
 
     def note(path: str, _layer: nn.Module, _inputs: Inputs, output: Any) -> None:
@@ -72,7 +72,7 @@ def calls(net: nn.Module, paths: Iterable[str], spec: Input) -> list[tuple[str, 
 
 @torch.no_grad()
 def output_axes(net: nn.Module, paths: Iterable[str], spec: Input) -> dict[str, int]:
-    """Return how many axes the output of each layer has that runs, of its last call if it runs several times."""
+    """Return the number of axes of the output of each layer that runs, of its last call."""
     axes: dict[str, int] = {}
 
     def note(path: str, _layer: nn.Module, _inputs: Inputs, output: Any) -> None:
@@ -84,12 +84,12 @@ def output_axes(net: nn.Module, paths: Iterable[str], spec: Input) -> dict[str, 
 
 
 def first_inputs(net: nn.Module, paths: Iterable[str], images: Tensor) -> dict[str, Tensor]:
-    """Return the first input of layers at their first call on ``images`` (N, ...); what follows the last of them is not run."""
+    """Return the first input of the first call of each layer on ``images`` (N, ...), without running the layers after them."""
     return _first(net, paths, images, lambda inputs, _output: inputs[0])
 
 
 def first_outputs(net: nn.Module, paths: Iterable[str], images: Tensor) -> dict[str, Tensor]:
-    """Return the output of layers at their first call on ``images`` (N, ...); what follows the last of them is not run."""
+    """Return the output of the first call of each layer on ``images`` (N, ...), without running the layers after them."""
     return _first(net, paths, images, lambda _inputs, output: output)
 
 
@@ -97,27 +97,27 @@ def first_outputs(net: nn.Module, paths: Iterable[str], images: Tensor) -> dict[
 def _first(
     net: nn.Module, paths: Iterable[str], images: Tensor, value: Callable[[Inputs, Any], Tensor]
 ) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
+    values: dict[str, Tensor] = {}
     layers = layers_at(net, paths)
 
-    def keep(path: str, _layer: nn.Module, inputs: Inputs, output: Any) -> None:
-        found.setdefault(path, value(inputs, output).detach())
-        if len(found) == len(layers):
+    def record(path: str, _layer: nn.Module, inputs: Inputs, output: Any) -> None:
+        values.setdefault(path, value(inputs, output).detach())
+        if len(values) == len(layers):
             raise StopForward
 
-    with suppress(StopForward), hooks(layers, after=keep):
+    with suppress(StopForward), hooks(layers, after=record):
         net(images)
-    return found
+    return values
 
 
 def first_call(net: nn.Module, path: str, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return input and output of a layer at its first call on ``images`` (N, ...); what follows it is not run."""
-    found: list[tuple[Tensor, Tensor]] = []
+    """Return input and output of the first call of a layer on ``images`` (N, ...), without running the layers after it."""
+    values: list[tuple[Tensor, Tensor]] = []
 
-    def keep(_path: str, _layer: nn.Module, inputs: Inputs, output: Any) -> None:
-        found.append((inputs[0], output))
+    def record(_path: str, _layer: nn.Module, inputs: Inputs, output: Any) -> None:
+        values.append((inputs[0], output))
         raise StopForward
 
-    with suppress(StopForward), hooks(layers_at(net, [path]), after=keep):
+    with suppress(StopForward), hooks(layers_at(net, [path]), after=record):
         net(images)
-    return found[0]
+    return values[0]

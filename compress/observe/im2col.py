@@ -1,6 +1,6 @@
-"""What a convolution multiplies at each place of its output: the patches of its padded input.
+"""Patches of the padded input of a convolution (im2col).
 
-Windows are a view, so that a few places of many cost no more memory than they are; only padding copies the images.
+Windows are a view, so a few positions of many take only their own memory; only padding copies the images.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PADDED = 8  # images padded at once where all of them are read
 
 
 def output_size(images: Tensor, layer: nn.Conv2d) -> tuple[int, int]:
-    """Return rows and columns of what ``layer`` makes of ``images`` (N, C, H, W)."""
+    """Return height and width of the output of ``layer`` for ``images`` (N, C, H, W)."""
     left, right, top, bottom = _padding(layer)
     height, width = images.shape[2] + top + bottom, images.shape[3] + left + right
     rows, columns = (
@@ -26,9 +26,10 @@ def output_size(images: Tensor, layer: nn.Conv2d) -> tuple[int, int]:
 
 
 def windows(images: Tensor, layer: nn.Conv2d) -> Tensor:
-    """Return a view (N, rows, columns, C, kH, kW) of ``images`` (N, C, H, W): a window for every place of the output.
+    """Return a view (N, rows, columns, C, kH, kW) of ``images`` (N, C, H, W): one window for every output position.
 
-    C may be that of one group of ``layer``, whose kernel, stride, dilation and zero padding count.
+    C may be the number of channels of one group of ``layer``. Its kernel size, stride, dilation and zero padding are
+    used.
     """
     padding = _padding(layer)
     padded = (pad(images, padding) if any(padding) else images).contiguous()
@@ -41,9 +42,10 @@ def windows(images: Tensor, layer: nn.Conv2d) -> Tensor:
 
 
 def patches(images: Tensor, layer: nn.Conv2d, places: Tensor | None = None) -> Tensor:
-    """Return the patches of ``images`` (N, C, H, W) as rows (N, L, C kH kW), as :func:`torch.nn.functional.unfold` does.
+    """Return the patches of ``images`` (N, C, H, W) as rows (N, L, C kH kW), like :func:`torch.nn.functional.unfold`.
 
-    With ``places``, numbers below L = rows * columns of the output, only those: (P,) of all images or (N, P) of each.
+    With ``places``, indices below L = rows * columns of the output, only those positions: (P,) for all images or (N,
+    P).
     """
     rows, columns = output_size(images, layer)
     places = torch.arange(rows * columns) if places is None else places
@@ -56,7 +58,7 @@ def patches(images: Tensor, layer: nn.Conv2d, places: Tensor | None = None) -> T
 
 
 def _padding(layer: nn.Conv2d) -> tuple[int, int, int, int]:
-    """Return the zeros on the left and right of the images, above and below them."""
+    """Return the zero padding on the left, right, top and bottom."""
     if layer.padding == "same":
         spans = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
         (top, bottom), (left, right) = ((span // 2, span - span // 2) for span in spans)

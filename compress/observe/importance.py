@@ -1,4 +1,4 @@
-"""How much the outputs move when a weight does: the diagonal of the Gauss-Newton matrix, sampled, without labels."""
+"""Importance of weights for the outputs: the sampled diagonal of the Gauss-Newton matrix (Hutchinson 1990), without labels."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ def output_energy(
 ) -> dict[str, np.ndarray]:
     """Return E[sum over outputs of (d output / d weight)^2] per image for each weight of ``layers``.
 
-    Drawn signs s make ``(d (s . outputs) / dw)^2`` an unbiased estimate (Hutchinson 1990); outputs are divided by their
-    root mean square, so that figures of different networks compare. Large images come fewer at a time than ``batch``.
+    Random signs s make ``(d (s . outputs) / dw)^2`` an unbiased estimate (Hutchinson 1990). Outputs are divided by
+    their root mean square, so that values of different networks are comparable. Batches of large images are smaller
+    than ``batch``.
 
     Raises:
-        InputError: no images.
+        InputError: There are no images.
     """
     if not len(pixels):
         raise InputError("measuring importance needs images; name a data set with --data")
@@ -40,10 +41,12 @@ def output_energy(
     found: list[Any] = [get_layer(net, path) for path in layers]
     net.requires_grad_(requires_grad=False)
     sums = [_summed(layer) for layer in found]
-    rows = {path: one for path, one in zip(layers, sums, strict=True) if isinstance(one, Rows)}
+    rows = {path: one for path, one in zip(layers, sums, strict=True) if isinstance(one, RowwiseSquaredGradients)}
     generator = torch.Generator().manual_seed(seed)
     energy, batch = 0.0, together(pixels, batch, VALUES)
-    with hooks(layers_at(net, rows), after=lambda path, _layer, inputs, output: rows[path].called(inputs[0], output)):
+    with hooks(
+        layers_at(net, rows), after=lambda path, _layer, inputs, output: rows[path].record_call(inputs[0], output)
+    ):
         for _ in released(track(range(batches), "importance of weights")):
             chosen = torch.randint(len(pixels), (batch,), generator=generator).sort().values
             outputs = net(model.arch.input.tensor(pixels[chosen.numpy()]))
@@ -59,13 +62,13 @@ def output_energy(
     return dict(zip(layers, floored, strict=True))
 
 
-def _summed(layer: Any) -> Gradients | Rows:
+def _summed(layer: Any) -> SquaredGradients | RowwiseSquaredGradients:
     large = isinstance(layer, nn.Linear) and layer.weight.numel() >= LARGE
-    return Rows(layer) if large else Gradients(layer.weight)
+    return RowwiseSquaredGradients(layer) if large else SquaredGradients(layer.weight)
 
 
-class Gradients:
-    """What the squares of a weight's gradients add up to in every backward pass from now on."""
+class SquaredGradients:
+    """Accumulates the squared gradients of a weight over backward passes."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         self.sums = torch.zeros_like(weight, dtype=torch.float64 if weight.numel() < LARGE else torch.float32)
@@ -78,18 +81,18 @@ class Gradients:
         weight.grad = None
 
     def add(self) -> None:
-        """Nothing is left to add."""
+        """Do nothing: gradients are added during the backward pass."""
 
 
-class Rows:
-    """The same of a large dense layer, whose gradient is squared a few rows at a time and never stands there whole."""
+class RowwiseSquaredGradients:
+    """Accumulates squared gradients of a large dense layer a few rows at a time, without the whole gradient in memory."""
 
     def __init__(self, layer: nn.Linear) -> None:
         self.sums = torch.zeros_like(layer.weight)
         self.calls: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def called(self, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """Note a call of the layer, whose gradient will come; return the output that takes the place of its own."""
+    def record_call(self, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """Record a call of the layer; return the output that replaces its own."""
         given, whole = inputs.detach().flatten(0, -2), output
         if not output.requires_grad:  # nothing before it is differentiated, and neither is its weight
             output = output.requires_grad_().clone()  # which may be written into, as by ReLU in place
@@ -98,7 +101,7 @@ class Rows:
 
     @torch.no_grad()
     def add(self) -> None:
-        """Add the squares of the gradient that the calls since the last time make together."""
+        """Add the squared gradient of all calls since the last time."""
         if self.calls:
             given, gradients = (torch.cat(parts) for parts in zip(*self.calls, strict=True))
             for rows, part in zip(self.sums.split(ROWS), gradients.split(ROWS, dim=1), strict=True):
@@ -107,12 +110,12 @@ class Rows:
 
 
 def relative(weight: torch.Tensor) -> float:
-    """Return the factor that turns squared errors of a weight into shares of its mean square."""
+    """Return the factor that converts squared errors of a weight to shares of its mean square."""
     total = sum(float(rows.double().square().sum()) for rows in weight.detach().split(ROWS))
     return 1 / max(total / max(weight.numel(), 1), 1e-30)
 
 
 def priced_at(weight: torch.Tensor, cost: np.ndarray) -> float:
-    """Return what it costs to lose a whole weight."""
+    """Return the cost of setting the whole weight to zero."""
     parts = zip(weight.detach().split(ROWS), range(0, len(cost), ROWS), strict=True)
     return sum(float((cost[start : start + ROWS] * rows.double().numpy() ** 2).sum()) for rows, start in parts)

@@ -1,7 +1,7 @@
-"""What a layer should give, and what it is given: outputs of the original network beside inputs of the compressed one.
+"""Outputs of the original layers together with inputs of the compressed ones, for asymmetric reconstruction.
 
-Errors of earlier layers are thereby corrected by later ones (Wu et al. 2016, section 3.3; Zhang et al. 2016 call it
-asymmetric reconstruction). Convolutions are sampled at random places of every image.
+Later layers thereby correct the errors of earlier ones (Wu et al. 2016, arXiv:1512.06473, section 3.3; Zhang et al.
+2016, arXiv:1505.06798). Convolutions are sampled at random positions of every image.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ DAMPINGS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # shares of the mean square: inputs t
 
 
 class SampledOutputs:
-    """Rows (R, O) that layers of ``net`` give at the places of their ``seeds``: several layers in one run of the images.
+    """Sampled output rows (R, O) of several layers of ``net``, at positions drawn from ``seeds``, in one run of the images.
 
-    A run for every layer would take as long as all the fitting. Samples of layers that come later are kept as far as they
-    are small; those of a layer that is too large for that are taken when its turn comes, batch by batch. ``ran`` tells
-    path and output shape of one image, in the order in which the layers run and will be asked for.
+    One run per layer would take as long as the fitting itself. Samples of later layers are stored as long as they are
+    small; layers with larger samples are sampled batch by batch when needed. ``ran`` lists path and output shape of one
+    image, in the order in which the layers run and are requested.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class SampledOutputs:
         self.kept: dict[str, Tensor] = {}
 
     def of(self, path: str) -> Iterator[Tensor]:
-        """Yield the rows of a layer, batch by batch; they are forgotten after it."""
+        """Yield the rows of a layer, batch by batch, and discard them."""
         group = self._together(path) if path not in self.kept else []
         if len(group) == 1:
             for rows in self._sampled(group):
@@ -68,13 +68,13 @@ class SampledOutputs:
             yield kept[part.start * each : part.stop * each]
 
     def _together(self, path: str) -> list[str]:
-        """Return the layers from ``path`` on whose samples are small enough together, at least itself."""
+        """Return the layers from ``path`` on whose samples fit into memory together, at least ``path`` itself."""
         later = list(self.shapes)[list(self.shapes).index(path) :]
         totals = {other: sum(self._values(one) for one in later[: at + 1]) for at, other in enumerate(later)}
         return list(takewhile(lambda other: totals[other] <= KEPT, later)) or [path]
 
     def _values(self, path: str) -> int:
-        """Return how many values the samples of a layer have."""
+        """Return the number of values in the samples of a layer."""
         layer, shape = get_layer(self.net, path), self.shapes[path]
         if isinstance(layer, nn.Linear):
             return len(self.pixels) * prod(shape)
@@ -103,9 +103,9 @@ class SampledOutputs:
 
 @dataclass(frozen=True)
 class Group:
-    """Centred inputs (R, P, I) and targets (R, O) of one group of channels, and the original weight (O, P, I).
+    """Centred inputs (R, P, I) and targets (R, O) of one channel group, and its original weight (O, P, I).
 
-    Inputs stand in an ``order`` (I,) of their own, the weight does not: a copy would be as large as the layer.
+    Inputs are permuted by ``order`` (I,), the weight is not: a copy would be as large as the layer.
     """
 
     inputs: Tensor
@@ -114,7 +114,7 @@ class Group:
     order: Tensor | None = None
 
     def original(self, outputs: slice, columns: slice) -> Tensor:
-        """Return a part of the weight, inputs in their order, and zeros where ``columns`` go beyond them."""
+        """Return a slice of the weight with permuted inputs, padded with zeros if ``columns`` exceed them."""
         own = self.weight[outputs]
         part = own[:, :, columns if self.order is None else self.order[columns].long()]
         return pad(part, (0, columns.stop - columns.start - part.shape[2]))
@@ -122,14 +122,14 @@ class Group:
 
 @dataclass(frozen=True)
 class LayerSamples:
-    """The groups of a layer, with the means (G, P, I) and (G, O) that were taken away from inputs and targets."""
+    """The groups of a layer, with the means (G, P, I) and (G, O) that were subtracted from inputs and targets."""
 
     groups: tuple[Group, ...]
     input_means: Tensor
     target_means: Tensor
 
     def bias(self, weight: Tensor, rows: slice) -> Tensor:
-        """Return the bias (R,) that makes the mean responses of some ``rows`` of outputs, of ``weight`` (R, P, I), right."""
+        """Return the bias (R,) that restores the mean outputs of ``rows`` for ``weight`` (R, P, I)."""
         groups = torch.arange(self.target_means.numel())[rows] // self.target_means.shape[1]
         return self.target_means.reshape(-1)[rows] - torch.einsum("opi,opi->o", weight, self.input_means[groups])
 
@@ -145,10 +145,10 @@ def collect(
     seed: int = 0,
     targets: SampledOutputs | None = None,
 ) -> LayerSamples:
-    """Return the outputs of layer ``path`` of ``reference`` with the inputs that it gets in ``net``.
+    """Return the outputs of layer ``path`` of ``reference`` and its inputs in ``net``.
 
-    ``order`` rearranges the channels (I,) of every group. ``targets`` of ``reference``, with this layer's ``seed``, spare
-    it a run for this layer alone.
+    ``order`` permutes the channels (I,) of every group. ``targets``, sampled from ``reference`` with the ``seed`` of
+    this layer, avoid another run for this layer.
     """
     layer: Any = get_layer(reference, path)
     weight = layer.weight.detach()[..., None, None] if isinstance(layer, nn.Linear) else layer.weight.detach()
@@ -183,7 +183,7 @@ def collect(
 
 
 def _output_rows(layer: nn.Module, output: Tensor, places: Places) -> Tensor:
-    """Return what a layer gives (R, O) at places of every image; a dense layer, all that it gives."""
+    """Return the outputs (R, O) of a layer at the positions of every image; of a dense layer, all outputs."""
     if isinstance(layer, nn.Linear):
         return output.reshape(-1, output.shape[-1])
     image, row, column = places.draw(len(output), *output.shape[2:])
@@ -191,7 +191,7 @@ def _output_rows(layer: nn.Module, output: Tensor, places: Places) -> Tensor:
 
 
 def _seen(layer: Any, given: Tensor, places: Places) -> Tensor:
-    """Return what a layer sees (R, I, kH, kW) at places of every image; a dense layer, all that it sees."""
+    """Return the input windows (R, I, kH, kW) of a layer at the positions of every image; of a dense layer, all inputs."""
     if isinstance(layer, nn.Linear):
         return given.reshape(-1, given.shape[-1], 1, 1)
     seen = windows(given, layer)
@@ -199,9 +199,9 @@ def _seen(layer: Any, given: Tensor, places: Places) -> Tensor:
 
 
 class _Total:
-    """Samples as they come: kept as they are while they are fewer than the inputs, else as their second moments.
+    """Accumulates samples: rows as they are while they are fewer than the inputs, else their second moments.
 
-    There will be ``rows``, at most ``portion`` at a time.
+    ``rows`` is the total number of rows, ``portion`` the largest number added at once.
     """
 
     def __init__(self, inputs: int, outputs: int, rows: int, portion: int, *, centred: bool) -> None:
@@ -225,7 +225,7 @@ class _Total:
             self.condense()
 
     def condense(self) -> None:
-        """Add the kept samples to the moments."""
+        """Add the stored samples to the moments."""
         x, y = self._shifted()
         if self.moments is None:
             self.moments = SecondMoments(self.inputs, y.shape[1])
@@ -233,12 +233,12 @@ class _Total:
         self.used = 0
 
     def _shifted(self) -> tuple[Tensor, Tensor]:
-        """Return the kept samples, shifted in their place."""
+        """Return the stored samples, shifted in place."""
         x, y = self.x[: self.used], self.y[: self.used]
         return x.sub_(self.shift[: self.inputs]), y.sub_(self.shift[self.inputs :])
 
     def finish(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return inputs, targets and the means that were taken off."""
+        """Return inputs, targets and the subtracted means."""
         whole = self.sums / max(self.count, 1) if self.centred else torch.zeros_like(self.sums)
         mean = whole - self.shift
         means = whole[: self.inputs].float(), whole[self.inputs :].float()
@@ -255,7 +255,7 @@ class _Total:
 
 
 def _root(gram: Tensor) -> Tensor:
-    """Return the lower root of moments (I, I), damped, in place, until rounding no longer makes them indefinite."""
+    """Return the lower Cholesky factor of moments (I, I), damped in place until they are positive definite."""
     size = float(gram.diagonal().mean())
     for damping in DAMPINGS:
         gram.diagonal().add_(damping * size + 1e-30)

@@ -1,15 +1,13 @@
-"""Multiplications and parameters of every layer of a network, counted while shapes run through it on the meta device.
+"""Multiply-accumulates and parameters of every layer, counted on the meta device.
 
-A network that looks at its own values cannot run there: zeros run through a copy of it.
+A network whose forward depends on values cannot run on the meta device: a copy of it runs on zeros instead. Counted are
+the multiply-accumulates of convolutions and matrix products; element-wise operations (biases, norms, activations,
+pooling) are not, as is usual.
 
-Counted are the multiply-accumulates of convolutions and matrix products, however they are called; element-wise work
-(biases, norms, activations, pooling) is not, as everywhere in the field.
-
-Compressed layers count what they themselves multiply in evaluation mode, not the work of decoding a weight. Shared and
-hashed weights, and integers, cost what the plain layer costs: fewer bits or values make no product less. Look-up (pq)
-costs the products of the padded input with all codewords, which may be more or less. Fastfood costs its three diagonals;
-its transforms add. A bundle decodes pq and fastfood layers to plain ones: the figures in its manifest are those of the
-plain layers.
+Compressed layers count their own multiplications in evaluation mode, not those of decoding a weight. Shared and hashed
+weights, and integers, cost as much as the plain layer. Look-up tables (pq) cost the products of the padded input with
+all codewords, which may be more or less. Fastfood costs its three diagonals; its transforms only add. A bundle decodes
+pq and fastfood layers to plain ones: the figures in its manifest are those of the plain layers.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ def _by_look_up(
     images: Tensor, codebook: Tensor, _indices: Tensor, _bias: Any, _stride: Any, padding: Sequence[int],
     _dilation: Any, groups: int, out: Tensor,
 ) -> int:  # fmt: skip
-    """Return the products of the sub-vectors of all groups with their codewords (M, K, C), the border's among them."""
+    """Return the products of all sub-vectors, padding included, with their codewords (M, K, C)."""
     rows, columns = (images.shape[2 + axis] + 2 * padding[axis] for axis in range(2))
     return len(out) * rows * columns * groups * codebook.numel()
 
@@ -54,7 +52,7 @@ OWN: Mapping[str, Callable[..., int]] = {
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What one layer costs for one input, and the shapes it saw without the batch."""
+    """The cost of one layer for one input, and its input and output shapes without the batch dimension."""
 
     path: str
     kind: str  # the class of the layer
@@ -66,7 +64,7 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Costs:
-    """The layers that multiply or hold parameters, in the order they run; those that never ran come last."""
+    """The layers with multiplications or parameters in the order in which they run, followed by those that never ran."""
 
     layers: tuple[LayerCost, ...]
 
@@ -77,7 +75,7 @@ class Costs:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters, shared ones once."""
+        """Number of parameters; shared parameters count once."""
         return sum(layer.parameters for layer in self.layers)
 
     def __getitem__(self, path: str) -> LayerCost:
@@ -90,17 +88,17 @@ class Costs:
 
 
 def count(model: HashModel) -> Costs:
-    """Return the costs of ``model`` for one input of its own shape."""
+    """Return the costs of ``model`` for one input."""
     return count_net(model.net, model.arch.input.shape, model.arch.input.example().dtype)
 
 
 def count_net(net: nn.Module, shape: Shape, dtype: torch.dtype = torch.float32) -> Costs:
     """Return the costs of ``net`` for one input of ``shape`` (C, H, W); ``net`` is not changed.
 
-    Nothing is computed, unless the network looks at its values: then a copy of it runs on zeros.
+    Nothing is computed, unless the forward of the network depends on values; then a copy of it runs on zeros.
 
     Raises:
-        InputError: the network cannot take this input.
+        InputError: The network cannot process this input.
     """
     try:
         return _counted(_hollow(net), torch.zeros(1, *shape, dtype=dtype, device="meta"))
@@ -120,7 +118,7 @@ def _counted(net: nn.Module, example: Tensor) -> Costs:
 
 
 def _hollow(net: nn.Module) -> nn.Module:
-    """Return a copy without values, which takes no memory, in evaluation mode."""
+    """Return a copy on the meta device, in evaluation mode."""
     tensors = (*net.parameters(), *net.buffers())
     memo: dict[int, Any] = {}
     for value in tensors:
@@ -130,7 +128,7 @@ def _hollow(net: nn.Module) -> nn.Module:
 
 
 class _Counter(TorchDispatchMode):
-    """Adds up the multiplications of every operator under the path of the innermost layer that called it."""
+    """Adds up the multiplications of every operator under the path of the innermost running layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +158,7 @@ class _Counter(TorchDispatchMode):
 
     @contextmanager
     def watching(self, net: nn.Module) -> Iterator[None]:
-        """Keep track of the layer that runs."""
+        """Track the running layer."""
 
         def enter(path: str, _layer: nn.Module, _inputs: Any) -> None:
             self.stack.append(path)
@@ -176,7 +174,7 @@ class _Counter(TorchDispatchMode):
 
 
 def _rows(net: nn.Module, counter: _Counter) -> Iterator[LayerCost]:
-    """Yield the layers; parameters count where the nearest layer around them multiplies."""
+    """Yield the layers; parameters count for the nearest enclosing layer that multiplies."""
     modules = dict(net.named_modules())
     parameters: dict[str, int] = {}
     for name, value in net.named_parameters():

@@ -1,6 +1,6 @@
-"""Mean and covariance of what layers see and give on images: of input patches, and of responses at sampled places.
+"""Mean and covariance of layer inputs and outputs on images: of input patches, and of activations at sampled positions.
 
-Memory is bounded by the matrices, not by the images or the network: values are taken out while a batch runs.
+Memory is bounded by the matrices, not by the images or the network: values are reduced while a batch runs.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ...core.data.images import Pixels
 from ...core.errors import InputError
 from ...core.layers import get_layer
 from ...core.model import HashModel
+from .activations import sampled_activations
 from .covariance import SecondMoments
 from .im2col import output_size, patches
-from .responses import responses
 from .runner import observe
 from .sampling import batches, drawn, drawn_places
 
@@ -28,7 +28,7 @@ ROWS = 256  # of a matrix worked on together
 
 @dataclass
 class Moments:
-    """Mean (D,) and covariance (D, D) of rows that come in portions; float64. Rows are kept as long as they are few."""
+    """Mean (D,) and covariance (D, D) of rows added in batches; float64. Few rows are stored as they are."""
 
     size: int
     count: int = 0
@@ -41,7 +41,7 @@ class Moments:
         self.shift: np.ndarray | None = None
 
     def add(self, rows: np.ndarray) -> None:
-        """Count ``rows`` (N, D) in; sums are taken around the first portion's mean, so that nothing cancels."""
+        """Add ``rows`` (N, D). Sums are taken around the mean of the first batch to avoid cancellation."""
         rows = rows.astype(np.float64)
         if self.shift is None:
             self.shift = rows.mean(axis=0)
@@ -76,20 +76,20 @@ class Moments:
 
     @property
     def products(self) -> np.ndarray | None:
-        """Products (N, N) of all rows with each other over N, of the same variances as the covariance; None of many rows."""
+        """Gram matrix (N, N) of all centred rows over N, with the nonzero eigenvalues of the covariance; None if rows are not stored."""
         if self.squares is not None or not self.rows:
             return None
         rows = np.concatenate(self.rows) - self.total / self.count
         return rows @ rows.T / self.count
 
 
-def response_moments(
+def activation_moments(
     model: HashModel, pixels: Pixels, paths: Sequence[str], *, places: int = 10, seed: int = 0
 ) -> dict[str, Moments]:
-    """Return the moments of the responses of many layers, in one run and without keeping the responses."""
+    """Return the moments of the activations of several layers, in one run and without storing the activations."""
     moments: dict[str, Moments] = {}
     for start, part in batches(pixels, "statistics"):
-        found = responses(model, part, paths, places=places, seed=seed + start)
+        found = sampled_activations(model, part, paths, places=places, seed=seed + start)
         for path, rows in found.outputs.items():
             moments.setdefault(path, Moments(rows.shape[1])).add(rows)
     return moments
@@ -104,9 +104,9 @@ def patch_moments(
     places: int = 10,
     seed: int = 0,
 ) -> list[Moments]:
-    """Return, for every group of a layer, the moments of its input patches (S / groups, kh, kw), flattened.
+    """Return the moments of the flattened input patches (S / groups, kh, kw) of a layer, for each of its groups.
 
-    With ``channels`` only those of single pixels (S / groups,).
+    With ``channels``, only those of single pixels (S / groups,).
     """
     layer: Any = get_layer(model.net, path)
     dense = isinstance(layer, nn.Linear)

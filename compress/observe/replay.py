@@ -1,8 +1,8 @@
-"""Outputs of networks that differ from one in a single layer: what runs before that layer is not run again.
+"""Outputs of networks that differ from a given one in a single layer, without running the layers before it.
 
-Where a shortcut looks at what runs before, the block around the layer runs again as a whole. What is left out gives values
-that are no numbers, and the layer gets the inputs that were kept. Whether anything behind it looks at what runs before is
-tried on the network itself: its outputs must be the same to the last bit.
+Where a shortcut depends on layers before it, the enclosing block runs again as a whole. Skipped layers return NaN, and the
+layer or block gets its recorded inputs. Whether anything after it depends on the skipped layers is tested on the network
+itself: its outputs have to be equal to the last bit.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ...core.errors import HashpressError
 from ...core.layers import get_layer
 from ...core.model import HashModel
 from ...hashnets.retrieval.codes import outputs
-from .external_reads import lent
+from .external_reads import externally_read
 from .hooks import hooks, layers_at
 
 TRIED = 8  # images on which it is tried whether a module can be replayed
 
 
 class Replay:
-    """Inputs of the layer or block at ``path`` for all ``pixels`` (N, C, H, W), kept where what runs before can be left out."""
+    """Recorded inputs of the layer or block at ``path`` for all ``pixels`` (N, C, H, W), if layers before it can be skipped."""
 
     def __init__(self, model: HashModel, path: str, pixels: Pixels) -> None:
         self.path, self.pixels = path, pixels
@@ -48,14 +48,14 @@ class Replay:
         return cls(model, next((at for at in around if cls(model, at, pixels[:TRIED]).shapes), path), pixels)
 
     def outputs(self, model: HashModel) -> np.ndarray:
-        """Return the real outputs, float32 (N, bits), of a network that is the first but for the module at ``path``."""
+        """Return the real-valued outputs, float32 (N, bits), of a network that differs only in the module at ``path``."""
         if not self.shapes:
             return outputs(model, self.pixels)
         with self._skipping(model.net):
             return outputs(model, self.pixels)
 
     def _recorded(self, model: HashModel) -> np.ndarray:
-        """Run the network once; keep the inputs of the layer, and the shapes of single calls before its own."""
+        """Run the network once; record the inputs of the layer, and the shapes of layers called once before it."""
         runs: Counter[str] = Counter()  # the network's own under its own name, ""
         seen: dict[str, torch.Size] = {}
         ahead: set[str] = set()
@@ -79,7 +79,7 @@ class Replay:
         tied = any(id(value) in own for layer in others for value in layer.parameters())
         # inputs of a layer that is called twice, or whose weight something before it has as well, depend on it
         once = runs[self.path] == len(self.inputs) == runs[""]
-        if once and not tied and not any(f"{path}.".startswith(f"{self.path}.") for path in lent(model)):
+        if once and not tied and not any(f"{path}.".startswith(f"{self.path}.") for path in externally_read(model)):
             single = {path for path in ahead if runs[path] == runs[""]}
             self.shapes = {path: seen[path] for path in single if not single & set(_above(path))}
         return expected
@@ -92,7 +92,7 @@ class Replay:
 
     @contextmanager
     def _skipping(self, net: nn.Module) -> Iterator[None]:
-        """Leave out what runs before the layer, and give it its inputs."""
+        """Skip the layers before the layer at ``path`` and pass it its recorded inputs."""
         turn = iter(self.inputs)
         skipped = [(get_layer(net, path), shape) for path, shape in self.shapes.items()]
 

@@ -1,4 +1,4 @@
-"""Images through a network batch by batch, while collectors take what they want of the layers they are tapped into."""
+"""Batched forward passes with collectors on the inputs and outputs of layers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Collector = Callable[[Tensor, Tensor], None]  # takes input and output of one ca
 
 
 def run(net: nn.Module, spec: Input, pixels: np.ndarray) -> None:
-    """Show images (N, C, H, W) to a network in evaluation mode, on the device where it is."""
+    """Run images (N, C, H, W) through a network in evaluation mode, on its device."""
     device = next((value.device for value in net.parameters()), torch.device("cpu"))
     net.eval()(spec.tensor(pixels).to(device))
 
@@ -35,11 +35,11 @@ def observe(
     values: int | None = None,
     first: bool = False,
 ) -> None:
-    """Run all images through ``net`` and hand the first input and the output of every call of a layer to its collector.
+    """Run all images through ``net`` and pass the first input and the output of every call of a layer to its collector.
 
-    ``taps`` are collectors by the path of their layer; with ``first`` they get its first call in each batch alone. At most
-    ``batch`` images with ``values`` values run together (see :mod:`.sampling`): that much memory is taken, and what the
-    collectors keep.
+    ``taps`` are collectors by the path of their layer; with ``first`` they only get the first call in each batch. At
+    most ``batch`` images with ``values`` values run at once (see :mod:`.sampling`), which bounds the memory apart from
+    what the collectors store.
     """
     waiting: set[str] = set()
 

@@ -1,6 +1,6 @@
-"""Which training images are looked at, how many run together, and at which places of a layer's output values are taken.
+"""Sampling of training images, batches, and positions in the output of a layer.
 
-Everything drawn depends on a seed alone. Images come a batch at a time: they need not fit into memory together.
+All random draws depend only on a seed. Images are loaded a batch at a time: they need not fit into memory.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ...core.heap import released
 from ...core.progress import track
 
 BATCH, VALUES = 100, 1 << 20  # images that run together: at most so many, with so many values
-SAMPLES = 4096  # wanted at least of every layer
+SAMPLES = 4096  # least number of samples of every layer
 PER_INPUT = 4  # samples wanted for every input
 
 
 def chosen(split: Split, count: int, seed: int = 0) -> np.ndarray:
-    """Return the places of at most ``count`` training images, drawn from ``seed``, in order."""
+    """Return the sorted indices of at most ``count`` training images, drawn from ``seed``."""
     size = len(split.train)
     return np.sort(np.random.default_rng(seed).permutation(size)[: min(count, size)])
 
@@ -33,9 +33,9 @@ def choose(split: Split, count: int, seed: int = 0) -> Selection:
 
 
 def ranges_of(pixels: Pixels, most: int, values: int) -> Iterator[slice]:
-    """Yield which images run together: at most ``most``, and fewer of large ones, with ``values`` values in all.
+    """Yield the ranges of images that run at once: at most ``most`` images with ``values`` values in all.
 
-    What a batch leaves behind goes back to the system before the next one.
+    The heap is trimmed between batches.
     """
     step = together(pixels, most, values)
     for start in released(range(0, len(pixels), step)):
@@ -45,19 +45,19 @@ def ranges_of(pixels: Pixels, most: int, values: int) -> Iterator[slice]:
 def batches(
     pixels: Pixels, what: str, most: int | None = None, values: int | None = None
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the place of the first image and the pixels of as many images as run together; report progress as ``what``."""
+    """Yield the index of the first image and the pixels of each batch; progress is reported as ``what``."""
     most, values = most or BATCH, values or VALUES
     for part in track(ranges_of(pixels, most, values), what, -(-len(pixels) // together(pixels, most, values))):
         yield part.start, pixels[part]
 
 
 def drawn_places(images: int, length: int, places: int, random: np.random.Generator) -> Tensor | None:
-    """Return ``places`` random numbers below ``length`` for each image, (N, places); None when there are no more of them."""
+    """Return ``places`` random indices below ``length`` for each image, (N, places), or None if there are not more of them."""
     return torch.from_numpy(random.integers(0, length, (images, places))) if places < length else None
 
 
 def drawn(columns: Tensor, places: int, random: np.random.Generator) -> Tensor:
-    """Return ``places`` random columns of each image as rows (N, places, D) of (N, D, L); all when there are no more."""
+    """Return ``places`` random columns of each image as rows (N, places, D) of (N, D, L), or all if there are not more of them."""
     count, size, length = columns.shape
     chosen = drawn_places(count, length, places, random)
     if chosen is not None:
@@ -66,9 +66,9 @@ def drawn(columns: Tensor, places: int, random: np.random.Generator) -> Tensor:
 
 
 class Places:
-    """Random places of a layer's output, batch by batch; the same for all that draw them from one seed.
+    """Random positions in the output of a layer, batch by batch, reproducible from a seed.
 
-    ``images`` is how many there are in all batches.
+    ``images`` is the number of images in all batches.
     """
 
     def __init__(self, layer: Any, images: int, seed: int) -> None:
@@ -76,7 +76,7 @@ class Places:
         self.random = torch.Generator().manual_seed(seed)
 
     def draw(self, images: int, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return image, row and column of up to ``points`` places of each of ``images``."""
+        """Return image, row and column of up to ``points`` positions in each of ``images``."""
         places = torch.rand(images, rows * columns, generator=self.random).argsort(1)[:, : self.points]
         image = torch.arange(images)[:, None].expand_as(places).reshape(-1)
         return image, places.reshape(-1) // columns, places.reshape(-1) % columns

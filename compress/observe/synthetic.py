@@ -1,7 +1,7 @@
-"""Images that nobody took: noise with the amplitude spectrum 1/f of natural scenes (Field, JOSA A 1987).
+"""Synthetic noise images with the 1/f amplitude spectrum of natural scenes (Field, JOSA A 1987).
 
-Where a pass asks what layers do on images and there are none, white noise misleads it: neighbouring pixels of real images
-are alike. Drawn images were used in the place of real ones by Baradad et al. 2021 (arXiv:2106.05963).
+For passes that need layer activations without a data set. White noise is misleading, since neighbouring pixels of real
+images are correlated. Synthetic images were used in place of real ones by Baradad et al. 2021 (arXiv:2106.05963).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from ...core.inputs import ImageInput, Input
 
 
 def noise(spec: Input, count: int, seed: int = 0) -> np.ndarray:
-    """Return ``count`` images (n, C, H, W) uint8 whose mean and deviation are those that ``spec`` takes off its images.
+    """Return ``count`` images (n, C, H, W) uint8 with the mean and standard deviation that ``spec`` normalises by.
 
-    The amplitude falls with 1/f, the mean of an image varies like its slowest wave, channels do not depend on each other;
-    what is darker than 0 or brighter than 255 is cut. Each image is a corner of one twice as wide, so that opposite sides
-    do not meet.
+    The amplitude falls with 1/f, the mean of an image varies like its slowest wave, and channels are independent.
+    Values below 0 or above 255 are clipped. Each image is a corner of one twice as wide, so that opposite sides do not
+    match.
     """
     if not isinstance(spec, ImageInput):
         raise InputError(f"noise in the place of data is drawn for images alone; name {spec.kind} data")

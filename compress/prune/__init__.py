@@ -1,1 +1,1 @@
-"""Weights set to zero: ``prune``."""
+"""Unstructured pruning: ``prune``."""

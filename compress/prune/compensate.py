@@ -1,8 +1,8 @@
-"""Which weights of a layer go, and how those that stay make up for them.
+"""Pruning of a layer by magnitude, or with compensation by the remaining weights (OBC, SparseGPT).
 
-Compensation minimises the squared change of a layer's outputs on real inputs (OBC, Frantar & Alistarh 2022,
-arXiv:2208.11580; SparseGPT, arXiv:2301.00774): H is the covariance of the inputs where a bias can take up the mean
-change, and their second moment where there is none. Layer after layer, inputs as the layers pruned before give them.
+Compensation minimises the squared change of the outputs of a layer on real inputs (OBC, Frantar & Alistarh 2022,
+arXiv:2208.11580; SparseGPT, arXiv:2301.00774): H is the covariance of the inputs if a bias can absorb the mean change,
+and their second moment otherwise. Layers are processed in order, with inputs from the layers pruned before.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from ..observe.macs import count
 from ..observe.moments import patch_moments
 
 COMPENSATIONS = ("none", "obs", "exact")
-ROWS = 256  # of a weight looked at together: nothing as large as the largest layer stands beside it
+ROWS = 256  # rows of a weight processed at once, to save memory
 LONGEST = 3e11  # rows times the cube of their inputs, up to which weights go one by one: some minutes
 BLOCK = 32  # columns among which weights compete; 128 lost 1.6 times as many bits (LeNet-300-100, a tenth left)
 
-Leaving = Callable[[float, Any], None]  # density, layer: puts the weights that stay, and the bias, into the layer
+Pruner = Callable[[float, Any], None]  # density, layer: puts the weights that stay, and the bias, into the layer
 
 
 def threshold(weights: Sequence[Tensor], density: float) -> float:
-    """Return the magnitude from which on ``density`` of all ``weights`` are kept; more than any has when none are."""
+    """Return the least magnitude to keep so that a share ``density`` of all ``weights`` remains; the largest float if none does."""
     magnitudes = np.empty(sum(weight.numel() for weight in weights), dtype=np.float32)
     keep, at = round(density * magnitudes.size), 0
     if keep == 0:
@@ -48,7 +48,7 @@ def threshold(weights: Sequence[Tensor], density: float) -> float:
 
 @torch.no_grad()
 def zeroed(model: HashModel, thresholds: Mapping[str, float]) -> nn.Module:
-    """Return a copy of the network without the weights below each layer's threshold."""
+    """Return a copy of the network with weights below the threshold of their layer set to zero."""
     net = model.copied_net()
     for path, least in thresholds.items():
         layer: Any = get_layer(net, path)
@@ -58,7 +58,7 @@ def zeroed(model: HashModel, thresholds: Mapping[str, float]) -> nn.Module:
 
 @torch.no_grad()
 def drop_smallest(weight: Tensor, least: float) -> None:
-    """Set to zero what is smaller than ``least``, in place."""
+    """Set weights with a magnitude below ``least`` to zero, in place."""
     for rows in weight.split(ROWS):
         rows.masked_fill_(rows.abs() < least, 0.0)
 
@@ -67,16 +67,16 @@ def drop_smallest(weight: Tensor, least: float) -> None:
 def compensated(
     model: HashModel, densities: Mapping[str, float], compensate: str, pixels: Pixels, seed: int
 ) -> nn.Module:
-    """Return a copy of the network with each layer at its density, the weights that stay made up."""
+    """Return a copy of the network with each layer pruned to its density with compensation."""
     net = model.copied_net()
     changed = HashModel(net, model.arch, model.edits)
     for path, density in released(track(densities.items(), "compensating", len(densities))):
-        leaving(changed, path, compensate, pixels, seed)(density, get_layer(net, path))
+        pruner_of(changed, path, compensate, pixels, seed)(density, get_layer(net, path))
     return net
 
 
 def uncompensated(model: HashModel, paths: Collection[str]) -> dict[str, str]:
-    """Return which of these layers are pruned by magnitude alone whatever is asked, and why."""
+    """Return the layers that are pruned by magnitude even with compensation, with the reason."""
     try:
         ran = {path for path, cost in count(model).by_path.items() if cost.macs}
     except InputError:  # foreign code that takes no hollow tensors
@@ -92,14 +92,14 @@ def uncompensated(model: HashModel, paths: Collection[str]) -> dict[str, str]:
 
 
 def in_blocks(net: nn.Module, path: str) -> str | None:
-    """Return why the weights of a layer cannot go one by one."""
+    """Return why the weights of a layer cannot be removed one by one, or None."""
     layer: Any = get_layer(net, path)
     rows, inputs = layer.weight.flatten(1).shape
     return f"{rows} rows of {inputs} inputs, too many to go weight by weight" if rows * inputs**3 > LONGEST else None
 
 
-def leaving(model: HashModel, path: str, compensate: str, pixels: Pixels, seed: int) -> Leaving:
-    """Return what leaves a share of a layer's weights in it or in a copy; inputs are measured here, once for all shares."""
+def pruner_of(model: HashModel, path: str, compensate: str, pixels: Pixels, seed: int) -> Pruner:
+    """Return a function that prunes a layer, or a copy of it, to a density; inputs are measured once for all densities."""
     layer: Any = get_layer(model.net, path)
     weight, bias = layer.weight.detach(), layer.bias
     if compensate == "none" or uncompensated(model, [path]):

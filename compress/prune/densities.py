@@ -1,8 +1,8 @@
-"""Densities of layers under one budget, from what each density of each layer alone does to the code.
+"""Allocation of densities to layers by their measured sensitivity, under one budget.
 
-Curves are measured in flipped bits, which need no labels. Flips of independent causes do not add up, but 1 - 2f
-multiplies: costs are -log(1 - 2f), and a layer that would make its bits random costs without bound. On the lower convex
-hulls of the curves the cheapest weights go first, which is the least cost at every total.
+Curves are measured in flipped bits, which need no labels. Flips of independent causes are not additive, but 1 - 2f is
+multiplicative: costs are -log(1 - 2f), and a layer that would randomise its bits has unbounded cost. On the lower
+convex hulls of the curves the cheapest weights are removed first, which has the least cost for every total.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ...core.progress import track
 from ...hashnets.retrieval.codes import outputs
 from ..allocate import HullSide, sides, spend
 from ..observe.replay import Replay
-from .compensate import leaving
+from .compensate import pruner_of
 
 STEPS = 10  # densities measured per layer, in equal ratios
-LOWEST = 0.01  # the smallest of them when flips are what is asked for
+LOWEST = 0.01  # the smallest density measured for a limit on flips
 WORST = 0.499  # flips of a code that says nothing are a half
 
 Curve = Sequence[tuple[float, float]]  # (density, share of flipped bits), from dense to sparse
 
 
 def amounts(density: float | None) -> list[float]:
-    """Return the densities to measure when ``density`` of all weights shall stay."""
+    """Return the densities to measure for an overall ``density``."""
     lowest = LOWEST if density is None else max(density / 5, 1e-6)
     return [lowest ** (step / STEPS) for step in range(1, STEPS + 1)]
 
@@ -37,15 +37,15 @@ def amounts(density: float | None) -> list[float]:
 def measured(
     model: HashModel, paths: Sequence[str], points: Sequence[float], compensate: str, pixels: Pixels, seed: int
 ) -> dict[str, Curve]:
-    """Return the curve of each layer, pruned alone in the way that is asked for, on ``pixels`` (N, C, H, W)."""
+    """Return the curve of each layer, pruned alone with the given compensation, on ``pixels`` (N, C, H, W)."""
     before = outputs(model, pixels) >= 0
 
     def curve(path: str) -> Curve:
         net = model.viewed_net(writing=[path])
         layer, changed = get_layer(net, path), HashModel(net, model.arch, model.edits)
-        leave, found = leaving(model, path, compensate, pixels, seed), []
+        leave, found = pruner_of(model, path, compensate, pixels, seed), []
         replay = Replay.around(model, path, pixels)
-        for density in released(points):  # running the network leaves much behind
+        for density in released(points):  # running the network fragments the heap
             leave(density, layer)
             found.append((density, float(((replay.outputs(changed) >= 0) != before).mean())))
         return found
@@ -56,7 +56,7 @@ def measured(
 def allocated(
     sizes: Mapping[str, int], curves: Mapping[str, Curve], *, density: float | None = None, flips: float | None = None
 ) -> dict[str, float]:
-    """Return the density of each layer: ``density`` of all weights at the least cost, or the fewest at ``flips``."""
+    """Return the density of each layer: an overall ``density`` at the least cost, or the lowest densities with ``flips``."""
     steps = [side for path, size in sizes.items() for side in _sides(path, size, curves[path])]
     gone = spend(
         steps,
@@ -67,7 +67,7 @@ def allocated(
 
 
 def predicted(sizes: Mapping[str, int], curves: Mapping[str, Curve], densities: Mapping[str, float]) -> float:
-    """Return the share of flipped bits to expect with all layers at these densities."""
+    """Return the expected share of flipped bits at these densities."""
     total = 0.0
     for path, density in densities.items():
         left = (1 - density) * sizes[path]
@@ -78,12 +78,12 @@ def predicted(sizes: Mapping[str, int], curves: Mapping[str, Curve], densities: 
 
 
 def cost(flips: float) -> float:
-    """Return what a share of flipped bits costs."""
+    """Return the cost of a share of flipped bits."""
     return float(-np.log(1 - 2 * min(flips, WORST)))
 
 
 def _sides(path: str, size: int, curve: Curve) -> list[HullSide]:
-    """Return the sides of the lower convex hull of a curve: cost of a weight, path, how many weights; cheapest first."""
+    """Return the sides of the lower convex hull of a curve, cheapest first: cost per weight, path, number of weights."""
     worst, points = 0.0, [(0.0, 0.0)]
     for density, flips in curve:
         worst = max(worst, cost(flips))

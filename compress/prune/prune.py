@@ -1,8 +1,8 @@
-"""Weights set to zero for good: the smallest, or those that the others make up for best.
+"""Unstructured pruning by magnitude, sensitivity, or with compensation by the remaining weights (Han et al. 2015, arXiv:1506.02626).
 
-Sources: Han et al. 2015 (arXiv:1506.02626) and 2016 (arXiv:1510.00149); OBC, Frantar & Alistarh 2022 (arXiv:2208.11580).
-After ``fold``, before ``share``. The zeros are symbols of the file's coder: no positions are stored. Convolutions and
-dense layers are treated; biases, norms and layers that are already in another form are left alone.
+Sources: Han et al. 2015 (arXiv:1506.02626) and 2016 (arXiv:1510.00149); OBC, Frantar & Alistarh 2022
+(arXiv:2208.11580). After ``fold``, before ``share``. Zeros are symbols of the entropy coder of the file: no positions
+are stored. Convolutions and dense layers are pruned; biases, norms and compressed layers are not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...modelfile.edits import Pruned
 from ..base import Context, Decision, Pass
 from ..finetune.finetune import Finetune
 from ..observe.sampling import choose
-from ..select import check_keys, skipped, spread, weighted
+from ..select import check_keys, per_layer, skipped, weighted
 from .compensate import COMPENSATIONS, ROWS, compensated, in_blocks, threshold, uncompensated, zeroed
 from .densities import allocated, amounts, measured, predicted
 
@@ -30,18 +30,18 @@ SCOPES = ("layer", "global", "sensitivity")
 
 @dataclass(frozen=True)
 class Prune(Pass):
-    """Keep the weights that matter most.
+    """Set the least important weights to zero.
 
-    ``density`` is the share that stays, one for all layers or a table by layer (names, ``re:`` patterns, ``first``,
-    ``head``, ``conv``, ``dense``, ``*``). With ``scope = "global"`` it is the share of all weights together under one
-    threshold; with ``scope = "sensitivity"`` it is spread over the layers so that the fewest bits flip, or as far as
-    the bits that may flip (``flips``, a share) allow. ``q`` prunes below q standard deviations of each layer instead.
-    ``compensate`` is ``none``; ``obs``, where the weights left make up for those that went, block by block; or
-    ``exact``, weight by weight (layers for which that takes long, block by block; the ledger names them). Sensitivity and compensation look at
-    ``images`` training images. ``stages`` > 1 goes there in steps, with ``finetune`` (its settings) after each.
+    ``density`` is the share of weights to keep, a single value or a table by layer (names, ``re:`` patterns, ``first``,
+    ``head``, ``conv``, ``dense``, ``*``). With ``scope = "global"`` it is the share of all weights under one threshold.
+    With ``scope = "sensitivity"`` it is allocated to the layers so that the fewest bits flip, or as far as ``flips``,
+    the share of bits that may flip, allows. ``q`` instead prunes below q standard deviations of each layer.
+    ``compensate`` is ``none``; ``obs``, with compensation by the remaining weights block by block; or ``exact``, weight
+    by weight (for large layers block by block; the ledger names them). Sensitivity and compensation use ``images``
+    training images. ``stages`` > 1 prunes gradually, with ``finetune`` (its settings) after each stage.
 
     Raises:
-        RecipeError: a setting is out of range.
+        RecipeError: A setting is out of range.
     """
 
     name: ClassVar[str] = "prune"
@@ -108,21 +108,21 @@ class Prune(Pass):
         return self.compensate != "none" or self.scope == "sensitivity" or self.finetune is not None
 
     def without_training(self) -> Prune:
-        """Return the pass in one stage, without training behind it."""
+        """Return the pass in one stage, without training."""
         return replace(self, stages=1, finetune=None)
 
     def decide(self, model: HashModel, context: Context) -> Decision:
-        """Return ``density`` per layer, ``threshold`` where magnitude decides, and ``skipped``: layer -> reason.
+        """Return ``density`` per layer, ``threshold`` for pruning by magnitude, and ``skipped``: layer -> reason.
 
-        ``flips`` are those that the sensitivities let expect. Of several stages it is what one alone would do.
+        ``flips`` is the share expected from the sensitivities. Several stages are treated as one.
 
         Raises:
-            InputError: sensitivity without images.
+            InputError: Sensitivity has to be measured and there are no images.
         """
         return self._decided(model, context, 1.0)
 
     def _decided(self, model: HashModel, context: Context, share: float) -> Decision:
-        """Return the decision that goes a ``share`` of the way there."""
+        """Return the decision for a ``share`` of the way to the final density."""
         weights = {path: layer.weight.detach() for path, layer in weighted(model.net).items()}
         thresholds, more = self._thresholds(model, weights, context, share)
         kept = {path: round(_kept(weights[path], least), 6) for path, least in thresholds.items()}
@@ -138,10 +138,10 @@ class Prune(Pass):
     def _thresholds(
         self, model: HashModel, weights: Mapping[str, torch.Tensor], context: Context, share: float
     ) -> tuple[dict[str, float], dict[str, Json]]:
-        """Return the threshold of each layer, and the flips to expect where they are known."""
+        """Return the threshold of each layer, and the expected flips if known."""
         if self.q is not None:
             thresholds = {}
-            for path, factor in spread(self.q, model.net, self.skip).items():
+            for path, factor in per_layer(self.q, model.net, self.skip).items():
                 weight = weighted(model.net)[path].weight.detach()
                 nonzero = weight[weight != 0]
                 thresholds[path] = share * factor * float(nonzero.std(unbiased=False)) if len(nonzero) else 0.0
@@ -150,18 +150,18 @@ class Prune(Pass):
             densities, flips = self._allocated(model, context, share)
             return {path: threshold([weights[path]], value) for path, value in densities.items()}, {"flips": flips}
         if self.scope == "global":
-            paths = list(spread(True, model.net, self.skip))
+            paths = list(per_layer(True, model.net, self.skip))
             least = threshold([weights[path] for path in paths], self._at(_number(self.density), share))
             return dict.fromkeys(paths, least), {}
         densities = 1.0 if self.density is None else self.density
         return {
             path: threshold([weights[path]], self._at(amount, share))
-            for path, amount in spread(densities, model.net, self.skip).items()
+            for path, amount in per_layer(densities, model.net, self.skip).items()
         }, {}
 
     def _allocated(self, model: HashModel, context: Context, share: float) -> tuple[dict[str, float], float]:
-        """Return the density of each layer by its sensitivity, and the flips to expect."""
-        sizes = {path: weighted(model.net)[path].weight.numel() for path in spread(True, model.net, self.skip)}
+        """Return the density of each layer by its sensitivity, and the expected flips."""
+        sizes = {path: weighted(model.net)[path].weight.numel() for path in per_layer(True, model.net, self.skip)}
         whole = None if self.density is None else self._at(_number(self.density), share)
         pixels = self._pixels(context)
         curves = measured(model, list(sizes), amounts(whole), self.compensate, pixels, context.seed)
@@ -172,7 +172,7 @@ class Prune(Pass):
         return choose(context.training_split(self), self.images, context.seed)
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
-        """Return the model with those weights at zero that ``decision`` takes, not retrained."""
+        """Return the pruned model, without retraining."""
         densities = decision.data["density"]
         if self.compensate == "none":
             net = zeroed(model, decision.data["threshold"])
@@ -182,7 +182,7 @@ class Prune(Pass):
         return model.edited(net, (Pruned(tuple(densities)),), self.step(context.seed, **chosen))
 
     def execute(self, model: HashModel, decision: Decision, context: Context) -> tuple[HashModel, Decision]:
-        """Return the pruned model, retrained after each stage where ``finetune`` is set, and the last stage's decision."""
+        """Return the pruned model, retrained after each stage if ``finetune`` is set, and the decision of the last stage."""
         result = model
         for stage in range(1, self.stages + 1):
             if self.stages > 1:
@@ -200,7 +200,7 @@ class Prune(Pass):
         return result, decision
 
     def _at(self, density: float, share: float) -> float:
-        """Return the density on the way from 1 to ``density``, geometrically; zero is reached in the last stage."""
+        """Return the density between 1 and ``density`` by geometric interpolation; zero is reached in the last stage."""
         return density if share == 1 else max(density, 1e-6) ** share
 
 

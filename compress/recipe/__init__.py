@@ -1,1 +1,1 @@
-"""Recipes: passes in a legal order, read from TOML, checked, run step by step and resumed."""
+"""Recipes: sequences of passes that are read from TOML, checked, run step by step, and resumed."""

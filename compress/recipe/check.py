@@ -1,4 +1,4 @@
-"""What is wrong between a recipe, a network and its data, said before the first step and not when hours of work are done."""
+"""Checks of a recipe against a network and its data, before the first step runs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ...core.data.images import Split
 from ...core.errors import RecipeError
 from ...core.model import HashModel
 from ..base import Pass
-from ..select import WORDS, check_matched, skipped, weighted, words_of
+from ..select import KEYWORDS, check_matched, keywords_of, skipped, weighted
 from .ledger import unmeasurable
 
 Steps = Sequence[tuple[str, Pass]]
 
 
-def objections(steps: Steps, model: HashModel, split: Split | None, measure: Sequence[str] = ()) -> list[str]:
-    """Return every name that matches no layer, and every measure that the network and its data do not have."""
+def recipe_problems(steps: Steps, model: HashModel, split: Split | None, measure: Sequence[str] = ()) -> list[str]:
+    """Return a problem for every name that matches no layer and every measure that cannot be computed."""
     return [*_unmatched(steps, model.net), *unmeasurable(model, split, measure)]
 
 
-def lacking_images(steps: Steps, split: Split | None) -> list[str]:
-    """Return which steps need training images when there are none."""
+def missing_images(steps: Steps, split: Split | None) -> list[str]:
+    """Return a problem for every step that needs training images if there is no data set."""
     if split is not None:
         return []
     problems = [
@@ -47,12 +47,12 @@ def _unmatched(steps: Steps, net: nn.Module) -> list[str]:
 
 
 def _matched(key: str, names: Sequence[str], net: nn.Module, *, below: bool) -> bool:
-    """Return whether ``key`` matches a layer; ``below``, when layers have become several with names below theirs."""
+    """Return whether ``key`` matches a layer; with ``below``, names of submodules of replaced layers match too."""
     if below:
-        return key.startswith("re:") or key in WORDS or any(f"{key}.".startswith(f"{name}.") for name in names)
+        return key.startswith("re:") or key in KEYWORDS or any(f"{key}.".startswith(f"{name}.") for name in names)
     first = next(iter(names), "")
     try:
-        check_matched([key], {name: words_of(name, net.get_submodule(name), first) for name in names})
+        check_matched([key], {name: keywords_of(name, net.get_submodule(name), first) for name in names})
     except RecipeError:
         return False
     return True

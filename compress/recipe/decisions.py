@@ -1,4 +1,4 @@
-"""What a pass decided, as people read it: layer by layer before it runs, and what it skipped, with the reasons grouped."""
+"""Decisions of passes as text: layer by layer, with skipped layers grouped by reason."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from itertools import islice
 from ...core.model import Json
 
 Data = Mapping[str, Json]  # of a decision
-BY_LAYER = ("layers", "widths", "density")  # where passes on structure and values say which layers they treat
+BY_LAYER = ("layers", "widths", "density")  # tables of the layers that a pass changes
 BEFORE_AND_AFTER = ("macs", "parameters", "widths")
-UNTOLD = ("seed",)
-REASONS = 3  # named in one line; the ledger's file has all
+NOT_DESCRIBED = ("seed",)
+REASONS = 3  # shown in one line; the ledger file has all
 ITEMS = 9  # of a list
-ALL = "*"  # stands for the network where a reason is about all of it
+ALL = "*"  # the whole network
 
 
 def treated(data: Data) -> int | None:
-    """Return how many layers a pass on structure or values changes; None where the decision is not by layer."""
+    """Return how many layers a pass on structure or values changes, or None if its decision is not by layer."""
     table = next((data[key] for key in BY_LAYER if key in data), None)
     if table is None:
         return None
@@ -25,19 +25,19 @@ def treated(data: Data) -> int | None:
 
 
 def skipped_in_brief(data: Data) -> str:
-    """Return in one line that nothing was done, or how many layers were skipped, and why; nothing if none was."""
+    """Return one line that says how many layers were skipped and why, or that nothing was done; empty if none was skipped."""
     reasons = _by_reason(data)
     count = sum(len(paths) for paths in reasons.values())
     often = sorted(reasons, key=lambda reason: -len(reasons[reason]))
-    told = [reason if len(reasons) == 1 else f"{reason} ({len(reasons[reason])})" for reason in often[:REASONS]]
-    why = "; ".join([*told, f"{len(often) - REASONS} more reasons"] if len(often) > REASONS else told)
+    described = [reason if len(reasons) == 1 else f"{reason} ({len(reasons[reason])})" for reason in often[:REASONS]]
+    why = "; ".join([*described, f"{len(often) - REASONS} more reasons"] if len(often) > REASONS else described)
     if treated(data) == 0:
         return f"nothing was done: {why or 'no layer is of the kind, or has anything, that this changes'}"
     return f"skipped, {count} layer{'s' * (count > 1)}: {why}" if count else ""
 
 
-def told(data: Data) -> list[str]:
-    """Return the whole decision: what is for all layers, a line for each layer, a line for each reason to skip some."""
+def described(data: Data) -> list[str]:
+    """Return the whole decision: one line for all layers, one for each layer, and one for each reason to skip layers."""
     rows: dict[str, list[str]] = {}
     whole: list[str] = []
     for key, value in data.items():
@@ -48,7 +48,7 @@ def told(data: Data) -> list[str]:
             continue
         for path, plan in value.items():
             items = plan.items() if isinstance(plan, Mapping) else [(key, plan)]
-            rows.setdefault(path, []).extend(_item(*item) for item in items if item[0] not in UNTOLD)
+            rows.setdefault(path, []).extend(_item(*item) for item in items if item[0] not in NOT_DESCRIBED)
     width = max(map(len, rows), default=0)
     lines = ["no layer is changed"] if treated(data) == 0 else []
     lines += [", ".join(whole)] if whole else []
@@ -60,7 +60,7 @@ def told(data: Data) -> list[str]:
 
 
 def _by_reason(data: Data) -> dict[str, list[str]]:
-    """Return the layers that were skipped by reason."""
+    """Return the skipped layers by reason."""
     found: dict[str, list[str]] = {}
     for path, reason in (data.get("skipped") or {}).items():
         found.setdefault(str(reason), []).append(path)

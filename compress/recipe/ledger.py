@@ -1,4 +1,4 @@
-"""What each step of a compression cost and gained: bytes of the file, flipped bits, mAP, errors."""
+"""The ledger of a compression: file size, flipped bits, mAP and error after each step."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ...core.model import HashModel, Json, Step
 from ...core.units import format_bytes
 from ...hashnets.retrieval.codes import outputs
 from ...hashnets.retrieval.evaluate import error_rate, evaluate
-from .decisions import skipped_in_brief, told
+from .decisions import described, skipped_in_brief
 
 BELOW = 4 * " "
-MANY = 0.2  # share of flipped bits from which codes hardly find what they found
+MANY = 0.2  # share of flipped bits from which retrieval degrades
 PROBES = 2000  # queries whose bits are compared after each step
 
 
 @dataclass(frozen=True)
 class Line:
-    """One step: what was decided and what the network is like behind it."""
+    """One step: its decision, and figures of the network after it."""
 
     step: int
     name: str
@@ -49,14 +49,14 @@ class Line:
         return "\n".join(["  ".join(shown), *(f"{BELOW}{text}" for text in more if text)])
 
     def in_full(self) -> str:
-        """Return the line with everything that was decided below it."""
-        more = [*told(self.decision), *(f"warning: {text}" for text in self.warnings)]
+        """Return the line followed by the whole decision."""
+        more = [*described(self.decision), *(f"warning: {text}" for text in self.warnings)]
         return "\n".join([str(replace(self, decision={}, warnings=())), *(f"{BELOW}{text}" for text in more)])
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """All steps of a run, the first of them the network it started from."""
+    """All steps of a run; the first is the network before compression."""
 
     lines: tuple[Line, ...]
 
@@ -64,7 +64,7 @@ class Ledger:
         return "\n".join(str(line) for line in self.lines)
 
     def in_full(self) -> str:
-        """Return all steps with everything that was decided."""
+        """Return all steps with their whole decisions."""
         return "\n".join(line.in_full() for line in self.lines)
 
     def to_json(self) -> list[dict[str, Json]]:
@@ -73,7 +73,7 @@ class Ledger:
 
 
 def warnings_of(figures: Mapping[str, Json], step: Step | None) -> list[str]:
-    """Return what is wrong with a network behind a step that ended well."""
+    """Return warnings about a network after a step that raised no error."""
     found = []
     if figures.get("flips", 0) > MANY:
         found.append(f"{figures['flips']:.0%} of the bits are no longer those of the uncompressed network")
@@ -87,7 +87,7 @@ def warnings_of(figures: Mapping[str, Json], step: Step | None) -> list[str]:
 
 
 def unmeasurable(model: HashModel, split: Split | None, wanted: Sequence[str]) -> list[str]:
-    """Return which of the ``wanted`` figures this network and these data do not have."""
+    """Return a problem for each of the ``wanted`` figures that cannot be computed for this network and data set."""
     if split is None or "error" not in wanted or model.arch.bits == len(split.classes):
         return []
     return [
@@ -99,7 +99,7 @@ def unmeasurable(model: HashModel, split: Split | None, wanted: Sequence[str]) -
 def measured(
     model: HashModel, size: int, start: HashModel, split: Split | None, wanted: Sequence[str]
 ) -> dict[str, Json]:
-    """Return the bytes of the model's file, its ``size``, and the ``wanted`` figures, none :func:`unmeasurable`."""
+    """Return the file size in bytes (``size``) and the ``wanted`` figures, all of which have to be measurable."""
     figures: dict[str, Json] = {"bytes": size}
     if split is None:
         return figures

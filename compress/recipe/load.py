@@ -1,4 +1,4 @@
-"""Recipes by name or file, and what runs them."""
+"""Recipes by name or file."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ MAX_BYTES = 1 << 20
 
 
 def named_recipes() -> list[str]:
-    """Return the names of the recipes that come with hashpress."""
+    """Return the names of the recipes included in hashpress."""
     folder = resources.files(__package__.rpartition(".")[0]) / "recipes"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
 def load_recipe(recipe: str | os.PathLike[str], *, trust_code: bool = False) -> Recipe:
-    """Return the recipe of a TOML file or of a name, ``recipe:`` before it or not; call :meth:`Recipe.check` to hear of all its problems.
+    """Return the recipe of a TOML file or of a name, with or without the prefix ``recipe:``.
 
-    With ``trust_code`` passes called ``module:Class`` are imported.
+    The passes are not checked; call :meth:`Recipe.check` for all problems. With ``trust_code``, passes named
+    ``module:Class`` are imported.
 
     Raises:
-        RecipeError: there is no such file or name, or the file is no TOML.
+        RecipeError: There is no such file or name, or the file is not TOML.
     """
     text = os.fspath(recipe)
     name = text.removeprefix("recipe:")
@@ -43,10 +44,10 @@ def load_recipe(recipe: str | os.PathLike[str], *, trust_code: bool = False) -> 
 
 
 def parse(content: bytes, name: str, *, trust_code: bool = False) -> Recipe:
-    """Return the recipe of the bytes of a TOML file.
+    """Return the recipe in the bytes of a TOML file.
 
     Raises:
-        RecipeError: it is no TOML, or has other keys than about, measure and pass.
+        RecipeError: The content is not TOML, or has other keys than about, measure and pass.
     """
     if len(content) > MAX_BYTES:
         raise RecipeError(f"{name}: {len(content)} bytes are no recipe")

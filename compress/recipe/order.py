@@ -1,4 +1,4 @@
-"""Which pass may follow which in a recipe: rules by phase, and what the classes of passes say of themselves."""
+"""Rules for the order of passes in a recipe: by phase, and by class variables of the passes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ REASONS = {
     "fold": "norms are folded before anything else changes weights",
     "structure": "layers change shape before their values are pruned or shared",
 }
-ENDED = ("values", "finetune")  # phases of which no pass follows one that has to be the last
+ENDED = ("values", "finetune")  # phases whose passes may not follow a last pass
 
 
-def refusal(item: type[Pass], before: Sequence[type[Pass]]) -> str:
-    """Return why a pass may not follow those ``before``, or nothing."""
+def order_violation(item: type[Pass], before: Sequence[type[Pass]]) -> str:
+    """Return the reason why a pass may not follow those in ``before``, or an empty string."""
     rank = RANKS.get(item.phase, max(RANKS.values()))
     for other in before:
         if RANKS.get(other.phase, -1) > rank and other.name not in item.may_follow:

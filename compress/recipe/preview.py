@@ -1,4 +1,4 @@
-"""A recipe without its training: what each pass would decide, and how large the file would be."""
+"""Preview of a recipe without training: the decision of each pass and the resulting file size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...core.errors import HashpressError, InputError, RecipeError
 from ...core.model import HashModel, Json
 from ...modelfile.file import file_size
 from ..base import Context, Pass, settings_of
-from .check import objections
+from .check import recipe_problems
 from .ledger import Ledger, Line, warnings_of
 
 
@@ -22,19 +22,19 @@ def preview(
     seed: int = 0,
     measure: Sequence[str] = (),
 ) -> Ledger:
-    """Return what each pass would decide and the size of the file behind it, without any training.
+    """Return the decision of each pass and the file size after it, without any training.
 
     Raises:
-        RecipeError: layers or measures that are not there, all together.
-        InputError: a pass refused, named with its step.
+        RecipeError: Layers or measures that do not exist; all problems together.
+        InputError: A pass failed; the message names its step.
     """
-    problems = objections(passes, model, split, measure)
+    problems = recipe_problems(passes, model, split, measure)
     if problems:
         raise RecipeError(problems)
     figures: dict[str, Json] = {"bytes": file_size(model)}
     lines = [Line(0, "start", figures=figures)]
     for number, (name, item) in enumerate(passes, start=1):
-        with named(number, name):
+        with errors_named_by_step(number, name):
             changed, decision = item.preview(model, Context(split, seed))
         step = None
         if changed is not model:
@@ -44,8 +44,8 @@ def preview(
 
 
 @contextmanager
-def named(number: int, name: str) -> Iterator[None]:
-    """Wrap whatever a pass raises in this block, once, with its step and name."""
+def errors_named_by_step(number: int, name: str) -> Iterator[None]:
+    """Prefix the errors raised in this block with the number and name of the step."""
     where = f"step {number} ({name})"
     try:
         yield

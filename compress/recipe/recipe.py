@@ -1,4 +1,4 @@
-"""A recipe: passes in an order that is legal, with settings that exist."""
+"""Recipes: passes with their settings, in a valid order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...core.settings import made, problems_of
 from ..base import Pass, settings_of
 from ..passes import PASSES
 from .ledger import Ledger
-from .order import refusal
+from .order import order_violation
 from .preview import preview
 from .run import compress
 
@@ -28,9 +28,9 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """Passes by name with their settings, as a TOML file holds them; nothing is checked before :meth:`check`.
+    """Passes by name with their settings, as stored in a TOML file; nothing is checked before :meth:`check`.
 
-    A pass that is none of ours is named ``module:Class``. Its class is among ``classes``, or with ``trust_code`` imported.
+    A custom pass is named ``module:Class``. Its class is one of ``classes``, or is imported with ``trust_code``.
     """
 
     entries: tuple[Mapping[str, Json], ...]
@@ -42,13 +42,13 @@ class Recipe:
 
     @classmethod
     def of(cls, *passes: Pass, about: str = "", measure: tuple[str, ...] = ("flips",)) -> Recipe:
-        """Return the recipe of these passes."""
+        """Return a recipe of the given passes."""
         classes = {name_of(type(item)): type(item) for item in passes}
         entries = tuple({"name": name_of(type(item)), **settings_of(item)} for item in passes)
         return cls(entries, about, measure, classes=classes)
 
     def problems(self) -> list[str]:
-        """Return everything that is wrong, one line each."""
+        """Return all problems, one line each."""
         found: list[str] = []
         for name in self.measure:
             found += _refusal(lambda name=name: lookup(MEASURES, name, "measure"), self.name)
@@ -65,12 +65,16 @@ class Recipe:
             if not unknown:
                 kind, where = self._class(name), f"{where} ({name})"
                 found += problems_of(kind, _settings(entry), where)
-                found += [f"{where}: {why}"] if (why := refusal(kind, before)) else []
+                found += [f"{where}: {why}"] if (why := order_violation(kind, before)) else []
                 before.append(kind)
         return found
 
     def check(self) -> None:
-        """Raise RecipeError with all problems."""
+        """Check the recipe.
+
+        Raises:
+            RecipeError: All problems together.
+        """
         problems = self.problems()
         if problems:
             raise RecipeError(problems)
@@ -79,7 +83,7 @@ class Recipe:
         """Return the passes with their names.
 
         Raises:
-            RecipeError: with all problems.
+            RecipeError: All problems together.
         """
         self.check()
         names = [str(entry["name"]) for entry in self.entries]
@@ -91,7 +95,7 @@ class Recipe:
         """Return the class of a pass by name.
 
         Raises:
-            RecipeError: there is none, or it would have to be imported and code is not trusted.
+            RecipeError: There is no such pass, or it would have to be imported and ``trust_code`` is not set.
         """
         if ":" not in name:
             return lookup(PASSES, name, "pass", RecipeError)
@@ -101,7 +105,7 @@ class Recipe:
         return kind
 
     def preview(self, model: HashModel, split: Split | None = None, *, seed: int = 0) -> Ledger:
-        """Return what each pass would decide and the size of the file behind it, without any training."""
+        """Return the decision of each pass and the file size after it, without any training."""
         return preview(model, self.passes(), split, seed=seed, measure=self.measure)
 
     def run(
@@ -114,21 +118,21 @@ class Recipe:
         resume: bool = False,
         device: str = "cpu",
     ) -> HashModel:
-        """Return ``model`` after all passes; files, resuming, device and errors as :func:`compress`."""
+        """Return ``model`` after all passes. See :func:`compress` for files, resuming, the device and errors."""
         return compress(model, self, split, out=out, seed=seed, resume=resume, device=device)
 
     def to_toml(self) -> str:
-        """Return the recipe with every setting written out."""
+        """Return the recipe as TOML with all settings."""
         head = f"about = {_toml(self.about)}\nmeasure = {_toml(list(self.measure))}"
         return "\n\n".join([head, *self.steps()]) + "\n"
 
     def steps(self) -> list[str]:
-        """Return the table of each pass in TOML, with every setting written out."""
+        """Return each pass as a TOML table with all settings."""
         return [_written(name, item) for name, item in self.passes()]
 
 
 def name_of(kind: type[Pass]) -> str:
-    """Return what recipes call a class of passes: its name where it is one of ours, else ``module:Class``."""
+    """Return the name of a class of passes in recipes: its registered name, or ``module:Class``."""
     return kind.name if PASSES.get(kind.name) is kind else f"{kind.__module__}:{kind.__qualname__}"
 
 
@@ -151,7 +155,7 @@ def _refusal(call: Any, where: str) -> list[str]:
 
 
 def _toml(value: Any) -> str:
-    """Return a value of a recipe in TOML."""
+    """Return a value as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

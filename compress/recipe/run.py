@@ -1,4 +1,4 @@
-"""A recipe at work: step by step, with a ledger, each step kept so that a run that was killed or corrected goes on."""
+"""Execution of a recipe step by step, with a ledger, and with finished steps saved for resuming."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ...core.model import HashModel, Json, Step
 from ...modelfile.encoded import EncodedModel
 from ...modelfile.file import encode
 from ..base import Context, Pass, settings_of
-from .check import lacking_images, objections
+from .check import missing_images, recipe_problems
 from .ledger import Ledger, Line, measured, warnings_of
-from .preview import named
-from .workdir import Kept, opened
+from .preview import errors_named_by_step
+from .workdir import WorkDirectory, open_work_directory
 
 
 class RecipeToRun(Protocol):
-    """What a run needs of a recipe."""
+    """Protocol of a recipe that can be run."""
 
     @property
     def measure(self) -> tuple[str, ...]:
-        """Figures to be measured after each step."""
+        """Figures that are measured after each step."""
 
     def passes(self) -> list[tuple[str, Pass]]:
         """Return the passes with their names."""
@@ -49,19 +49,20 @@ def compress(
     resume: bool = False,
     device: str = "cpu",
 ) -> HashModel:
-    """Return ``model`` after all passes of ``recipe``; ``model`` itself stays as it is.
+    """Return ``model`` after all passes of ``recipe``; ``model`` itself is not changed.
 
-    With ``out`` the model file, ``out.recipe.toml`` (every setting written out) and ``out.ledger.json`` are written at
-    the end. Until then finished steps stand in the folder ``out.work``, from which ``resume`` goes on: from those before
-    the first step that is another one now, where the recipe was corrected. Passes train on ``device``, cpu or cuda.
+    With ``out``, the model file, ``out.recipe.toml`` (the recipe with all settings) and ``out.ledger.json`` are written
+    at the end. Until then, finished steps are stored in the work directory ``out.work``. With ``resume``, a run
+    continues after the last finished step that is still valid: if the recipe was changed, after the steps before the
+    first change. Passes train on ``device``, cpu or cuda.
 
     Raises:
-        RecipeError: all problems of the recipe, or all that it has with this network and these data, before anything runs.
-        InputError: a pass failed (named with its step), a file cannot be written, or ``out.work`` is of another run.
+        RecipeError: All problems of the recipe, by itself or with this network and data, before anything runs.
+        InputError: A pass failed (the message names its step), a file cannot be written, or ``out.work`` belongs to another run.
     """
     open_device(device)
     passes = recipe.passes()
-    problems = [*lacking_images(passes, split), *objections(passes, model, split, recipe.measure)]
+    problems = [*missing_images(passes, split), *recipe_problems(passes, model, split, recipe.measure)]
     if problems:
         raise RecipeError(problems)
     encoded = encode(model)
@@ -76,16 +77,16 @@ def compress(
         "data": None if split is None else split.digest,
         "seed": seed,
         **({} if device == "cpu" else {"device": device}),
-    }  # what, beside its steps, must be the same for a run to go on
-    kept = opened(out.with_name(f"{out.name}.work"), model, made_of, recipe.steps(), resume=resume)
+    }  # what must not change for a run to be resumed, besides its steps
+    work = open_work_directory(out.with_name(f"{out.name}.work"), model, made_of, recipe.steps(), resume=resume)
     try:
-        run = _Run(model, encoded, recipe, split, seed, device, kept)
+        run = _Run(model, encoded, recipe, split, seed, device, work)
         result, encoded = run.through(passes)
         _finish(out, encoded, recipe, run.ledger)
     except BaseException:
-        kept.drop(empty_only=True)  # nothing to go on from
+        work.remove(empty_only=True)  # nothing to resume from
         raise
-    kept.drop()
+    work.remove()
     return result
 
 
@@ -97,22 +98,22 @@ class _Run:
     split: Split | None
     seed: int
     device: str
-    kept: Kept | None
+    work: WorkDirectory | None
     ledger: Ledger = field(default_factory=lambda: Ledger(()))
 
     def through(self, passes: list[tuple[str, Pass]]) -> tuple[HashModel, EncodedModel]:
-        """Return the model after all passes and its file, taking finished steps from the work folder."""
+        """Return the model after all passes and its encoded file; finished steps are loaded from the work directory."""
         model, encoded = self.start, self.encoded
         lines = [Line(0, "start", figures=self._measured(model, encoded))]
         for number, (name, item) in enumerate(passes, start=1):
-            found = self.kept.step(number) if self.kept else None
-            if found is None:
-                with named(number, name):
+            finished = self.work.step(number) if self.work else None
+            if finished is None:
+                with errors_named_by_step(number, name):
                     model, encoded, line = self._step(number, name, item, model, lines[-1])
-                if self.kept:
-                    self.kept.keep(number, encoded, line)
+                if self.work:
+                    self.work.save(number, encoded, line)
             else:
-                model, line = found
+                model, line = finished
                 if number == len(passes):
                     encoded = encode(model)
             lines.append(line)
@@ -122,7 +123,7 @@ class _Run:
     def _step(
         self, number: int, name: str, item: Pass, model: HashModel, last: Line
     ) -> tuple[HashModel, EncodedModel, Line]:
-        folder = self.kept.unfinished(number) if self.kept else None
+        folder = self.work.checkpoint_folder(number) if self.work else None
         result, decision = item.run(model, Context(self.split, self.seed, self.start, folder, self.device))
         before = {key: value for key, value in last.figures.items() if key in ("bytes", "map", "error")}
         step: Step = replace(result.history[-1], before=before)
@@ -137,7 +138,7 @@ class _Run:
 
 
 def _finish(out: Path, encoded: EncodedModel, recipe: RecipeToRun, ledger: Ledger) -> None:
-    """Write the three files, or none."""
+    """Write all three files, or none."""
     beside = (out.with_name(f"{out.name}.recipe.toml"), out.with_name(f"{out.name}.ledger.json"))
     ready = [path.with_name(f"{path.name}.new") for path in beside]  # an earlier run's files stay until all is written
     try:

@@ -1,4 +1,4 @@
-"""Finished steps of a run on disk; each knows all that it was made of, so that a corrected recipe goes on from those before."""
+"""Work directory of a run: finished steps with hashes of everything they depend on, for resuming."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ UNREADABLE = (OSError, ValueError, TypeError, KeyError, RecursionError, InputErr
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The folder of finished steps; ``prefixes`` are hashes of what each step is made of, the steps before it included."""
+class WorkDirectory:
+    """The work directory; ``prefixes`` are hashes of everything that each step depends on, including all earlier steps."""
 
     folder: Path
     arch: Mapping[str, Json]
     prefixes: tuple[str, ...]
 
     def step(self, number: int) -> tuple[HashModel, Line] | None:
-        """Return a finished step; None where there is none, it is of another run, or cannot be read."""
+        """Return a finished step, or None if it is missing, unreadable or from another run."""
         model = self._place(number, "safetensors")
         try:
-            found = json.loads(self._place(number, "json").read_text(encoding="utf-8"))
-            if found["prefix"] != self.prefixes[number - 1] or read_manifest(model)["arch"] != self.arch:
+            record = json.loads(self._place(number, "json").read_text(encoding="utf-8"))
+            if record["prefix"] != self.prefixes[number - 1] or read_manifest(model)["arch"] != self.arch:
                 return None
-            # code, where the network is of somebody's own, is that which made the network that the run started from
-            return load(model, trust_code=True), Line(**found["line"])
+            # custom code is that of the network which the run started from
+            return load(model, trust_code=True), Line(**record["line"])
         except UNREADABLE:
             return None
 
-    def unfinished(self, number: int) -> Path:
-        """Return the folder for a step's training, made where it is not there."""
-        folder = self._unfinished(number)
+    def checkpoint_folder(self, number: int) -> Path:
+        """Return the folder for training checkpoints of a step; it is created if needed."""
+        folder = self._checkpoint_path(number)
         folder.mkdir(exist_ok=True)
         return folder
 
-    def keep(self, number: int, encoded: EncodedModel, line: Line) -> None:
-        """Write a finished step in the place of its training."""
+    def save(self, number: int, encoded: EncodedModel, line: Line) -> None:
+        """Write a finished step and delete its training checkpoints."""
         about = self._place(number, "json")
-        about.unlink(missing_ok=True)  # that of another run must not stand beside this model
+        about.unlink(missing_ok=True)  # a line of another run must not remain next to this model
         encoded.write(self._place(number, "safetensors"))
         with atomic_write(about, "w") as handle:
             handle.write(dump({"prefix": self.prefixes[number - 1], "line": line.to_json()}))
-        shutil.rmtree(self._unfinished(number), ignore_errors=True)
+        shutil.rmtree(self._checkpoint_path(number), ignore_errors=True)
 
-    def drop(self, *, empty_only: bool = False) -> None:
-        """Remove the folder, or only one without anything to go on from."""
+    def remove(self, *, empty_only: bool = False) -> None:
+        """Delete the folder; with ``empty_only``, only if it holds no finished or unfinished step."""
         if empty_only and any(path.is_file() and path.name != MARKER for path in self.folder.rglob("*")):
             return
         shutil.rmtree(self.folder, ignore_errors=empty_only)
@@ -66,19 +66,21 @@ class Kept:
     def _place(self, number: int, suffix: str) -> Path:
         return self.folder / f"step{number:02}.{suffix}"
 
-    def _unfinished(self, number: int) -> Path:
+    def _checkpoint_path(self, number: int) -> Path:
         return self.folder / f"step{number:02}.{self.prefixes[number - 1][:8]}"
 
 
-def opened(folder: Path, start: HashModel, made_of: Mapping[str, Json], steps: Sequence[str], *, resume: bool) -> Kept:
-    """Return the folder of a run from ``start``: ``made_of`` and the texts of its ``steps`` say which run it is.
+def open_work_directory(
+    folder: Path, start: HashModel, made_of: Mapping[str, Json], steps: Sequence[str], *, resume: bool
+) -> WorkDirectory:
+    """Return the work directory of a run from ``start``, identified by ``made_of`` and the TOML texts of its ``steps``.
 
     Raises:
-        InputError: the folder is none of ours, cannot be made, or nothing in it is of this run.
+        InputError: The folder is not a work directory, cannot be created, or contains nothing of this run.
     """
     marker, identity = folder / MARKER, {**made_of, "recipe": list(steps)}
     if folder.exists() and not marker.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is where finished steps are kept, but no run made it; move it away")
+        raise InputError(f"{folder} must hold the finished steps of a run, but it is another folder; move it away")
     if folder.exists() and not resume:
         shutil.rmtree(folder)
     if marker.exists():
@@ -95,22 +97,26 @@ def opened(folder: Path, start: HashModel, made_of: Mapping[str, Json], steps: S
             folder.rmdir()
         raise
     prefixes = [hashlib.sha256(dump([made_of, steps[: end + 1]]).encode()).hexdigest() for end in range(len(steps))]
-    return Kept(folder, json.loads(dump(start.arch.to_json())), tuple(prefixes))
+    return WorkDirectory(folder, json.loads(dump(start.arch.to_json())), tuple(prefixes))
 
 
 def _check(folder: Path, marker: Path, identity: Mapping[str, Json]) -> None:
-    """Raise InputError when a run has nothing to go on from, neither finished nor unfinished."""
+    """Check that a folder has steps that this run can resume from.
+
+    Raises:
+        InputError: The folder is from another run.
+    """
     try:
-        found = json.loads(marker.read_text(encoding="utf-8"))
+        actual = json.loads(marker.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        found = {}
-    found = found if isinstance(found, dict) else {}
-    other = [key for key, value in identity.items() if key != "recipe" and found.get(key) != value]
-    before = found.get("recipe")
+        actual = {}
+    actual = actual if isinstance(actual, dict) else {}
+    other = [key for key, value in identity.items() if key != "recipe" and actual.get(key) != value]
+    before = actual.get("recipe")
     if not isinstance(before, list) or before[:1] != identity["recipe"][:1]:
         other.insert(0, "recipe")
     if other:
         raise InputError(
-            f"cannot resume: {folder} is of a run with another {', '.join(other)}; "
-            "give the same again (steps behind the first may differ), or leave --resume away to start anew"
+            f"cannot resume: {folder} belongs to a run with another {', '.join(other)}; "
+            "give the same again (steps after the first may differ), or omit --resume to start over"
         )

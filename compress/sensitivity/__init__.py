@@ -1,1 +1,1 @@
-"""How much the code of a network changes when one layer is compressed."""
+"""Sensitivity of the codes to the compression of single layers."""

@@ -1,4 +1,4 @@
-"""The curves of a sensitivity run as a picture."""
+"""Plot of the curves of a sensitivity analysis."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FORMATS = (".svg", ".png", ".pdf")
 
 
 def plot(found: Sensitivity, path: str | os.PathLike[str]) -> None:
-    """Draw one panel per pass, bytes saved (or MACs, where a pass only ever saves them) against bits flipped.
+    """Plot bytes saved (or MACs, for passes that never add any) against flipped bits, one panel per pass.
 
-    Every layer is a line that begins at the network as it is; all panels have one scale of flips.
+    Every layer is a line that starts at the original network; all panels share the scale of flips.
 
     Raises:
-        InputError: another format than SVG, PNG or PDF, or nothing to draw.
+        InputError: The format is not SVG, PNG or PDF, or there is nothing to plot.
     """
     import matplotlib as mpl  # noqa: PLC0415  slow to import, and only plots need it
     from matplotlib.figure import Figure  # noqa: PLC0415  as above
@@ -52,10 +52,10 @@ def plot(found: Sensitivity, path: str | os.PathLike[str]) -> None:
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
-    """Return the suffix of a plot's file.
+    """Return the suffix of a plot file.
 
     Raises:
-        InputError: it is not that of SVG, PNG or PDF.
+        InputError: The format is not SVG, PNG or PDF.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
@@ -64,6 +64,6 @@ def format_of(path: str | os.PathLike[str]) -> str:
 
 
 def _saves_macs(found: Sensitivity, points: Sequence[Point]) -> bool:
-    """Return whether multiplications are what a pass is for: integers save none, look-up may take more."""
+    """Return whether a pass reduces multiply-accumulates: integers do not, look-up tables may add some."""
     least, most = min(point.macs for point in points), max(point.macs for point in points)
     return least < found.macs and most <= found.macs

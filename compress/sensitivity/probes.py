@@ -1,6 +1,6 @@
-"""What a sensitivity run tries: the strengths of every pass that can be put on one layer alone, and the settings for it.
+"""Strengths and settings of the passes that a sensitivity analysis applies to one layer at a time.
 
-``fold``, ``finetune`` and ``thresholds`` treat a network as a whole and have no strength.
+``fold``, ``finetune`` and ``thresholds`` act on the whole network and have no strength.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ RISING = ("narrow", "merge")  # more of it is more of a cut
 USUAL = ("prune", "share", "int8")
 
 
-def settings_for(name: str, layer: str, amount: float, found: Channels) -> dict[str, Any]:
-    """Return the settings with which a pass treats one layer alone."""
+def settings_for(name: str, layer: str, amount: float, graph: Channels) -> dict[str, Any]:
+    """Return the settings with which a pass only changes ``layer``."""
     tables: dict[str, Callable[[], dict[str, Any]]] = {
         "prune": lambda: {"density": {layer: amount}},
         "share": lambda: {"bits": {layer: int(amount)}},
         "int8": lambda: {"bits": {layer: int(amount)}, "images": 128},
-        "narrow": lambda: {"ratio": amount, "skip": _strangers(layer, found)},
+        "narrow": lambda: {"ratio": amount, "skip": _other_layers(layer, graph)},
         "merge": lambda: {"share": {layer: amount}, "kinds": ("dense", "conv")},
         "lowrank": lambda: {"energy": {layer: amount}, "skip": (), "asymmetric": False, "images": 200},
         "cp": lambda: {"share": {layer: amount}, "skip": (), "fit": "als"},
         "pq": lambda: {"entries": {layer: int(amount)}},
-        "hashed": lambda: {"share": {layer: amount}},  # nothing is trained behind it: the nearest that its values come
+        "hashed": lambda: {"share": {layer: amount}},  # without training: the nearest approximation
         "fastfood": lambda: {"skip": (f"re:(?!{re.escape(layer)}$).*",)},  # it starts at random: untrained, a bound
     }
     return lookup(tables, name, "pass to probe")()
 
 
-def _strangers(layer: str, found: Channels) -> tuple[str, ...]:
-    """Return the layers whose output channels do not stand together with those of ``layer``."""
-    if layer not in found.layers:
-        why = "" if found.layers else "".join(f": {reason}" for reason in found.frozen.values())
+def _other_layers(layer: str, graph: Channels) -> tuple[str, ...]:
+    """Return the layers whose output channels are not coupled with those of ``layer``."""
+    if layer not in graph.layers:
+        why = "" if graph.layers else "".join(f": {reason}" for reason in graph.frozen.values())
         raise InputError(f"the channels of {layer} cannot be followed{why}")
-    own = set(found.layers[layer].outputs.tolist())
+    own = set(graph.layers[layer].outputs.tolist())
     return tuple(
-        path for path, other in found.layers.items() if other.produces and not own & set(other.outputs.tolist())
+        path for path, other in graph.layers.items() if other.produces and not own & set(other.outputs.tolist())
     )

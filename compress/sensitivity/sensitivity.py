@@ -1,7 +1,7 @@
-"""What each layer gives for bytes and multiplications saved: every pass on one layer at a time, at several strengths.
+"""Sensitivity analysis: bit flips against bytes and multiply-accumulates saved, for every pass on one layer at a time.
 
-The price is the bit-flip rate against the network as it was (no labels needed), and the same weighted by margin |output|.
-The curves are what an allocation over layers starts from; effects of several layers together are not in them.
+The cost is the rate of flipped bits against the original network (no labels needed), also weighted by the margin
+|output|. Allocation over layers starts from these curves; they do not include interactions between layers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Point:
-    """One layer under one pass: bytes and multiplications of the whole network, and what became of the code."""
+    """One layer under one pass: bytes and multiply-accumulates of the whole network, and the change of the codes."""
 
     name: str  # of the pass
     layer: str
@@ -46,7 +46,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """All points, the network's own figures, and why others are missing."""
+    """All points, the figures of the original network, and the reasons for missing points."""
 
     bytes: int
     macs: int
@@ -66,7 +66,7 @@ class Sensitivity:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> Sensitivity:
-        """Return what :meth:`to_json` wrote."""
+        """Return the result of :meth:`to_json` as an object."""
         points = tuple(Point(**point) for point in value["points"])
         return cls(value["bytes"], value["macs"], value["images"], points, value["skipped"])
 
@@ -78,7 +78,7 @@ class Sensitivity:
         return found
 
     def rows(self, name: str) -> tuple[list[str], list[list[str]]]:
-        """Return a table of one pass: its columns, and for each layer flips (%) and bytes saved (%) at each amount."""
+        """Return a table of one pass: its columns, and flips (%) and bytes saved (%) of each layer at each amount."""
         layers = self.curves()[name]
         amounts = sorted({point.amount for points in layers.values() for point in points}, reverse=name not in RISING)
         table = []
@@ -117,10 +117,10 @@ def sensitivity(
     images: int = 500,
     seed: int = 0,
 ) -> Sensitivity:
-    """Return the curves of ``passes`` for ``layers`` (all plain ones without a choice), judged on ``images`` queries.
+    """Return the curves of ``passes`` for ``layers`` (by default all plain layers), measured on ``images`` queries.
 
     Raises:
-        InputError: an unknown pass or layer, or no pass.
+        InputError: There is no pass, or an unknown pass or layer.
     """
     known, others = weighted(model.net), skipped(model.net)
     _check(passes, layers, {**known, **others})
@@ -158,7 +158,7 @@ def sensitivity(
 
 
 def _check(passes: Sequence[str], layers: Sequence[str], known: Mapping[str, Any]) -> None:
-    """Say everything that is wrong with the names at once."""
+    """Raise InputError with all problems of the names."""
     problems = [] if passes else [f"no pass to probe was named (there are: {', '.join(AMOUNTS)})"]
     for names, table, kind in ((passes, AMOUNTS, "pass to probe"), (layers, known, "layer")):
         for name in names:
@@ -173,10 +173,10 @@ def _check(passes: Sequence[str], layers: Sequence[str], known: Mapping[str, Any
 def _changed(
     model: HashModel, split: Split, name: str, layer: str, settings: Mapping[str, Any], seed: int
 ) -> HashModel:
-    """Return what the pass makes of the model.
+    """Return the model after a pass.
 
     Raises:
-        InputError: it changed nothing, or took another setting than the one asked for.
+        InputError: The pass changed nothing, or used another setting than requested.
     """
     changed, decision = PASSES[name](**settings).run(model, Context(split, seed))
     edits = changed.edits[len(model.edits) :]
@@ -190,7 +190,7 @@ def _changed(
 
 
 def _reason(name: str, found: Mapping[float, str]) -> str:
-    """Return the reasons of a layer, each with its amounts unless one holds for all."""
+    """Return the reasons of a layer, with amounts unless one reason holds for all."""
     amounts: dict[str, list[str]] = {}
     for amount, reason in found.items():
         amounts.setdefault(reason, []).append(f"{amount:g}")
@@ -201,7 +201,7 @@ def _reason(name: str, found: Mapping[float, str]) -> str:
 
 @torch.no_grad()
 def tensor_bytes(net: torch.nn.Module, known: torch.nn.Module | None = None, sizes: Settings = {}) -> dict[str, int]:  # noqa: B006  # never changed
-    """Return the bytes of each tensor of the state as the model file codes it; those equal to ``known`` are in ``sizes``."""
+    """Return the encoded bytes of each tensor of the state; unchanged tensors (equal to ``known``) are taken from ``sizes``."""
     old = {} if known is None else known.state_dict()
     found = {}
     for name, tensor in net.state_dict().items():

@@ -1,1 +1,1 @@
-"""Weights from few parameters: ``hashed`` and ``fastfood``."""
+"""Structured matrices with few parameters: ``hashed`` and ``fastfood``."""

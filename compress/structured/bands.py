@@ -1,4 +1,4 @@
-"""How many values each frequency of a hashed convolution gets (FreshNets, Chen et al. 2016, arXiv:1506.04449)."""
+"""Numbers of values per frequency band of a hashed convolution (FreshNets, Chen et al. 2016, arXiv:1506.04449)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ STEEPEST = 1e6  # alpha and beta from which on the order of frequencies alone co
 
 
 def band_sizes(shape: tuple[int, ...], values: int, alpha: float, beta: float) -> tuple[int, ...]:
-    """Return how many of ``values`` each frequency u + v of a weight (O, I, kH, kW) gets: at least one, at most all it has.
+    """Return how many of ``values`` each frequency u + v of a weight (O, I, kH, kW) gets: at least one, at most its size.
 
-    The share kept of a band is proportional to the beta density at its relative frequency.
+    The density of a band is proportional to the beta density at its relative frequency.
     """
     room = np.bincount(band_of_column(shape)) * shape[0]
     places = (np.arange(len(room)) + 1) / (len(room) + 1)

@@ -1,8 +1,8 @@
-"""Adaptive Fastfood in place of dense layers: linear storage, d log d work (Deep Fried Convnets, arXiv:1412.7149).
+"""Adaptive Fastfood layers in place of dense layers: O(d) storage, O(d log d) work (Deep Fried Convnets, arXiv:1412.7149).
 
-A structural pass: three diagonals have too little freedom to be fitted to a trained matrix, so they start at random and
-``finetune`` trains the whole network, by imitation or from the labels. Convolutions are left alone. ``head`` is the
-hash layer, which is small and stays dense unless asked for.
+A structured pass: three diagonals have too few parameters to be fitted to a trained matrix, so they are initialised at
+random and ``finetune`` trains the whole network, by distillation or on labels. Convolutions are skipped. ``head``, the
+hash layer, is small and is skipped by default.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from ...modelfile.decode.hashing import layer_seed
 from ...modelfile.layers.base import round_layer
 from ...modelfile.layers.fastfood import Fastfooded
 from ..base import Context, Decision, Pass
-from ..select import check_keys, skipped, spread, weighted
+from ..select import check_keys, per_layer, skipped, weighted
 
 PRECISIONS = ("float16", "float32")
 
 
 @dataclass(frozen=True)
 class Fastfood(Pass):
-    """Replace every dense layer that this makes smaller.
+    """Replace every dense layer that becomes smaller by a Fastfood layer.
 
     Raises:
-        RecipeError: a setting is out of range.
+        RecipeError: A setting is out of range.
     """
 
     name: ClassVar[str] = "fastfood"
@@ -53,7 +53,7 @@ class Fastfood(Pass):
         """Return length, blocks, values and seed of each layer, and ``skipped``: layer -> reason."""
         layers, untreated = {}, skipped(model.net)
         plain = weighted(model.net)
-        for path in spread(True, model.net, self.skip):  # the value of every layer
+        for path in per_layer(True, model.net, self.skip):  # the value of every layer
             layer = plain[path]
             if not isinstance(layer, nn.Linear):
                 untreated.setdefault(path, "a convolution, and Fastfood replaces dense layers")
@@ -68,7 +68,7 @@ class Fastfood(Pass):
         return Decision({"layers": layers, "skipped": untreated})
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
-        """Return the model with Fastfood layers at their random start and biases at zero."""
+        """Return the model with randomly initialised Fastfood layers and zero biases."""
         layers = decision.data["layers"]
         net, made = model.copied_net(sharing=layers), []
         for path, plan in track(layers.items(), "Fastfood layers", len(layers)):

@@ -1,9 +1,9 @@
-"""Hashed weights: every layer keeps few values and a seed (HashedNets, arXiv:1504.04788; FreshNets, arXiv:1506.04449).
+"""Hashed weights: each layer stores few values and a seed (HashedNets, arXiv:1504.04788; FreshNets, arXiv:1506.04449).
 
-A structural pass: the network is useless behind it until ``finetune`` has trained it, by imitation or from the labels.
-``start = "trained"`` begins at the signed mean of every bucket, which is the nearest a hashed weight comes to the
-trained one; ``"random"`` begins anew, as the papers do. Dense layers are hashed as they are, convolutions as cosine
-coefficients whose high frequencies get fewer values. Storage shrinks; the time and memory of a dense layer do not.
+A structured pass: the network has to be retrained by ``finetune``, by distillation or on labels. ``start = "trained"``
+initialises every bucket with its signed mean, the best approximation of the trained weight; ``"random"`` initialises at
+random, as in the papers. Dense layers are hashed directly, convolutions as cosine coefficients with fewer values for
+high frequencies. Storage shrinks; the time and memory of a dense layer do not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ...modelfile.decode.hashing import layer_seed
 from ...modelfile.layers.base import round_layer
 from ...modelfile.layers.hashed import Hashed
 from ..base import Context, Decision, Pass
-from ..select import check_keys, skipped, spread, weighted
+from ..select import check_keys, per_layer, skipped, weighted
 from .bands import band_sizes
 
 CHOICES = {
@@ -36,13 +36,13 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class HashWeights(Pass):
-    """Keep a ``share`` of every layer's values, biases included.
+    """Store a ``share`` of the values of every layer, biases included.
 
-    ``share`` is one number or a table by layer. ``alpha`` and ``beta`` are those of the beta distribution by which
-    FreshNets thins out high frequencies.
+    ``share`` is one number or a table by layer. ``alpha`` and ``beta`` are the parameters of the beta distribution by
+    which FreshNets reduces high frequencies.
 
     Raises:
-        RecipeError: a setting is out of range.
+        RecipeError: A setting is out of range.
     """
 
     name: ClassVar[str] = "hashed"
@@ -79,7 +79,7 @@ class HashWeights(Pass):
         """Return shape, sizes of the bucket vectors and seed of each layer, and ``skipped``: layer -> reason."""
         layers, untreated = {}, skipped(model.net)
         plain = weighted(model.net)
-        for path, share in spread(self.share, model.net, self.skip).items():
+        for path, share in per_layer(self.share, model.net, self.skip).items():
             layer = plain[path]
             if isinstance(layer, nn.Conv2d) and isinstance(layer.padding, str):
                 untreated[path] = f"padding {layer.padding!r}"

@@ -103,7 +103,7 @@ def test_a_preview_decides_each_step_once(model: HashModel, split: Split, decide
     ("work", "room", "name"),
     [
         (Prune(density=0.5, scope="sensitivity", images=40), prune, "measured"),
-        (Int8(images=40), int8.ranges, "watch"),
+        (Int8(images=40), int8.ranges, "observe_ranges"),
         (LowRank(speedup=1.1, images=40), lowrank, "count"),
         (Cp(share=0.5), cp, "count"),
         (Merge(share=0.3, by="outputs", refit=40), merge, "channels"),

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hashpress.compress.base import Context
 from hashpress.compress.passes import PASSES, Finetune, Fold, Prune, Share
-from hashpress.compress.select import spread
+from hashpress.compress.select import per_layer
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
 from hashpress.core.errors import InputError, RecipeError
@@ -270,10 +270,14 @@ def test_bad_settings_say_what_to_do(number: int) -> None:
 
 def test_patterns_choose_the_narrowest(nets: dict[str, HashModel]) -> None:
     net = nets["wide"].net
-    assert spread({"*": 1, "dense": 2, "head": 3, "first": 4}, net) == {"encoder.fc1": 4, "encoder.fc2": 2, "head": 3}
-    assert spread({"re:encoder.*": 5, "encoder.fc1": 6}, net) == {"encoder.fc1": 6, "encoder.fc2": 5}
+    assert per_layer({"*": 1, "dense": 2, "head": 3, "first": 4}, net) == {
+        "encoder.fc1": 4,
+        "encoder.fc2": 2,
+        "head": 3,
+    }
+    assert per_layer({"re:encoder.*": 5, "encoder.fc1": 6}, net) == {"encoder.fc1": 6, "encoder.fc2": 5}
     with pytest.raises(RecipeError, match=r"no layer matches 'encoder\.fc9'"):
-        spread({"encoder.fc9": 1}, net)
+        per_layer({"encoder.fc9": 1}, net)
     assert set(PASSES) >= {"fold", "prune", "share", "finetune"}
     with pytest.raises(InputError, match="needs training images"):
         Finetune()(nets["wide"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress.base import Context
-from hashpress.compress.channels.constant_neurons import taken_up
+from hashpress.compress.channels.constant_neurons import absorbed_constants
 from hashpress.compress.channels.graph import channels
 from hashpress.compress.channels.merge import Merge
 from hashpress.core.model import HashModel
@@ -112,7 +112,7 @@ def test_a_constant_stays_where_no_bias_can_stand_for_it(options, value, goes):
     path = "encoder.0" if options.get("conv") else "encoder.1"
     still(model, path, [3], [value])
     work = Merge(share={path: 0.99}, kinds=("dense", "conv"))
-    free, why = taken_up(model.net, channels(model), path, [3], SPEC)
+    free, why = absorbed_constants(model.net, channels(model), path, [3], SPEC)
     assert (list(free) == [3], why == "") == (goes, goes)
     one = Merge(share={path: 1 / 8}, kinds=("dense", "conv"))(model)
     if goes:

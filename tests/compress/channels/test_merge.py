@@ -12,7 +12,7 @@ from hashpress.compress.channels import similarity
 from hashpress.compress.channels.graph import LayerTracer, _Walk, channels
 from hashpress.compress.channels.least_squares import refit
 from hashpress.compress.channels.merge import Merge
-from hashpress.compress.channels.narrow import thinner
+from hashpress.compress.channels.narrow import layers_with_fewer_inputs
 from hashpress.compress.channels.neurons import neurons_of
 from hashpress.compress.channels.removal import cut
 from hashpress.compress.channels.similarity import Neurons
@@ -142,7 +142,7 @@ def test_residual_streams_and_norms_are_left_with_the_reason():
     assert left["head"] == "reaches the hash outputs"
     folded = Fold()(model)
     decided = merge.decide(folded, Context()).data
-    assert "meet those of other layers" in decided["skipped"]["encoder.layer1.0.conv2"]
+    assert "coupled with those of other layers" in decided["skipped"]["encoder.layer1.0.conv2"]
     assert decided["layers"]["encoder.layer1.0.conv1"]["removed"] == 2
     assert set(decided["layers"]) == {f"encoder.layer{s}.{b}.conv1" for s in (1, 2, 3) for b in (0, 1, 2)}
 
@@ -236,7 +236,7 @@ def test_refit_moves_a_constant_into_the_bias():
     net = model.copied_net()
     cut(net, found, gone)
     pixels = np.random.default_rng(0).integers(0, 256, (200, *SPEC.shape), dtype=np.uint8)
-    refit(net, model.net, thinner(found, gone), pixels, SPEC, ridge=1e-9)
+    refit(net, model.net, layers_with_fewer_inputs(found, gone), pixels, SPEC, ridge=1e-9)
     expected = model.net.encoder.fc2.bias + 2.0 * model.net.encoder.fc2.weight[:, 3]
     assert torch.allclose(net.encoder.fc2.bias, expected, atol=1e-4)
 

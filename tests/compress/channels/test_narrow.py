@@ -12,7 +12,7 @@ import torch
 from hashpress.compress.channels import removal
 from hashpress.compress.channels.graph import channels
 from hashpress.compress.channels.least_squares import refit
-from hashpress.compress.channels.narrow import Narrow, thinner
+from hashpress.compress.channels.narrow import Narrow, layers_with_fewer_inputs
 from hashpress.compress.fold import Fold
 from hashpress.compress.observe.macs import count
 from hashpress.core.data import load_data
@@ -164,9 +164,9 @@ def test_widths_are_multiples():
         for path, layer in thin.net.named_modules():
             if isinstance(layer, torch.nn.Conv2d):
                 assert layer.out_channels % 8 == 0, path
-    assert removal.kept_of(20, 0.5, 8, 0.0) == 16
-    assert removal.kept_of(20, 0.9, 1, 0.2) == 4
-    assert removal.kept_of(6, 0.5, 8, 0.0) == 6
+    assert removal.channels_to_keep(20, 0.5, 8, 0.0) == 16
+    assert removal.channels_to_keep(20, 0.9, 1, 0.2) == 4
+    assert removal.channels_to_keep(6, 0.5, 8, 0.0) == 6
 
 
 @pytest.mark.parametrize("encoder", ["lenet5", "resnet20"])
@@ -247,7 +247,7 @@ def test_refit_repairs_what_a_linear_layer_can():
     net = model.copied_net()
     removal.cut(net, found, labels[3:4])
     bare = (net(SPEC.normalise(images.pixels)) - model.net(SPEC.normalise(images.pixels))).square().mean()
-    refit(net, model.net, thinner(found, labels[3:4]), images.pixels, SPEC, ridge=1e-9)
+    refit(net, model.net, layers_with_fewer_inputs(found, labels[3:4]), images.pixels, SPEC, ridge=1e-9)
     fitted = (net(SPEC.normalise(images.pixels)) - model.net(SPEC.normalise(images.pixels))).square().mean()
     assert fitted < 1e-6 < bare
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress.codebooks import kmeans
-from hashpress.compress.codebooks.straight_through import Latent, fit_budget
+from hashpress.compress.codebooks.straight_through import StraightThroughCodebook, fit_budget
 from hashpress.compress.observe.importance import output_energy
 from hashpress.core.inputs import ImageInput
 from hashpress.hashnets.build import default_arch, untrained
@@ -32,7 +32,7 @@ def test_the_gradient_of_a_codebook_is_the_sum_over_its_cluster() -> None:
 
 def test_training_passes_straight_through_the_codebook() -> None:
     weight = torch.randn(4, 50, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    latent = Latent(weight.detach(), np.array([1.0, 2, 3, 4]), 8, 1.0, 0.05)
+    latent = StraightThroughCodebook(weight.detach(), np.array([1.0, 2, 3, 4]), 8, 1.0, 0.05)
     shared = latent(weight)
     seed = torch.arange(200.0).view(4, 50)
     (shared * seed).sum().backward()
@@ -48,7 +48,10 @@ def test_training_passes_straight_through_the_codebook() -> None:
 
 def test_borders_follow_the_price_and_a_budget_finds_it() -> None:
     weights = [torch.randn(30, 50, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
-    latents = [Latent(weight, None, 32, moved, 0.01) for weight, moved in zip(weights, (1.0, 4.0), strict=True)]
+    latents = [
+        StraightThroughCodebook(weight, None, 32, moved, 0.01)
+        for weight, moved in zip(weights, (1.0, 4.0), strict=True)
+    ]
     pairs = list(zip(latents, weights, strict=True))
 
     def coded() -> list[float]:
@@ -58,7 +61,7 @@ def test_borders_follow_the_price_and_a_budget_finds_it() -> None:
     sizes = []
     for price in (0.001, 0.1, 1.0):
         assert fit_budget(pairs, price, None) == price
-        assert sum(latent.reprice(weight, price) for latent, weight in pairs) == pytest.approx(sum(coded()), rel=0.02)
+        assert sum(latent.set_price(weight, price) for latent, weight in pairs) == pytest.approx(sum(coded()), rel=0.02)
         sizes.append(coded())
     assert all(np.diff(sizes, axis=0).reshape(-1) < 0)
     assert sizes[1][0] < sizes[1][1], "where errors move more, more bits pay"

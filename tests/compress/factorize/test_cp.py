@@ -8,9 +8,9 @@ from hashpress.compress.factorize.cp import Cp, replace_layer
 from hashpress.compress.factorize.cp_ranks import chain_cost
 from hashpress.compress.factorize.tensors import whiten
 from hashpress.compress.factorize.tensors.decompose import Method, decompose
+from hashpress.compress.observe.activations import sampled_activations
 from hashpress.compress.observe.macs import count, count_net
 from hashpress.compress.observe.moments import patch_moments
-from hashpress.compress.observe.responses import responses
 from hashpress.compress.observe.sampling import choose
 from hashpress.compress.passes import PASSES
 from hashpress.core.data import load_data
@@ -179,7 +179,7 @@ def test_data_aware_bias_keeps_the_mean_response(model, digits):
     net = model.copied_net()
     replace_layer(net, Factored(path, "cp3", (4,)), FAST, model, pixels, seed=0)
     small = dataclasses.replace(model, net=net)
-    before, after = (responses(one, pixels, [path], places=99).outputs[path] for one in (model, small))
+    before, after = (sampled_activations(one, pixels, [path], places=99).outputs[path] for one in (model, small))
     gap = np.abs(after.mean(axis=0) - before.mean(axis=0)).max()
     assert gap < 0.15 * np.abs(after - before).mean()  # the sample differs, as the border does
     assert np.abs(after - before).mean() > 0.1 * np.abs(before).mean()

@@ -5,14 +5,14 @@ import pytest
 import torch
 from hashpress.compress.base import Context
 from hashpress.compress.factorize.lowrank import LowRank
-from hashpress.compress.factorize.rebuild import Sample, rebuild_layer, wanted
+from hashpress.compress.factorize.rebuild import Sample, rebuild_layer, targets_of
 from hashpress.compress.factorize.tensors import ranks
 from hashpress.compress.fold import Fold
 from hashpress.compress.observe import sampling
+from hashpress.compress.observe.activations import sampled_activations
 from hashpress.compress.observe.followers import followers
 from hashpress.compress.observe.macs import count, count_net
-from hashpress.compress.observe.moments import Moments, patch_moments, response_moments
-from hashpress.compress.observe.responses import responses
+from hashpress.compress.observe.moments import Moments, activation_moments, patch_moments
 from hashpress.compress.observe.sampling import choose
 from hashpress.compress.passes import PASSES
 from hashpress.core.data import load_data
@@ -63,7 +63,7 @@ def residual(digits):
 def test_responses_are_what_layers_give_at_one_set_of_places(small, digits, monkeypatch):
     monkeypatch.setattr(sampling, "BATCH", 5)
     pixels = choose(digits, 12, seed=4)[:]
-    found = responses(small, pixels, ["encoder.conv2", "encoder.conv3", "encoder.fc1"], places=3)
+    found = sampled_activations(small, pixels, ["encoder.conv2", "encoder.conv3", "encoder.fc1"], places=3)
     with torch.no_grad():
         images = small.arch.input.normalise(pixels)
         encoder = small.net.encoder
@@ -74,11 +74,11 @@ def test_responses_are_what_layers_give_at_one_set_of_places(small, digits, monk
         for row in rows[image]:
             assert np.isclose(flat[image], row, atol=1e-5).all(axis=1).any()
     assert found.outputs["encoder.fc1"].shape == (12, 40)
-    again = responses(small, pixels, ["encoder.conv2"], places=3)
+    again = sampled_activations(small, pixels, ["encoder.conv2"], places=3)
     np.testing.assert_array_equal(again.outputs["encoder.conv2"], found.outputs["encoder.conv2"])
     assert len(np.unique(choose(digits, 10_000)[:].reshape(len(digits.train), -1), axis=0)) > 300
     with pytest.raises(InputError, match="no sum was seen"):
-        responses(small, pixels, [], sums=["encoder.conv2"])
+        sampled_activations(small, pixels, [], sums=["encoder.conv2"])
 
 
 def test_few_rows_have_the_variances_of_their_covariance():
@@ -176,8 +176,8 @@ def test_residual_target_is_the_sum_less_the_new_shortcut(residual, digits):
     with torch.no_grad():
         current.net.encoder.conv1.weight.mul_(0.9)
     path = "encoder.layer1.0.conv2"
-    rows = wanted(residual, current, path, "sum", Sample(pixels, 5, 0, asymmetric=True))
-    whole = responses(residual, pixels, [path], sums=[path], places=5)
+    rows = targets_of(residual, current, path, "sum", Sample(pixels, 5, 0, asymmetric=True))
+    whole = sampled_activations(residual, pixels, [path], sums=[path], places=5)
     block, images = residual.net.encoder.layer1[0], residual.arch.input.normalise(pixels)
     with torch.no_grad():
         start = functional.relu(residual.net.encoder.conv1(images))
@@ -255,7 +255,7 @@ def test_the_papers_ordering_without_training(small, residual, digits):
 def test_ranks_answer_the_papers_problem(small, digits):
     plan = LowRank(speedup=2.0, solver="linear", images=100).decide(small, Context(digits)).data["layers"]
     costs = count(small)
-    moments = response_moments(small, choose(digits, 100), [*plan])
+    moments = activation_moments(small, choose(digits, 100), [*plan])
     candidates = {
         path: ranks.RankCandidate(
             np.linalg.eigvalsh(moments[path].covariance)[::-1],

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from hashpress.compress.base import Context
-from hashpress.compress.finetune.dropout import eased, rates
+from hashpress.compress.finetune.dropout import dropout_rates, reduced_dropout
 from hashpress.compress.finetune.masks import masks_of
 from hashpress.compress.passes import Finetune, Prune
 from hashpress.core.data.images import Split
@@ -26,7 +26,7 @@ def pruned(alexnet):
 
 
 def spec_rates(model):
-    return rates(model.net, masks_of(model), model.arch.input)
+    return dropout_rates(model.net, masks_of(model), model.arch.input)
 
 
 def test_each_rate_falls_with_the_root_of_the_weights_left(pruned):
@@ -68,7 +68,7 @@ def test_the_rates_hold_while_it_learns_and_are_put_back(pruned, monkeypatch):
 
 def test_they_are_put_back_when_training_fails(pruned):
     net = pruned.copied_net().train()
-    with pytest.raises(RuntimeError, match="failed"), eased(net, masks_of(pruned), SPEC):  # noqa: PT012  the block fails
+    with pytest.raises(RuntimeError, match="failed"), reduced_dropout(net, masks_of(pruned), SPEC):  # noqa: PT012  the block fails
         assert net.get_submodule("encoder.classifier.0").p == pytest.approx(0.2, rel=1e-3)
         assert net.training
         raise RuntimeError("failed")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hashpress.compress.base import Context
 from hashpress.compress.factorize.cp import Cp
-from hashpress.compress.finetune.temporary_norms import normed
+from hashpress.compress.finetune.temporary_norms import with_temporary_norms
 from hashpress.compress.passes import Fastfood, Finetune, Fold, Prune
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -47,7 +47,7 @@ def test_the_network_computes_the_same_with_norms_and_behind_them(small: HashMod
     net = small.copied_net()
     inputs = small.arch.input.normalise(split.queries.pixels)
     with torch.no_grad():
-        with normed(net, split.train, small.arch.input) as paths:
+        with with_temporary_norms(net, split.train, small.arch.input) as paths:
             assert sorted(paths) == sorted(
                 path
                 for path, layer in small.net.named_modules()
@@ -81,7 +81,7 @@ class Twice(nn.Module):
 
 
 def test_a_convolution_that_does_not_run_once_gets_none(split: Split) -> None:
-    with normed(Twice(), split.train, ImageInput((1, 8, 8), split.mean, split.std)) as paths:
+    with with_temporary_norms(Twice(), split.train, ImageInput((1, 8, 8), split.mean, split.std)) as paths:
         assert paths == ["first"]
     arch = Arch("lenet5", 10, ImageInput((1, 8, 8), split.mean, split.std))
     assert Finetune(**SETTINGS).decide(HashModel(Twice().eval(), arch), Context(split)).data["normed"] == ["first"]
@@ -104,7 +104,7 @@ def test_convolutions_of_one_weight_get_none(split: Split) -> None:
     inputs = spec.normalise(split.queries.pixels)
     with torch.no_grad():
         wanted = net(inputs)
-        with normed(net, split.train, spec) as paths:
+        with with_temporary_norms(net, split.train, spec) as paths:
             assert paths == ["first"]
         assert (net(inputs) - wanted).abs().max() < 1e-5
 
@@ -119,7 +119,7 @@ def test_statistics_are_those_of_all_images_however_few_run_together(
     monkeypatch.setattr("hashpress.compress.finetune.temporary_norms.VALUES", 7 * 64)
     net = small.copied_net()
     net.encoder.conv1.register_forward_hook(lambda _layer, _args, output: sizes.append(len(output)))
-    with normed(net, split.train, small.arch.input):
+    with with_temporary_norms(net, split.train, small.arch.input):
         norm = net.encoder.conv1.norm
     assert sum(sizes[1:]) == len(split.train), "one image alone tells how often a layer runs"
     assert max(sizes) == 7
@@ -154,7 +154,7 @@ def test_norms_stand_behind_fastfood_too_and_go_into_its_last_diagonal(split: Sp
     inputs = model.arch.input.normalise(split.queries.pixels)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     with torch.no_grad():
-        with normed(net, split.train, model.arch.input) as paths:
+        with with_temporary_norms(net, split.train, model.arch.input) as paths:
             assert paths == ["rows", "flat"], "the third has no bias"
             within = net.eval()(inputs).numpy()
             for path in paths:

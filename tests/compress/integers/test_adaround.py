@@ -67,7 +67,7 @@ def test_a_large_weight_is_made_again_for_the_gradient_and_not_kept(split, monke
     model = a_model(widths=[4, 6, 80], bits=32)
     grids, start = some_grids(model, split)
     path = "encoder.fc1"
-    soft = adaround.Soft(model.net.get_submodule(path), grids[path], *start[path])
+    soft = adaround.SoftRounding(model.net.get_submodule(path), grids[path], *start[path])
     assert soft.choice is None
     x, kept = torch.rand(3, soft.layer.in_features, requires_grad=True), []
     with torch.autograd.graph.saved_tensors_hooks(

@@ -142,7 +142,7 @@ def test_ranges_hold_zero_exactly():
 
 def test_mse_ranges_are_the_best_of_all_tried():
     values = np.random.default_rng(0).standard_t(2, 5000).clip(-60, 47)
-    seen = ranges.Seen(float(values.min()), float(values.max()), 1.0, values)
+    seen = ranges.ObservedRange(float(values.min()), float(values.max()), 1.0, values)
 
     def error(low, high):
         scale = (high - low) / 15
@@ -157,7 +157,9 @@ def test_mse_ranges_are_the_best_of_all_tried():
 
 def test_percentile_ranges_cut_off_as_many_values_as_onnx_runtime_does():
     values = np.random.default_rng(0).standard_normal(400_000)
-    low, high = ranges.limits(ranges.Seen(float(values.min()), float(values.max()), 1.0, values), "percentile", 8)
+    low, high = ranges.limits(
+        ranges.ObservedRange(float(values.min()), float(values.max()), 1.0, values), "percentile", 8
+    )
     assert (int(np.sum(values < low)), int(np.sum(values > high))) == (4, 4)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hashpress.compress.integers import ranges
-from hashpress.compress.integers.adaround import QuantizationGrid, Soft, nearest
+from hashpress.compress.integers.adaround import QuantizationGrid, SoftRounding, nearest
 from hashpress.compress.passes import Int8, Prune
 from hashpress.compress.thresholds import shift
 from hashpress.core.data import load_data
@@ -96,11 +96,11 @@ def test_rows_with_weights_keep_their_steps():
     draw = torch.Generator().manual_seed(0)
     weight, bias = torch.randn(8, 40, generator=draw), torch.randn(8, generator=draw)
     steps = ranges.weight_scales(weight, "mse", 8)
-    assert torch.equal(ranges.roomy(steps, weight, bias, 0.02, 8), steps)
-    assert torch.equal(ranges.roomy(steps, weight, None, 1e-12, 8), steps)
+    assert torch.equal(ranges.scales_without_overflow(steps, weight, bias, 0.02, 8), steps)
+    assert torch.equal(ranges.scales_without_overflow(steps, weight, None, 1e-12, 8), steps)
     weight[3] = 0
     steps = ranges.weight_scales(weight, "mse", 8)
-    found = ranges.roomy(steps, weight, bias, 0.02, 8)
+    found = ranges.scales_without_overflow(steps, weight, bias, 0.02, 8)
     assert (found != steps).tolist() == [row == 3 for row in range(8)]
     assert abs(float(bias[3])) / (0.02 * float(found[3])) == pytest.approx(2**23, rel=1e-6)
 
@@ -110,7 +110,7 @@ def test_sums_of_very_wide_rows_fit():
     weight = torch.full((2, 100_000), 0.5)
     weight[1] = torch.linspace(-1e-3, 1, 100_000) ** 9
     steps = ranges.weight_scales(weight, "minmax", 8)
-    found = ranges.roomy(steps, weight, torch.zeros(2), 0.02, 8)
+    found = ranges.scales_without_overflow(steps, weight, torch.zeros(2), 0.02, 8)
     for row, kept in ((0, False), (1, True)):
         whole = nearest(weight, QuantizationGrid(0.02, 0, 255, found, 127))[row].abs() + 1  # one more, as learning may
         assert float(whole.double().sum()) * 255 <= 2**30
@@ -132,7 +132,7 @@ def test_a_bias_goes_as_far_as_there_is_room():
 def test_a_learned_bias_is_held():
     layer = nn.Linear(3, 2)
     grid = QuantizationGrid(0.1, 0, 255, torch.tensor([0.5, 1e-14]), 127)
-    soft = Soft(layer, grid, nearest(layer.weight.detach(), grid), torch.tensor([0.3, 0.3]))
+    soft = SoftRounding(layer, grid, nearest(layer.weight.detach(), grid), torch.tensor([0.3, 0.3]))
     first, second = soft.held().tolist()
     assert first == float(np.float32(0.3))
     assert 0 < second <= 2**24 * 0.1 * 1e-14

@@ -38,7 +38,7 @@ def test_only_a_bias_takes_up_the_mean(split: Split, how: str, biased: bool) -> 
     if not biased:
         layer.bias = None
     left = copy.deepcopy(layer)
-    compensate.leaving(model, "encoder.fc2", how, split.train.pixels, 0)(0.4, left)
+    compensate.pruner_of(model, "encoder.fc2", how, split.train.pixels, 0)(0.4, left)
     inputs = first_call(model.net, "encoder.fc2", arch.input.normalise(split.train.pixels))[0].double().numpy()
     mean = inputs.mean(0)
     assert mean.max() > inputs.std(0).mean()

@@ -33,7 +33,7 @@ LAYERS = ["encoder.conv1", "encoder.conv2", "encoder.fc1", "head"]
 def left(model: HashModel, path: str, how: str, pixels: Pixels, density: float) -> Any:
     """Return a copy of a layer with what is left of its weights."""
     layer = copy.deepcopy(get_layer(model.net, path))
-    compensate.leaving(model, path, how, pixels, 0)(density, layer)
+    compensate.pruner_of(model, path, how, pixels, 0)(density, layer)
     return layer
 
 
@@ -102,7 +102,7 @@ def test_layers_that_would_take_long_go_block_by_block(
 def test_what_is_left_depends_on_the_last_density_alone(how: str, model: HashModel, split: Split) -> None:
     pixels = choose(split, 60, 0)
     layer = copy.deepcopy(get_layer(model.net, "encoder.fc1"))
-    leave = compensate.leaving(model, "encoder.fc1", how, pixels, 0)
+    leave = compensate.pruner_of(model, "encoder.fc1", how, pixels, 0)
     leave(0.1, layer)
     leave(0.8, layer)
     once = left(model, "encoder.fc1", how, pixels, 0.8)

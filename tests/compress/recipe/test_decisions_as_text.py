@@ -10,7 +10,7 @@ from hashpress.cli.main import run
 from hashpress.compress.base import Context
 from hashpress.compress.factorize.tensors import cpd
 from hashpress.compress.passes import PASSES, Cp, Fastfood, Finetune, Fold, Merge, Narrow
-from hashpress.compress.recipe.decisions import skipped_in_brief, told, treated
+from hashpress.compress.recipe.decisions import described, skipped_in_brief, treated
 from hashpress.compress.recipe.ledger import Line, warnings_of
 from hashpress.compress.recipe.load import Recipe, compress
 from hashpress.core.data import load_data
@@ -44,7 +44,7 @@ NEEDED: dict[str, Any] = {
 @pytest.mark.parametrize("name", PASSES)
 def test_every_layer_and_reason_of_every_pass_is_told_and_counted(name, conv, split):
     decision = PASSES[name](**NEEDED.get(name, {})).decide(conv, Context(split)).data
-    lines = "\n".join(told(decision))
+    lines = "\n".join(described(decision))
     tables = [value for value in decision.values() if isinstance(value, dict)]
     for path in {path for table in tables for path in table}:
         assert path in lines
@@ -58,7 +58,7 @@ def test_every_layer_and_reason_of_every_pass_is_told_and_counted(name, conv, sp
 
 def test_a_decision_is_told_layer_by_layer(conv):
     decision = Cp(rank=2, sweeps=2).decide(conv, Context()).data
-    assert told(decision) == [
+    assert described(decision) == [
         "encoder.conv2  form cp3, ranks 2, macs 14,400 -> 1,184, parameters 906 -> 80",
         "encoder.conv3  form cp3, ranks 2, macs 4,800 -> 312, parameters 1,208 -> 86",
         "skipped: encoder.conv1: skipped by the settings",
@@ -67,8 +67,8 @@ def test_a_decision_is_told_layer_by_layer(conv):
     assert skipped_in_brief(decision) == (
         "skipped, 3 layers: a dense layer has no spatial axes; lowrank treats it (2); skipped by the settings (1)"
     )
-    assert told(Narrow(ratio=0.5).decide(conv, Context()).data)[0] == "encoder.conv1  widths 6 -> 3"
-    assert told(Finetune(epochs=2).decide(conv, Context()).data) == [
+    assert described(Narrow(ratio=0.5).decide(conv, Context()).data)[0] == "encoder.conv1  widths 6 -> 3"
+    assert described(Finetune(epochs=2).decide(conv, Context()).data) == [
         "trained 2,786, held at zero 0, epochs 2, steps None"
     ]
 

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from hashpress.compress.passes import PASSES, Cp, Finetune, Int8, LowRank, Narrow, ProductQuantize, Prune, Share
-from hashpress.compress.recipe.check import objections
+from hashpress.compress.recipe.check import recipe_problems
 from hashpress.compress.recipe.load import Recipe, compress
 from hashpress.core.data import load_data
 from hashpress.core.data.images import Split
@@ -74,7 +74,7 @@ def test_images_that_are_missing_are_told_with_the_rest(model):
     ],
 )
 def test_names_behind_a_pass_that_makes_new_ones_are_taken_below_known_layers(model, passes, found):
-    problems = objections(steps(*passes), model, None)
+    problems = recipe_problems(steps(*passes), model, None)
     assert len(problems) == bool(found)
     if found:
         assert f"no layer matches {', '.join(map(repr, found))} (there are: encoder.conv1," in problems[0]

@@ -117,7 +117,7 @@ def test_steps_of_another_run_are_refused(model, split, tmp_path, other):
     broken_off(model, split, tmp_path / "out.st", GOOD[0])
     recipe = Recipe.of(*GOOD[:2], measure=other.get("measure", ("flips",)))
     data = load_data(other["data"]) if "data" in other else split
-    with pytest.raises(InputError, match=f"of a run with another {next(iter(other))};"):
+    with pytest.raises(InputError, match=f"to a run with another {next(iter(other))};"):
         compress(model, recipe, data, out=tmp_path / "out.st", resume=True, seed=other.get("seed", 0))
 
 

@@ -1,4 +1,4 @@
-"""Responses of layers, and of the sums after them, at sampled places of each image."""
+"""Activations of layers, and of the sums after them, at sampled positions of each image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from ...core.data.images import Pixels
 from ...core.errors import InputError
 from ...core.model import HashModel
-from .followers import Watcher
+from .followers import FollowerRecorder
 from .hooks import StopForward, layers_at
 from .runner import run
 from .sampling import batches, drawn
@@ -21,13 +21,13 @@ from .sampling import batches, drawn
 
 @dataclass
 class Activations:
-    """Rows (N, d) of float32 that layers gave at sampled places; of ``sums`` the result of the addition after them."""
+    """Rows (N, d) of float32 of layer outputs at sampled positions; ``sums`` are the results of the additions after layers."""
 
     outputs: dict[str, np.ndarray]
     sums: dict[str, np.ndarray]
 
 
-def responses(
+def sampled_activations(
     model: HashModel,
     pixels: Pixels,
     paths: Sequence[str],
@@ -36,16 +36,16 @@ def responses(
     places: int = 10,
     seed: int = 0,
 ) -> Activations:
-    """Return what the layers at ``paths`` give, at ``places`` random places per image (of dense layers: the one there is).
+    """Return the outputs of the layers at ``paths`` at ``places`` random positions per image (dense layers have one).
 
-    The places depend on ``seed`` and the size of a layer's output alone: layers and networks of equal sizes are sampled
-    alike. A batch stops running when the last of the layers gave its output.
+    The positions depend only on ``seed`` and the size of the output of a layer, so layers and networks of equal sizes
+    are sampled at the same positions. A batch stops after the last of the layers.
 
     Raises:
-        InputError: a layer never ran, or no addition follows one of ``sums``.
+        InputError: A layer never ran, or no addition follows one of ``sums``.
     """
-    sampler = _ResponseSampler(model, tuple(paths), tuple(sums), places, seed)
-    with sampler.watching(), sampler, torch.no_grad():
+    sampler = _ActivationSampler(model, tuple(paths), tuple(sums), places, seed)
+    with sampler.recording(), sampler, torch.no_grad():
         for start, part in batches(pixels, "responses"):
             sampler.begin(start)
             with suppress(StopForward):
@@ -53,8 +53,8 @@ def responses(
     return sampler.result()
 
 
-class _ResponseSampler(Watcher):
-    """Keeps sampled rows of some layers' outputs and of the sums after them."""
+class _ActivationSampler(FollowerRecorder):
+    """Collects sampled rows of the outputs of some layers and of the sums after them."""
 
     def __init__(self, model: HashModel, paths: tuple[str, ...], sums: tuple[str, ...], places: int, seed: int) -> None:
         super().__init__(layers_at(model.net, [*paths, *sums]))
@@ -66,24 +66,24 @@ class _ResponseSampler(Watcher):
     def begin(self, start: int) -> None:
         """Start a batch."""
         self.sources.clear()
-        self.found.clear()
+        self.followers_by_path.clear()
         self.start = start
         self.missing = {*(("output", path) for path in self.paths), *(("sum", path) for path in self.sums)}
 
-    def ran(self, path: str, output: Tensor) -> None:
-        """Take rows of a layer's output."""
+    def record_output(self, path: str, output: Tensor) -> None:
+        """Collect rows of the output of a layer."""
         if path in self.sums:
-            super().ran(path, output)
+            super().record_output(path, output)
         if path in self.paths:
             self.take("output", path, output)
 
-    def met(self, path: str, what: str, result: Tensor) -> None:
-        """Take rows of the sum after a layer."""
+    def record_follower(self, path: str, what: str, result: Tensor) -> None:
+        """Collect rows of the sum after a layer."""
         if what == "sum":
             self.take("sum", path, result)
 
     def take(self, what: str, path: str, values: Tensor) -> None:
-        """Keep the values at this batch's places."""
+        """Collect the values at the positions of this batch."""
         rows = values.detach().float().cpu()
         if rows.ndim == 4:
             flat = rows.flatten(2)

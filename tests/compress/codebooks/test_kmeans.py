@@ -32,12 +32,12 @@ def test_the_gradient_of_a_codebook_is_the_sum_over_its_cluster() -> None:
 
 def test_training_passes_straight_through_the_codebook() -> None:
     weight = torch.randn(4, 50, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    latent = StraightThroughCodebook(weight.detach(), np.array([1.0, 2, 3, 4]), 8, 1.0, 0.05)
-    shared = latent(weight)
+    codebook = StraightThroughCodebook(weight.detach(), np.array([1.0, 2, 3, 4]), 8, 1.0, 0.05)
+    shared = codebook(weight)
     seed = torch.arange(200.0).view(4, 50)
     (shared * seed).sum().backward()
     torch.testing.assert_close(weight.grad, seed)
-    centres, indices = latent.decided(weight.detach())
+    centres, indices = codebook.final_codebook(weight.detach())
     wanted = centres[indices].reshape(4, 50) * np.array([1.0, 2, 3, 4])[:, None]
     np.testing.assert_allclose(shared.detach().numpy(), wanted, rtol=1e-5, atol=1e-6)
     assert centres[0] == 0
@@ -55,13 +55,15 @@ def test_borders_follow_the_price_and_a_budget_finds_it() -> None:
     pairs = list(zip(latents, weights, strict=True))
 
     def coded() -> list[float]:
-        counts = [np.bincount(latent.places(weight).numpy().reshape(-1)) for latent, weight in pairs]
+        counts = [np.bincount(codebook.places(weight).numpy().reshape(-1)) for codebook, weight in pairs]
         return [-sum(n * np.log2(n / 1500) for n in count if n) for count in counts]
 
     sizes = []
     for price in (0.001, 0.1, 1.0):
         assert fit_budget(pairs, price, None) == price
-        assert sum(latent.set_price(weight, price) for latent, weight in pairs) == pytest.approx(sum(coded()), rel=0.02)
+        assert sum(codebook.set_price(weight, price) for codebook, weight in pairs) == pytest.approx(
+            sum(coded()), rel=0.02
+        )
         sizes.append(coded())
     assert all(np.diff(sizes, axis=0).reshape(-1) < 0)
     assert sizes[1][0] < sizes[1][1], "where errors move more, more bits pay"

@@ -67,7 +67,7 @@ class Fold(Pass):
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:  # noqa: ARG002  # as all passes
         """Return the model without the folded norms."""
-        net = model.copied_net()
+        net = model.copy_net()
         edits = []
         for norm, target in decision.data["fold"].items():
             take_in(get_layer(net, target), get_layer(net, norm))

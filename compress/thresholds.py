@@ -94,7 +94,7 @@ class Thresholds(Pass):
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with its thresholds moved."""
-        net = model.copied_net()
+        net = model.copy_net()
         if decision.data["moved"]:
             shift(hash_layer(net)[1], torch.tensor(decision.data["thresholds"], dtype=torch.float64))
         after = {key: decision.data[key] for key in ("moved", "flips")}

@@ -110,7 +110,7 @@ class HashModel:
     edits: tuple[Edit, ...] = ()
     history: tuple[Step, ...] = ()
 
-    def copied_net(self, sharing: Iterable[str] = ()) -> nn.Module:
+    def copy_net(self, sharing: Iterable[str] = ()) -> nn.Module:
         """Return a deep copy of the network, in evaluation mode, for a pass to change.
 
         Weights of the layers at ``sharing`` keep their memory in common: the pass replaces them or asks for
@@ -154,7 +154,7 @@ class HashModel:
     def on(self, device: torch.device) -> HashModel:
         """Return this model on a device: itself where it is there, else with a copy of the network."""
         here = next((value.device for value in self.net.parameters()), device)
-        return self if here == device else replace(self, net=self.copied_net().to(device))
+        return self if here == device else replace(self, net=self.copy_net().to(device))
 
     def edited(self, net: nn.Module, edits: Sequence[Edit], step: Step) -> HashModel:
         """Return a model around ``net`` with ``edits`` and ``step`` appended; this one stays as it is."""

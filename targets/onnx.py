@@ -37,7 +37,7 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str]) -> None:
         raise TargetError(
             f"{model.arch.encoder} takes {model.arch.input.kind} inputs; only networks of images are exported"
         )
-    net = densified(model).copied_net()
+    net = densified(model).copy_net()
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, *model.arch.input.shape), dtype=np.uint8)
     images = model.arch.input.tensor(pixels)
     with tempfile.TemporaryDirectory(prefix="hashpress-") as folder:

@@ -78,7 +78,7 @@ def inner(model: HashModel) -> list[str]:
 def changed(change: Change) -> HashModel:
     """Return the network after ``change`` of every inner layer."""
     model = network()
-    net = model.copied_net()
+    net = model.copy_net()
     for path, H in hessians().items():
         layer: Any = get_layer(net, path)
         layer.weight.copy_(change(layer.weight.flatten(1).double(), H).float().view_as(layer.weight))

@@ -66,7 +66,7 @@ def random_removal(model: HashModel, count: int) -> HashModel:
     """Return the model without ``count`` neurons drawn at random."""
     found = channels(model)
     labels = np.random.default_rng(SEED).permutation(found.layers[LAYER].outputs)[:count]
-    net = model.copied_net()
+    net = model.copy_net()
     edits = cut(net, found, np.sort(labels))
     return model.edited(net, edits, Step("random", {"count": count}, SEED))
 

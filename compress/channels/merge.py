@@ -120,7 +120,7 @@ class Merge(Pass):
         """Return the model with fewer neurons."""
         merged, graph, removed = decision.plan
         whole = replace(model, net=merged)
-        net = whole.copied_net(sharing=weighted(merged))
+        net = whole.copy_net(sharing=weighted(merged))
         edits = cut(net, graph, removed)
         whole.unshared(net)
         if self.refit:
@@ -137,7 +137,7 @@ class Merge(Pass):
         self, model: HashModel, graph: Channels, context: Context
     ) -> tuple[nn.Module, np.ndarray, dict[str, Json]]:
         """Return a copy with merged outgoing weights, the channel ids to remove, and the figures of each layer."""
-        net = model.copied_net(sharing=weighted(model.net))
+        net = model.copy_net(sharing=weighted(model.net))
         pixels = self._pixels(model, context) if self.by == "outputs" else None
         shares = self._shares(model.net)
         refused = self._untreated(net, graph)

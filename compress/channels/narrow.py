@@ -98,7 +98,7 @@ class Narrow(Pass):
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with fewer channels."""
         graph, removed = decision.plan
-        net = model.copied_net(sharing=layers_with_fewer_inputs(graph, removed))
+        net = model.copy_net(sharing=layers_with_fewer_inputs(graph, removed))
         edits = cut(net, graph, removed)
         model.unshared(net)  # what is tied to a weight that was cut was not
         if self.refit:

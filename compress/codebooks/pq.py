@@ -143,7 +143,7 @@ class ProductQuantize(Pass):
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with quantized layers."""
         plans = decision.data["layers"]
-        net, made, errors = model.copied_net(sharing=plans), [], {}
+        net, made, errors = model.copy_net(sharing=plans), [], {}
         original = model.net.eval()
         pixels = self._pixels(context)
         called = calls(net, plans, model.arch.input)

@@ -217,7 +217,7 @@ class Share(Pass):
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with shared weights."""
-        return self._filled(model, model.copied_net(), decision.plan.books, context)
+        return self._filled(model, model.copy_net(), decision.plan.books, context)
 
     def execute(self, model: HashModel, decision: Decision, context: Context) -> tuple[HashModel, Decision]:
         """Return the model and the decision, after straight-through training if ``finetune`` is set."""
@@ -241,7 +241,7 @@ class Share(Pass):
     ) -> tuple[nn.Module, dict[str, Codebook]]:
         """Return the network and the codebooks after straight-through training."""
         sizes = self._sizes(model.net)
-        net = model.copied_net()
+        net = model.copy_net()
         started: list[tuple[StraightThroughCodebook, torch.Tensor]] = []
         for path, bits in sizes.items():
             layer: Any = get_layer(net, path)

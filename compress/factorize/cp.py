@@ -146,7 +146,7 @@ class Cp(Pass):
         """
         layers = decision.data["layers"]
         pixels = self._pixels(context) if self.data else None
-        net, edits, errors, swollen = model.copied_net(sharing=weighted(model.net)), [], {}, {}
+        net, edits, errors, swollen = model.copy_net(sharing=weighted(model.net)), [], {}, {}
         for path, plan in track(layers.items(), "decomposing", len(layers)):
             edit = self._edit(model, path, plan["form"], tuple(plan["ranks"]))
             found = replace_layer(net, edit, self._method, model, pixels, context.seed)
@@ -176,7 +176,7 @@ class Cp(Pass):
         before = outputs(model, pixels) >= 0
 
         def trial(path: str, form: str, found: tuple[int, ...], method: Method) -> float:
-            net, edit = model.copied_net(sharing=weighted(model.net)), self._edit(model, path, form, found)
+            net, edit = model.copy_net(sharing=weighted(model.net)), self._edit(model, path, form, found)
             replace_layer(net, edit, method, model, pixels if self.data else None, context.seed)
             return float(np.mean((outputs(model.edited(net, (), self.step()), pixels) >= 0) != before))
 

@@ -155,7 +155,7 @@ class LowRank(Pass):
         if self.solver != "filter":
             sample = Sample(self._pixels(context), self.places, context.seed, self.asymmetric)
             follow = followers(model, sample.pixels)
-        current, edits, lost = replace(model, net=model.copied_net(sharing=layers)), [], {}
+        current, edits, lost = replace(model, net=model.copy_net(sharing=layers)), [], {}
         for path, plan in released(track(layers.items(), "rebuilding", len(layers))):
             adds = self._adds_bias(weighted(model.net)[path])
             edit = Factored(path, plan["form"], tuple(plan["ranks"]), bias=adds)

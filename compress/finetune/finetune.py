@@ -164,8 +164,8 @@ class Finetune(Pass):
         """
         reference = context.reference or model
         if not (self.system and self.task) and outputs_match(model, reference, context.training_split(self)):
-            return model.edited(model.copied_net(), (), self.step(context.seed, nothing_to_learn=True))
-        net = model.copied_net()
+            return model.edited(model.copy_net(), (), self.step(context.seed, nothing_to_learn=True))
+        net = model.copy_net()
         steps = pq_rate.steps_of(net)
         log = self.train(net, model, context)
         round_weights(net)
@@ -176,8 +176,8 @@ class Finetune(Pass):
     def teacher(self, reference: HashModel) -> nn.Module:
         """Return the network to imitate."""
         if self.reference_precision == "bfloat16":
-            return Bfloat16Net(Fold()(reference).copied_net())  # norms in bfloat16 take a third of the time
-        return reference.copied_net()
+            return Bfloat16Net(Fold()(reference).copy_net())  # norms in bfloat16 take a third of the time
+        return reference.copy_net()
 
     def train(
         self,

@@ -135,7 +135,7 @@ class Int8(Pass):
         pixels: Pixels | None,
     ) -> nn.Module:
         """Return a quantized copy; with ``pixels``, biases are corrected one layer after the other."""
-        net = model.copied_net(sharing=edits)
+        net = model.copy_net(sharing=edits)
         wanted = means(model, list(edits), pixels) if self.correct and pixels is not None else {}
         for path, edit in track(edits.items(), "integers", len(edits)):
             edit.apply(net)

@@ -37,7 +37,7 @@ def output_energy(
     """
     if not len(pixels):
         raise InputError("measuring importance needs images; name a data set with --data")
-    net = model.copied_net(sharing=layers)
+    net = model.copy_net(sharing=layers)
     found: list[Any] = [get_layer(net, path) for path in layers]
     net.requires_grad_(requires_grad=False)
     sums = [_summed(layer) for layer in found]

@@ -49,7 +49,7 @@ def threshold(weights: Sequence[Tensor], density: float) -> float:
 @torch.no_grad()
 def zeroed(model: HashModel, thresholds: Mapping[str, float]) -> nn.Module:
     """Return a copy of the network with weights below the threshold of their layer set to zero."""
-    net = model.copied_net()
+    net = model.copy_net()
     for path, least in thresholds.items():
         layer: Any = get_layer(net, path)
         drop_smallest(layer.weight, least)
@@ -68,7 +68,7 @@ def compensated(
     model: HashModel, densities: Mapping[str, float], compensate: str, pixels: Pixels, seed: int
 ) -> nn.Module:
     """Return a copy of the network with each layer pruned to its density with compensation."""
-    net = model.copied_net()
+    net = model.copy_net()
     changed = HashModel(net, model.arch, model.edits)
     for path, density in released(track(densities.items(), "compensating", len(densities))):
         pruner_of(changed, path, compensate, pixels, seed)(density, get_layer(net, path))

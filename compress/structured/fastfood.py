@@ -70,7 +70,7 @@ class Fastfood(Pass):
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with randomly initialised Fastfood layers and zero biases."""
         layers = decision.data["layers"]
-        net, made = model.copied_net(sharing=layers), []
+        net, made = model.copy_net(sharing=layers), []
         for path, plan in track(layers.items(), "Fastfood layers", len(layers)):
             edit = Fastfooded(path, plan["seed"], self.precision == "float16")
             edit.apply(net)

@@ -100,7 +100,7 @@ class HashWeights(Pass):
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
         """Return the model with hashed weights."""
         layers = decision.data["layers"]
-        net, made = model.copied_net(sharing=layers), []
+        net, made = model.copy_net(sharing=layers), []
         for path, plan in track(layers.items(), "hashing weights", len(layers)):
             weight = get_layer(net, path).get_parameter("weight").detach()
             edit = Hashed(path, tuple(plan["shape"]), tuple(plan["sizes"]), plan["seed"], self.precision == "float16")

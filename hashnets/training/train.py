@@ -65,7 +65,7 @@ def train(
         CheckpointError: ``checkpoint`` holds another run.
     """
     maker = find_system(system, trust_code=trust_code)
-    net, settings, seed = model.copied_net(), dict(settings or {}), int(seed)
+    net, settings, seed = model.copy_net(), dict(settings or {}), int(seed)
     try:
         objective = maker(model.arch, len(split.classes), len(split.train), seed, **settings)
     except TypeError as fault:

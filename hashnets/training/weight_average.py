@@ -36,7 +36,7 @@ def averaged(
     for model in models:
         if model.arch != last.arch or model.edits != last.edits:
             raise InputError("a mean takes networks of one architecture and the same edits; two of these differ")
-    net = last.copied_net()
+    net = last.copy_net()
     rows = [dict(model.net.named_parameters()) for model in models]
     with torch.no_grad():
         for name, value in net.named_parameters():

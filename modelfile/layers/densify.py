@@ -16,7 +16,7 @@ from .base import CompressedConv2d, CompressedLayer, CompressedLinear
 
 def densified(model: HashModel) -> HashModel:
     """Return a copy in which every compressed layer is a plain torch layer with the same outputs; its edits no longer match."""
-    net = model.copied_net()
+    net = model.copy_net()
     for path, layer in list(net.named_modules()):
         if isinstance(layer, CompressedConv2d | CompressedLinear):
             set_layer(net, path, layer.dense().train(layer.training))
@@ -33,7 +33,7 @@ def own_encodings_only(model: HashModel) -> HashModel:
     dense = {path: layer.dense() for path, layer in layers.items() if isinstance(layer, CompressedLayer)}
     if not dense:
         return model
-    net = model.copied_net()
+    net = model.copy_net()
     for path, layer in dense.items():
         set_layer(net, path, layer)
     edits = tuple(edit for edit in model.edits if ":" not in kind_of(edit) or getattr(edit, "layer", None) not in dense)

@@ -76,7 +76,7 @@ def test_a_budget_holds_however_low_the_first_price_is(model: HashModel, split: 
 
 
 def test_filters_that_are_nearly_dead_have_a_factor_that_can_be_kept(model: HashModel, split: Split) -> None:
-    net = model.copied_net()
+    net = model.copy_net()
     with torch.no_grad():
         net.get_submodule("encoder.conv2").weight[5] *= 1e-9  # type: ignore[union-attr,operator]
     dying = HashModel(net, model.arch, model.edits)

@@ -220,7 +220,7 @@ class Counted(Pass):
         return Decision({"images": len(context.training_split(self).train)})
 
     def apply(self, model: HashModel, decision: Decision, context: Context) -> HashModel:
-        net = model.copied_net()
+        net = model.copy_net()
         if self.spoil:
             net.head.bias.data[0] = torch.nan
         return model.edited(net, [], self.step(context.seed, **decision.data))

@@ -149,7 +149,7 @@ def test_a_budget_goes_where_it_buys_most():
 
 
 def test_a_layer_without_bias_is_left_with_the_reason(model, split):
-    net = model.copied_net()
+    net = model.copy_net()
     net.head.bias = None
     bare = HashModel(net, model.arch)
     assert ALL.decide(bare, Context(split)).data["skipped"] == {

@@ -46,7 +46,7 @@ def test_the_page_goes_from_training_to_codes(folder):
 
 def test_codes_of_the_bundle_are_those_of_the_model(folder):
     code = (
-        "import sys; sys.path.insert(0, '.'); import hashpress as hp, numpy as np\n"
+        "import hashpress as hp, numpy as np\n"
         "model = hp.load('small.safetensors', trust_code=True)\n"
         "form = model.net.encoder.fc1.form\n"
         "assert type(form).__name__ == 'SignWeight' and set(form.signs.unique().tolist()) == {-1, 1}\n"

@@ -40,7 +40,7 @@ def package(tmp_path, monkeypatch):
 
 
 def script(folder, name):
-    code = f"import sys; sys.path.insert(0, ''); exec(open({name!r}).read())"
+    code = f"exec(open({name!r}).read())"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=200, check=False
     )

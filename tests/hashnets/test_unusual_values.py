@@ -58,7 +58,7 @@ def base(split: Split) -> HashModel:
 
 
 def changed(model: HashModel, change: Callable[[Any], object]) -> HashModel:
-    net = model.copied_net()
+    net = model.copy_net()
     with torch.no_grad():
         change(net.get_submodule(LAYER))
     return replace(model, net=net)
@@ -239,7 +239,7 @@ def test_a_norm_behind_integers_stays(split: Split) -> None:
 
 
 def test_what_cannot_be_copied_is_said(base: HashModel) -> None:
-    net = base.copied_net()
+    net = base.copy_net()
     net.lock = Lock()
     with pytest.raises(InputError, match=r"the network cannot be copied.*lock"):
         Prune(density=0.5)(replace(base, net=net))

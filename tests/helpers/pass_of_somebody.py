@@ -71,7 +71,7 @@ class KeepSigns(hp.Pass):
     @torch.no_grad()
     def apply(self, model: hp.HashModel, decision: hp.Decision, context: hp.Context) -> hp.HashModel:
         """Return the model with one layer of signs."""
-        net, edit = model.copied_net(), Signed(self.layer)
+        net, edit = model.copy_net(), Signed(self.layer)
         edit.apply(net)
         form: Any = get_layer(net, self.layer).get_submodule("form")
         positive, sizes = decision.plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_every_recipe_and_every_setting_is_on_the_page(pages):
     assert [name for name in named_recipes() if f"| `{name}` |" not in text] == []
     for name, kind in PASSES.items():
         section = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
-        assert [field for field in kind.__dataclass_fields__ if f"| `{field}` |" not in section] == []
+        assert [field.name for field in fields(kind) if f"| `{field.name}` |" not in section] == []
 
 
 def test_every_file_is_in_the_architecture(pages):

@@ -34,7 +34,7 @@ def test_code_score_is_the_first_order_change():
     for channel in range(4):
         changes = []
         for sign in (1, -1):
-            net = model.copied_net().double()
+            net = model.copy_net().double()
             gain = 1 + sign * 1e-5
             net.encoder.fc1.weight.data.view(5, 4, -1)[:, channel] *= gain
             changes.append(net(inputs).detach().numpy())

@@ -47,7 +47,7 @@ def test_channels_that_are_zero_can_go(name):
     first = model.net.encoder.first
     first.weight.data[[1, 4]], first.bias.data[[1, 4]] = 0, 0
     found = channels(model)
-    net = model.copied_net()
+    net = model.copy_net()
     edits = cut(net, found, found.layers["encoder.first"].outputs[[1, 4]])
     assert edits
     images = torch.randn(3, 1, 8, 8)

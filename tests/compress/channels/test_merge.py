@@ -233,7 +233,7 @@ def test_refit_moves_a_constant_into_the_bias():
     layer.weight.data[3], layer.bias.data[3] = 0, 2.0
     found = channels(model)
     gone = found.layers["encoder.fc1"].outputs[3:4]
-    net = model.copied_net()
+    net = model.copy_net()
     cut(net, found, gone)
     pixels = np.random.default_rng(0).integers(0, 256, (200, *SPEC.shape), dtype=np.uint8)
     refit(net, model.net, layers_with_fewer_inputs(found, gone), pixels, SPEC, ridge=1e-9)

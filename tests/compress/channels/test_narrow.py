@@ -50,7 +50,7 @@ def test_a_narrow_lenet_is_the_small_one_built_by_hand():
     found, removed = removed_of(
         model, [("encoder.conv1", 1), ("encoder.conv2", 0), ("encoder.conv2", 5), ("encoder.fc1", 3)]
     )
-    net = model.copied_net()
+    net = model.copy_net()
     edits = removal.cut(net, found, removed)
     small = a_model(widths=[3, 4, 9]).net
     a, b, c = [0, 2, 3], [1, 2, 3, 4], [0, 1, 2, 4, 5, 6, 7, 8, 9]
@@ -89,7 +89,7 @@ def test_removing_silent_channels_changes_nothing(encoder):
             values.weight.data[gone] = 0
             if values.bias is not None:
                 values.bias.data[gone] = 0
-    net = model.copied_net()
+    net = model.copy_net()
     edits = removal.cut(net, found, removed)
     images = torch.randn(3, *spec.shape)
     assert torch.allclose(net(images), model.net(images), atol=1e-4, rtol=1e-4)
@@ -137,7 +137,7 @@ def test_shortcuts_with_zero_channels_keep_count():
     assert np.array_equal(found.layers["encoder.layer3.0.conv2"].outputs[6:10], first)
     assert np.array_equal(found.layers["head"].inputs[6:10], first)
     gone = np.array([first[0], found.layers["encoder.layer2.0.conv2"].outputs[7]])
-    net = model.copied_net()
+    net = model.copy_net()
     removal.cut(net, found, gone)
     block = net.encoder.layer2[0]
     assert (block.before, block.behind) == (2, 1)
@@ -191,7 +191,7 @@ def test_the_cheapest_block_goes_first():
     prices = {}
     for space in found.spaces():
         label = space[np.argmin(scores[space])]
-        net = model.copied_net()
+        net = model.copy_net()
         edits = removal.cut(net, found, np.array([label]))
         prices[int(label)] = scores[label] / (before - count(HashModel(net, model.arch, tuple(edits))).macs)
     assert removal.by_macs(found, scores, 0.99999).tolist() == [min(prices, key=prices.get)]
@@ -244,7 +244,7 @@ def test_refit_repairs_what_a_linear_layer_can():
     split = type(split)(split.name, split.protocol, images, images, images, split.classes)
     found = channels(model)
     labels = found.layers["encoder.conv2"].outputs
-    net = model.copied_net()
+    net = model.copy_net()
     removal.cut(net, found, labels[3:4])
     bare = (net(SPEC.normalise(images.pixels)) - model.net(SPEC.normalise(images.pixels))).square().mean()
     refit(net, model.net, layers_with_fewer_inputs(found, labels[3:4]), images.pixels, SPEC, ridge=1e-9)

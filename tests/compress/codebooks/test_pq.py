@@ -152,7 +152,7 @@ def test_the_pass_leaves_codewords_and_indices(model: HashModel, digits: Split, 
 
 def test_permutation_finds_channels_that_belong_together(model: HashModel, digits: Split) -> None:
     """Inputs that are alike stand sixteen apart: codewords of four neighbours fit badly, of four alike ones well."""
-    random, like = torch.Generator().manual_seed(0), HashModel(model.copied_net(), model.arch)
+    random, like = torch.Generator().manual_seed(0), HashModel(model.copy_net(), model.arch)
     factors = torch.randn(60, 16, generator=random)
     like.net.encoder.fc1.weight.data = factors.repeat(1, 4) + 0.1 * torch.randn(60, 64, generator=random)
     errors = {}

@@ -46,7 +46,7 @@ def test_share_keeps_to_its_bytes_while_it_trains(model: HashModel, split: Split
 def test_a_large_weight_is_fitted_in_part_and_assigned_whole(
     settings: dict[str, object], model: HashModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    net, item = model.copied_net(), Share(bits=3, start="density", **settings)
+    net, item = model.copy_net(), Share(bits=3, start="density", **settings)
     for place, value in enumerate(net.parameters()):
         nn.init.normal_(value, generator=torch.Generator().manual_seed(place))
     model = HashModel(net, model.arch)

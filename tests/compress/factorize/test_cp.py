@@ -176,7 +176,7 @@ def test_data_aware_fit_answers_real_inputs_better(model, digits):
 def test_data_aware_bias_keeps_the_mean_response(model, digits):
     pixels = choose(digits, 60)
     path = "encoder.conv3"
-    net = model.copied_net()
+    net = model.copy_net()
     replace_layer(net, Factored(path, "cp3", (4,)), FAST, model, pixels, seed=0)
     small = dataclasses.replace(model, net=net)
     before, after = (sampled_activations(one, pixels, [path], places=99).outputs[path] for one in (model, small))

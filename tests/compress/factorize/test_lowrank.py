@@ -151,7 +151,7 @@ def test_full_rank_chain_is_the_layer(options, form, digits):
     model = HashModel(
         net.eval(), dataclasses.replace(default_arch("lenet5", 16), input=ImageInput((1, 8, 8), (0.5,), (0.3,)))
     )
-    copy = dataclasses.replace(model, net=model.copied_net())
+    copy = dataclasses.replace(model, net=model.copy_net())
     width = 6 // layer.groups
     edit = Factored(
         "1", form, (width,) if form == "lowrank" else (min(3 * width, 12 // layer.groups), width), bias=True
@@ -160,7 +160,7 @@ def test_full_rank_chain_is_the_layer(options, form, digits):
     assert rebuild_layer(model, copy, edit, "linear", "none", sample) < 1e-6
     images = model.arch.input.normalise(digits.queries.pixels[:20])
     torch.testing.assert_close(copy.net(images), net(images), atol=2e-4, rtol=1e-3)
-    filters = dataclasses.replace(model, net=model.copied_net())
+    filters = dataclasses.replace(model, net=model.copy_net())
     rebuild_layer(model, filters, edit, "filter", "none", None)
     torch.testing.assert_close(filters.net(images), net(images), atol=2e-4, rtol=1e-3)
     assert (
@@ -172,7 +172,7 @@ def test_full_rank_chain_is_the_layer(options, form, digits):
 def test_residual_target_is_the_sum_less_the_new_shortcut(residual, digits):
     """With the branch's own layer exact, the chain has to give back what the broken shortcut lost."""
     pixels = choose(digits, 50)[:]
-    current = dataclasses.replace(residual, net=residual.copied_net())
+    current = dataclasses.replace(residual, net=residual.copy_net())
     with torch.no_grad():
         current.net.encoder.conv1.weight.mul_(0.9)
     path = "encoder.layer1.0.conv2"

@@ -33,7 +33,7 @@ def around(*layers):
 
 def rebuilt(model, path, form, ranks, solver, follower, sample):
     """Return the network with one layer rebuilt."""
-    current = dataclasses.replace(model, net=model.copied_net())
+    current = dataclasses.replace(model, net=model.copy_net())
     rebuild_layer(model, current, Factored(path, form, ranks, bias=True), solver, follower, sample)
     return current.net
 

@@ -67,7 +67,7 @@ def test_the_rates_hold_while_it_learns_and_are_put_back(pruned, monkeypatch):
 
 
 def test_they_are_put_back_when_training_fails(pruned):
-    net = pruned.copied_net().train()
+    net = pruned.copy_net().train()
     with pytest.raises(RuntimeError, match="failed"), reduced_dropout(net, masks_of(pruned), SPEC):  # noqa: PT012  the block fails
         assert net.get_submodule("encoder.classifier.0").p == pytest.approx(0.2, rel=1e-3)
         assert net.training

@@ -44,7 +44,7 @@ def small(whole: HashModel, split: Split) -> HashModel:
 
 def test_the_network_computes_the_same_with_norms_and_behind_them(small: HashModel, split: Split) -> None:
     wanted, names = outputs(small, split.queries.pixels), set(small.net.state_dict())
-    net = small.copied_net()
+    net = small.copy_net()
     inputs = small.arch.input.normalise(split.queries.pixels)
     with torch.no_grad():
         with with_temporary_norms(net, split.train, small.arch.input) as paths:
@@ -117,7 +117,7 @@ def test_statistics_are_those_of_all_images_however_few_run_together(
         values = small.net.encoder.conv1(inputs).transpose(0, 1).flatten(1).double()
     sizes: list[int] = []
     monkeypatch.setattr("hashpress.compress.finetune.temporary_norms.VALUES", 7 * 64)
-    net = small.copied_net()
+    net = small.copy_net()
     net.encoder.conv1.register_forward_hook(lambda _layer, _args, output: sizes.append(len(output)))
     with with_temporary_norms(net, split.train, small.arch.input):
         norm = net.encoder.conv1.norm
@@ -150,7 +150,7 @@ def fried(split: Split) -> HashModel:
 
 def test_norms_stand_behind_fastfood_too_and_go_into_its_last_diagonal(split: Split) -> None:
     model = fried(split)
-    wanted, net = outputs(model, split.queries.pixels), model.copied_net()
+    wanted, net = outputs(model, split.queries.pixels), model.copy_net()
     inputs = model.arch.input.normalise(split.queries.pixels)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     with torch.no_grad():

@@ -60,7 +60,7 @@ def share_left(model: HashModel) -> float:
 @torch.no_grad()
 def layer_error(model: HashModel, changed: HashModel, path: str, split: Split) -> float:
     """Square error of one layer's outputs on unseen images, over their energy."""
-    net = model.copied_net()
+    net = model.copy_net()
     net.load_state_dict(
         net.state_dict() | {k: v for k, v in changed.net.state_dict().items() if k.startswith(f"{path}.")}
     )

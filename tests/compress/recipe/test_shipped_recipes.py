@@ -38,8 +38,8 @@ def test_data_free_looks_at_no_image(base, split, tmp_path):
     small = compress(base, load_recipe("data-free"), None, out=path)
     assert path.stat().st_size < file_size(base) / 8
     assert small.net.encoder.fc1.form.indices.shape[0] < 300  # neurons went
-    before = measured(base, base, split, ("map",))
-    after = measured(small, base, split, ("map", "flips"))
+    before = measured(base, file_size(base), base, split, ("map",))
+    after = measured(small, file_size(small), base, split, ("map", "flips"))
     assert after["flips"] < 0.08
     assert after["map"] > before["map"] - 0.05
     pixels = split.queries.pixels[:20]
@@ -51,8 +51,8 @@ def test_fastest_has_fewer_and_whole_vectors(base, split):
     widths = [small.net.get_submodule(path).weight.shape[0] for path in ("encoder.fc1", "encoder.fc2")]
     assert all(width % 16 == 0 for width in widths)
     assert count(small).macs <= 0.55 * count(base).macs
-    before = measured(base, base, split, ("map",))
-    after = measured(small, base, split, ("map", "flips"))
+    before = measured(base, file_size(base), base, split, ("map",))
+    after = measured(small, file_size(small), base, split, ("map", "flips"))
     assert after["flips"] < 0.1
     assert after["map"] > before["map"] - 0.03
 

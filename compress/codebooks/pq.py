@@ -26,6 +26,7 @@ from ...core.progress import track
 from ...core.settings import check_fields
 from ...modelfile.decode.hashing import layer_seed
 from ...modelfile.layers.base import round_layer
+from ...modelfile.layers.codeword_grid import on_grid
 from ...modelfile.layers.densify import decoded_once
 from ...modelfile.layers.pq import MAX_ENTRIES, ProductQuantized, dense_weight
 from ..base import Context, Decision, Pass
@@ -177,7 +178,7 @@ class ProductQuantize(Pass):
                 errors[path] = [round(found.errors[0], 6), round(found.errors[-1], 6)]
                 bias = responses
                 if price:
-                    codebook = pq_rate.on_grid(
+                    codebook = on_grid(
                         codebook, pq_rate.grid_step(price, codebook.shape[1] / indices[0].numel())
                     )  # fmt: skip
             edit.apply(net)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...modelfile.coding import rate
-from ...modelfile.coding.floats import GRID_STEPS, MOST_SHIFT, SMALLEST
 from ...modelfile.layers.base import index_dtype
-from ...modelfile.layers.pq import ProductQuantizedWeight
+from ...modelfile.layers.codeword_grid import on_grid
 from . import pq_kmeans
 
 START = 8  # sweeps of k-means before bits cost anything
@@ -71,31 +70,6 @@ def grid_step(price: float, share: float) -> float:
     A step costs squared error for each value of every sub-vector, and bits for each value of every codeword.
     """
     return 2.0 ** math.floor(math.log2(max(rate.step_at(price, share), 1e-30)))
-
-
-def on_grid(codebook: Tensor, step: float) -> Tensor:
-    """Return the codewords rounded to multiples of ``step``."""
-    return torch.round(codebook / step) * step + 0.0  # no minus zero
-
-
-def steps_of(net: nn.Module) -> dict[str, float]:
-    """Return the grid step of every product-quantized layer whose codewords are stored as whole numbers."""
-    found = {}
-    for path, form in net.named_modules():
-        if isinstance(form, ProductQuantizedWeight):
-            whole = torch.ldexp(form.codebook.detach().double(), torch.tensor(-SMALLEST)).abs()
-            powers = [2.0**power for power in range(MOST_SHIFT + 1) if not (whole % 2.0**power).any()]
-            if powers and 0 < float(whole.max()) < GRID_STEPS * powers[-1]:
-                found[path] = 2.0**SMALLEST * powers[-1]
-    return found
-
-
-@torch.no_grad()
-def put_back(net: nn.Module, steps: dict[str, float]) -> None:
-    """Round codewords to their grid after training, in place."""
-    for path, step in steps.items():
-        codebook = net.get_submodule(path).get_parameter("codebook")
-        codebook.copy_(on_grid(codebook, step))
 
 
 def _assigned(points: Tensor, codebook: Tensor, prices: Tensor) -> tuple[Tensor, float]:

@@ -27,8 +27,8 @@ from ...hashnets.systems.base import Batch, Objective
 from ...hashnets.training.schedule import PRECISIONS, Schedule
 from ...hashnets.training.train import fit
 from ...modelfile.layers.base import round_weights
+from ...modelfile.layers.codeword_grid import grid_steps, round_to_grid
 from ..base import Context, Decision, Pass
-from ..codebooks import pq_rate
 from ..fold import Fold
 from .dropout import dropout_rates, reduced_dropout
 from .masks import mask_enforcer, masks_of
@@ -166,10 +166,10 @@ class Finetune(Pass):
         if not (self.system and self.task) and outputs_match(model, reference, context.training_split(self)):
             return model.edited(model.copy_net(), (), self.step(context.seed, nothing_to_learn=True))
         net = model.copy_net()
-        steps = pq_rate.steps_of(net)
+        steps = grid_steps(net)
         log = self.train(net, model, context)
         round_weights(net)
-        pq_rate.put_back(net, steps)
+        round_to_grid(net, steps)
         loss = {"loss": round(log[-1]["loss"], 6)} if log else {}
         return model.edited(net, (), self.step(context.seed, **loss))
 

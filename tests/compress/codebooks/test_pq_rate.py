@@ -17,6 +17,7 @@ from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 from hashpress.modelfile.file import content, file_size, load, save
+from hashpress.modelfile.layers.codeword_grid import grid_steps
 from hashpress.modelfile.layers.densify import densified
 
 
@@ -155,11 +156,11 @@ def test_training_keeps_codewords_on_the_grid_of_the_file(model: HashModel, digi
         ProductQuantize(**SIZES, sweeps=0, lam=lam, precision=precision)(model)
         for lam, precision in ((0.3, "float16"), (0.0, "float32"))
     )
-    steps = pq_rate.steps_of(priced.net)
+    steps = grid_steps(priced.net)
     assert steps.keys() == {"encoder.fc1.form", "encoder.fc2.form"}
-    assert not pq_rate.steps_of(plain.net)
+    assert not grid_steps(plain.net)
     tuned = Finetune(epochs=2, lr=0.01, match="outputs")(priced, digits, reference=model)
-    assert pq_rate.steps_of(tuned.net) == steps
+    assert grid_steps(tuned.net) == steps
     assert file_size(tuned) < 1.05 * file_size(priced)
     before, after = (one.net.get_parameter("encoder.fc1.form.codebook") for one in (priced, tuned))
     moved = (after - before) / steps["encoder.fc1.form"]

@@ -137,13 +137,13 @@ def test_what_no_run_made_is_left_alone(model: HashModel, tmp_path: Path, resume
     recipe, work = Recipe.of(Share(bits=3)), tmp_path / "out.st.work"
     work.mkdir()
     (work / "mine.txt").write_text("precious")
-    with pytest.raises(InputError, match="no run made it; move it away"):
+    with pytest.raises(InputError, match="but it is another folder; move it away"):
         compress(model, recipe, None, out=tmp_path / "out.st", resume=resume)
     assert (work / "mine.txt").read_text() == "precious"
     (work / "mine.txt").rename(tmp_path / "mine.txt")
     compress(model, recipe, None, out=tmp_path / "out.st", resume=resume)  # killed before it wrote its first file
     (tmp_path / "mine.txt").rename(work)
-    with pytest.raises(InputError, match="no run made it; move it away"):
+    with pytest.raises(InputError, match="but it is another folder; move it away"):
         compress(model, recipe, None, out=tmp_path / "out.st", resume=resume)
     assert work.read_text() == "precious"
 

@@ -85,7 +85,7 @@ def test_the_verbs_name_their_device(bundle, model, tmp_path, capsys):
     np.save(tmp_path / "p.npy", PIXELS)
     inputs = (tmp_path / "p.npy", "-o", tmp_path / "codes.npy")
     assert "unknown device 'phone'" in refused(capsys, "encode", bundle, *inputs, "--device", "phone")
-    assert "compile it for 'phone'" in refused(
+    assert "for --device phone, compile it to a bundle first" in refused(
         capsys, "encode", tmp_path / "m.safetensors", *inputs, "--device", "phone"
     )
     assert "unknown device 'phone'" in refused(capsys, "profile", bundle, "--device", "phone")

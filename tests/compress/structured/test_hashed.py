@@ -71,7 +71,7 @@ def test_layers_too_large_to_remember_hash_the_same(monkeypatch: pytest.MonkeyPa
     values = torch.randn(11, dtype=torch.float64)
     features = torch.randn(3, 13, dtype=torch.float64)
     whole = hashed.hashed(features, values, None, 9, SEED), hashed.hashed_weight(values, (9, 13), (11,), SEED)
-    monkeypatch.setattr(weights, "KEPT", 0)
+    monkeypatch.setattr(weights, "CACHED", 0)
     monkeypatch.setattr(weights, "CHUNK", 30)
     parts = hashed.hashed(features, values, None, 9, SEED), hashed.hashed_weight(values, (9, 13), (11,), SEED)
     for one, other in zip(whole, parts, strict=True):

@@ -34,7 +34,7 @@ def main() -> None:
     load_recipe("one-shot").run(model, split, seed=SEED)
     values = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}
     print(f"{values['seconds']:.1f} s, {values['cpu_seconds']:.1f} s of processor time")
-    targets = [Target("one-shot on ResNet-20, processor seconds", values["cpu_seconds"], "<=", SECONDS)]
+    targets = [Target("one-shot on ResNet-20, seconds by the clock", values["seconds"], "<=", SECONDS)]
     print(write_result("one_shot", values, targets, kind="measured", seed=SEED))
 
 

@@ -50,7 +50,7 @@ def verb(
     from ..core.data import load_data
     from ..core.errors import InputError
     from ..core.units import format_bytes
-    from ..hashnets.retrieval.query_leakage import seen
+    from ..hashnets.retrieval.query_leakage import leakage_warning
     from ..modelfile.file import load
 
     if output is None and not dry_run:
@@ -63,7 +63,7 @@ def verb(
     with progress():
         split = None if data is None else load_data(data, protocol=protocol, trust_code=trust_code)
         if split is not None:
-            warn(seen(start, split))  # before hours of work, not after them
+            warn(leakage_warning(start, split))  # before hours of work, not after them
         if output is None or dry_run:
             ledger = plan.preview(start, split, seed=seed)
         else:

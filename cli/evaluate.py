@@ -38,7 +38,7 @@ def verb(
     set_threads(threads)
     from ..core.data import load_data
     from ..hashnets.retrieval.assess import assess
-    from ..hashnets.retrieval.query_leakage import seen
+    from ..hashnets.retrieval.query_leakage import leakage_warning
     from ..modelfile.file import load
 
     with progress():
@@ -46,7 +46,7 @@ def verb(
         base = load(against, trust_code=trust_code) if against else None
         network = load(model, trust_code=trust_code)
         assessment = assess(network, split, base, device=device)
-    warn(seen(network, split))
+    warn(leakage_warning(network, split))
     if output:
         assessment.save(output)
     if json:

@@ -53,7 +53,7 @@ def verb(
     from ..compress.sensitivity.sensitivity import sensitivity
     from ..core.data import load_data
     from ..core.files import atomic_write
-    from ..hashnets.retrieval.query_leakage import seen
+    from ..hashnets.retrieval.query_leakage import leakage_warning
     from ..modelfile.file import load
 
     if plot:
@@ -64,7 +64,7 @@ def verb(
         split = load_data(data, protocol=protocol, trust_code=trust_code)
         network = load(model, trust_code=trust_code)
         result = sensitivity(network, split, passes=_names(passes), layers=_names(layers), images=images, seed=seed)
-    warn(seen(network, split))
+    warn(leakage_warning(network, split))
     out = console(json)
     if json:
         print_json(result.to_json())

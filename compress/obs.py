@@ -83,7 +83,7 @@ def prune_exact(W: Tensor, H: Tensor, keep: int, *, per_row: bool = False) -> Te
     return best_given_mask(W, H, removals(W, H).kept(keep, per_row=per_row))
 
 
-def together(size: int) -> int:
+def rows_at_once(size: int) -> int:
     """Return how many rows of ``size`` weights the exact algorithms process at once."""
     return max(1, CACHE // size**2)
 
@@ -96,7 +96,7 @@ def quantise_exact(W: Tensor, H: Tensor, quantise: Quantiser, step: Tensor | Non
     """
     W = W.double()
     inverse = torch.linalg.inv(H.double())
-    numbers = torch.arange(len(W)).split(together(W.shape[1]))
+    numbers = torch.arange(len(W)).split(rows_at_once(W.shape[1]))
     return torch.cat([_rounded(W[part], inverse, quantise, part, step) for part in numbers])
 
 

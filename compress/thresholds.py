@@ -83,12 +83,12 @@ class Thresholds(Pass):
         if getattr(layer, "bias", None) is None:
             reason = f"a {type(layer).__name__} without bias: nothing holds a threshold"
             return Decision({"thresholds": [], "moved": 0, "flips": 0.0, "skipped": {path: reason}})
-        given = outputs(model, choose(split, self.images, context.seed))
-        bits = track(given.T, "thresholds", model.arch.bits)
+        values = outputs(model, choose(split, self.images, context.seed))
+        bits = track(values.T, "thresholds", model.arch.bits)
         moves = [sparsest(bit, self.reach, self.width, self.sure) for bit in bits]
         if self.flips is not None:
-            moves = affordable(given, moves, self.width, self.flips)
-        flips = changed(given, moves)
+            moves = affordable(values, moves, self.width, self.flips)
+        flips = changed(values, moves)
         moved = int(np.count_nonzero(moves))
         return Decision({"thresholds": moves, "moved": moved, "flips": round(float(flips.mean()), 6), "skipped": {}})
 
@@ -109,14 +109,14 @@ def hash_layer(net: nn.Module) -> tuple[str, Any]:
     return path, layer
 
 
-def sparsest(given: np.ndarray, reach: float, width: float, sure: float) -> float:
+def sparsest(values: np.ndarray, reach: float, width: float, sure: float) -> float:
     """Return the point of least density of the outputs (N,) of a bit, the nearest of several, or zero if not significant."""
-    margin = margin_of(given)
-    if not (0 < margin < math.inf and np.isfinite(given).all()):
+    margin = margin_of(values)
+    if not (0 < margin < math.inf and np.isfinite(values).all()):
         return 0.0
     places = np.linspace(-reach, reach, PLACES)
     places = places[np.argsort(np.abs(places), kind="stable")]
-    relative = given.astype(np.float64) / margin
+    relative = values.astype(np.float64) / margin
     here = nearness(relative, 0.0, width)
     best = min(places, key=lambda place: float(nearness(relative, place, width).sum()))
     gain = here - nearness(relative, best, width)
@@ -124,9 +124,9 @@ def sparsest(given: np.ndarray, reach: float, width: float, sure: float) -> floa
     return float(best) * margin if gain.sum() > max(sure * error, ONE) else 0.0
 
 
-def margin_of(given: np.ndarray) -> float:
+def margin_of(values: np.ndarray) -> float:
     """Return the margin of a bit: the median of its absolute outputs (N,)."""
-    return float(np.median(np.abs(given)))
+    return float(np.median(np.abs(values)))
 
 
 def nearness(relative: np.ndarray, place: float, width: float) -> np.ndarray:
@@ -134,21 +134,21 @@ def nearness(relative: np.ndarray, place: float, width: float) -> np.ndarray:
     return np.exp(-0.5 * np.square((relative - place) / width))
 
 
-def changed(given: np.ndarray, thresholds: list[float]) -> np.ndarray:
+def changed(values: np.ndarray, thresholds: list[float]) -> np.ndarray:
     """Return which bits of outputs (N, bits) change if the thresholds move from zero to ``thresholds``."""
-    return (given.astype(np.float64) >= thresholds) != (given >= 0)
+    return (values.astype(np.float64) >= thresholds) != (values >= 0)
 
 
-def affordable(given: np.ndarray, thresholds: list[float], width: float, flips: float) -> list[float]:
+def affordable(values: np.ndarray, thresholds: list[float], width: float, flips: float) -> list[float]:
     """Return the thresholds (bits,), reset to zero where needed so that at most a share ``flips`` of all bits (N, bits) changes.
 
     Thresholds that move away from the most images per changed bit go first; those that would exceed the share are
     skipped.
     """
-    prices, remaining = changed(given, thresholds).sum(axis=0), flips * given.size
+    prices, remaining = changed(values, thresholds).sum(axis=0), flips * values.size
     worth = np.zeros(len(thresholds))
     for bit in np.flatnonzero(thresholds):
-        relative = given[:, bit].astype(np.float64) / (margin := margin_of(given[:, bit]))
+        relative = values[:, bit].astype(np.float64) / (margin := margin_of(values[:, bit]))
         gain = nearness(relative, 0.0, width) - nearness(relative, thresholds[bit] / margin, width)
         worth[bit] = gain.sum() / max(int(prices[bit]), 1)
     affordable_moves = [0.0] * len(thresholds)

@@ -114,21 +114,21 @@ class HashModel:
         """Return a deep copy of the network, in evaluation mode, for a pass to change.
 
         Weights of the layers at ``sharing`` keep their memory in common: the pass replaces them or asks for
-        :meth:`unshared`, and writes into none.
+        :meth:`unshare_memory`, and writes into none.
 
         Raises:
             InputError: a layer holds what cannot be copied.
         """
         return self._copied(self.net.get_submodule(path).get_parameter("weight") for path in sharing)
 
-    def unshared(self, net: nn.Module) -> None:
+    def unshare_memory(self, net: nn.Module) -> None:
         """Give ``net`` memory of its own where it still has this network's, in place."""
         here = {value.data_ptr() for value in self.net.parameters()}
         for value in net.parameters():
             if value.data_ptr() in here:
                 value.data = value.detach().clone()
 
-    def viewed_net(self, writing: Iterable[str] = ()) -> nn.Module:
+    def copy_sharing_memory(self, writing: Iterable[str] = ()) -> nn.Module:
         """Return a copy, in evaluation mode, to watch or try things on: its parameters are this network's own memory.
 
         Only those of the layers at ``writing`` (and what is tied to them) may be written into.

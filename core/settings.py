@@ -27,12 +27,12 @@ NAMES = {
 MANY = {float: "numbers", int: "whole numbers", str: "texts", bool: "truths"}
 
 
-def together(problems: Sequence[str]) -> InputError:
+def as_one_error(problems: Sequence[str]) -> InputError:
     """Return one error of several problems."""
     return InputError("; ".join(problems))
 
 
-def check_fields(where: str, settings: Any, fault: Callable[[Sequence[str]], HashpressError] = together) -> None:
+def check_fields(where: str, settings: Any, fault: Callable[[Sequence[str]], HashpressError] = as_one_error) -> None:
     """Make the fields of a frozen dataclass plain, lists tuples where those are meant, and ask them to be of their types.
 
     Raises:

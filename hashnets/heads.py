@@ -13,7 +13,7 @@ def linear(features: int, bits: int) -> nn.Linear:
     return nn.Linear(features, bits)
 
 
-def spread(net: nn.Module, head: nn.Linear, inputs: Tensor) -> None:
+def standardize(net: nn.Module, head: nn.Linear, inputs: Tensor) -> None:
     """Scale and shift the new ``head`` of ``net``, in place, so that every bit has mean 0 and deviation 1 over ``inputs``.
 
     Pair losses stand still where all codes are equal, and features after a ReLU give nearly equal outputs at first.
@@ -21,8 +21,8 @@ def spread(net: nn.Module, head: nn.Linear, inputs: Tensor) -> None:
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # for dropout
-        given = copy.deepcopy(net).train()(inputs)  # a copy, because batch norms keep statistics
-        deviation, mean = torch.std_mean(given, dim=0)
+        outputs = copy.deepcopy(net).train()(inputs)  # a copy, because batch norms keep statistics
+        deviation, mean = torch.std_mean(outputs, dim=0)
         scale = 1 / deviation.clamp(min=1e-6)
         head.weight.mul_(scale[:, None])
         head.bias.copy_((head.bias - mean) * scale)

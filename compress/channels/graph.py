@@ -63,13 +63,13 @@ class Channels:
 
     def members(self, *, producing: bool) -> dict[int, list[str]]:
         """Return the layers that produce each channel id, or with ``producing=False`` those that read it."""
-        found: dict[int, list[str]] = {}
+        layers: dict[int, list[str]] = {}
         for path, layer in self.layers.items():
             if layer.produces or not producing:
                 for channel in np.unique(layer.outputs if producing else layer.inputs):
                     if producing or layer.kind in ("conv", "dense"):
-                        found.setdefault(int(channel), []).append(path)
-        return found
+                        layers.setdefault(int(channel), []).append(path)
+        return layers
 
     def spaces(self) -> list[np.ndarray]:
         """Return the removable channel ids, grouped by the layers that they occur in, in order."""
@@ -171,12 +171,12 @@ class _Walk(fx.Interpreter):
         elif isinstance(result, tuple | list) and any(isinstance(part, torch.Tensor) for part in result):
             self._freeze(sources, self._refused(node, UNKNOWN))  # channels of several outputs are not supported
         elif isinstance(result, torch.Tensor):
-            found = self._output_ids(node, sources, result) if result.ndim > 1 else UNKNOWN
-            if isinstance(found, str) or len(found) != result.shape[1]:
-                reason = self._refused(node, found if isinstance(found, str) else UNKNOWN)
+            ids = self._output_ids(node, sources, result) if result.ndim > 1 else UNKNOWN
+            if isinstance(ids, str) or len(ids) != result.shape[1]:
+                reason = self._refused(node, ids if isinstance(ids, str) else UNKNOWN)
                 self._freeze(sources, reason)
-                found = self.book.freeze(self.book.fresh(result.shape[1] if result.ndim > 1 else 0), reason)
-            self.ids[node] = found
+                ids = self.book.freeze(self.book.fresh(result.shape[1] if result.ndim > 1 else 0), reason)
+            self.ids[node] = ids
         return result
 
     def _freeze(self, nodes: list[fx.Node], reason: str) -> None:
@@ -198,54 +198,54 @@ class _Walk(fx.Interpreter):
         """Return the channel ids of the output of a node, or why they are unknown."""
         if not sources:
             return UNKNOWN
-        given = self.ids[sources[0]]
+        input_ids = self.ids[sources[0]]
         before = self.env[sources[0]]
         if node.op == "call_module":
-            return self._module(str(node.target), given, before, result)
+            return self._module(str(node.target), input_ids, before, result)
         if len(sources) > 1:
             return self._several(node, sources, result.ndim)
         if node.target in operations.FLATTENING:
             if operations.fixed_features(node):
                 return f"which makes {result.shape[-1]} features, whatever there is"
-            return operations.flattened(given, before, result)
+            return operations.flattened(input_ids, before, result)
         if node.target is functional.pad:
-            return self._padded(node, given, before.ndim)
+            return self._padded(node, input_ids, before.ndim)
         if node.target is operator.getitem or node.target in operations.MEANS:
-            return given if operations.over_pixels(node, before.ndim, result.ndim) else UNKNOWN
+            return input_ids if operations.over_pixels(node, before.ndim, result.ndim) else UNKNOWN
         nonhomogeneous, homogeneous = operations.NONHOMOGENEOUS_CALLS, operations.HOMOGENEOUS_CALLS
-        return self._through(node.target in nonhomogeneous, node.target in homogeneous, given)
+        return self._through(node.target in nonhomogeneous, node.target in homogeneous, input_ids)
 
     def _several(self, node: fx.Node, sources: list[fx.Node], axes: int) -> np.ndarray | str:
         """Return the channel ids of a sum or concatenation."""
-        given = [self.ids[source] for source in sources]
+        input_ids = [self.ids[source] for source in sources]
         if node.target is torch.cat:
-            return np.concatenate(given) if operations.joined(node, len(given), axes) else UNKNOWN
+            return np.concatenate(input_ids) if operations.joined(node, len(input_ids), axes) else UNKNOWN
         if any(self.env[source].ndim != axes for source in sources):
             return UNKNOWN  # channels of the one meet pixels of the other
-        if node.target in operations.ADDING and len(given) == 2 and len(given[0]) == len(given[1]):
-            return self.book.join(*given)
+        if node.target in operations.ADDING and len(input_ids) == 2 and len(input_ids[0]) == len(input_ids[1]):
+            return self.book.join(*input_ids)
         return UNKNOWN
 
-    def _through(self, nonhomogeneous: bool, homogeneous: bool, given: np.ndarray) -> np.ndarray | str:
+    def _through(self, nonhomogeneous: bool, homogeneous: bool, input_ids: np.ndarray) -> np.ndarray | str:
         if nonhomogeneous:
-            self.book.nonhomogeneous.update(given.tolist())
-        return given if nonhomogeneous or homogeneous else UNKNOWN
+            self.book.nonhomogeneous.update(input_ids.tolist())
+        return input_ids if nonhomogeneous or homogeneous else UNKNOWN
 
-    def _module(self, path: str, given: np.ndarray, before: torch.Tensor, result: torch.Tensor) -> np.ndarray | str:
+    def _module(self, path: str, input_ids: np.ndarray, before: torch.Tensor, result: torch.Tensor) -> np.ndarray | str:
         layer = self.module.get_submodule(path)
         if isinstance(layer, nn.Flatten):
-            return operations.flattened(given, before, result)
+            return operations.flattened(input_ids, before, result)
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            return self._weighted(path, layer, given, result)
+            return self._weighted(path, layer, input_ids, result)
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            self.book.layers[path] = LayerChannels("norm", given, given)
-            return self._once(path, given)
+            self.book.layers[path] = LayerChannels("norm", input_ids, input_ids)
+            return self._once(path, input_ids)
         return self._through(
-            isinstance(layer, operations.NONHOMOGENEOUS), isinstance(layer, operations.HOMOGENEOUS), given
+            isinstance(layer, operations.NONHOMOGENEOUS), isinstance(layer, operations.HOMOGENEOUS), input_ids
         )
 
     def _weighted(
-        self, path: str, layer: nn.Conv2d | nn.Linear, given: np.ndarray, result: torch.Tensor
+        self, path: str, layer: nn.Conv2d | nn.Linear, input_ids: np.ndarray, result: torch.Tensor
     ) -> np.ndarray | str:
         if type(layer) not in (nn.Conv2d, nn.Linear):
             return f"a {type(layer).__name__}, which may compute in a way of its own"
@@ -254,19 +254,19 @@ class _Walk(fx.Interpreter):
         if isinstance(layer, nn.Linear):
             if result.ndim != 2:
                 return "a dense layer on several rows an image"
-            made = LayerChannels("dense", given, self.book.fresh(layer.out_features))
+            made = LayerChannels("dense", input_ids, self.book.fresh(layer.out_features))
         else:
             area, positions = layer.kernel_size[0] * layer.kernel_size[1], result.shape[2] * result.shape[3]
             if layer.groups == 1:
-                made = LayerChannels("conv", given, self.book.fresh(layer.out_channels), area, positions)
+                made = LayerChannels("conv", input_ids, self.book.fresh(layer.out_channels), area, positions)
             elif layer.groups == layer.in_channels == layer.out_channels:
-                made = LayerChannels("depthwise", given, given, area, positions)
+                made = LayerChannels("depthwise", input_ids, input_ids, area, positions)
             elif layer.groups == layer.in_channels:
                 return f"a depthwise convolution with {layer.out_channels // layer.groups} outputs for every input"
             else:
                 return f"a convolution in {layer.groups} groups"
         self.book.layers[path] = made
-        self._once(path, given)
+        self._once(path, input_ids)
         return self._once(path, made.outputs)
 
     def _once(self, path: str, ids: np.ndarray) -> np.ndarray:
@@ -274,17 +274,17 @@ class _Walk(fx.Interpreter):
             self.book.freeze(ids, f"{path} is called {self.calls[path]} times")
         return ids
 
-    def _padded(self, node: fx.Node, given: np.ndarray, axes: int) -> np.ndarray | str:
+    def _padded(self, node: fx.Node, input_ids: np.ndarray, axes: int) -> np.ndarray | str:
         """Return channel ids with new ones for zero channels; the owning module declares their number as ``before`` and ``behind``."""
         widths, bends, zeros = operations.padding_of(node)
         if not any(widths[2 * (axes - 2) :]):
-            return self._through(nonhomogeneous=bends, homogeneous=True, given=given)
+            return self._through(nonhomogeneous=bends, homogeneous=True, input_ids=input_ids)
         owner = next(reversed(node.meta.get("nn_module_stack") or {"": None}))
         module = self.net.get_submodule(owner)
         before, behind = (*widths, 0, 0)[4:6]
         declared = (getattr(module, "before", None), getattr(module, "behind", None)) == (before, behind)
         if axes != 4 or not declared or not zeros or any(widths[6:]):
             return UNKNOWN
-        ids = np.concatenate([self.book.fresh(before), given, self.book.fresh(behind)])
-        self.book.layers[f"{owner}:pad"] = LayerChannels("pad", given, ids, area=before)
+        ids = np.concatenate([self.book.fresh(before), input_ids, self.book.fresh(behind)])
+        self.book.layers[f"{owner}:pad"] = LayerChannels("pad", input_ids, ids, area=before)
         return ids

@@ -34,25 +34,25 @@ TOGETHER = 256  # outputs, or columns of a matrix, worked on at once, and rows t
 def refit(
     net: nn.Module,
     original: nn.Module,
-    kept: Mapping[str, Sequence[int] | np.ndarray],
+    remaining: Mapping[str, Sequence[int] | np.ndarray],
     pixels: Pixels,
     spec: Input,
     *,
     ridge: float = 1e-3,
     seed: int = 0,
 ) -> None:
-    """Refit each layer of ``kept`` in ``net``, in this order and in place. ``kept`` maps layers to their remaining outputs.
+    """Refit each layer of ``remaining`` in ``net``, in this order and in place. ``remaining`` maps layers to their remaining outputs.
 
     ``ridge`` is relative to the mean square of the inputs and regularises towards the current weights.
     """
-    for path, rows in released(track(kept.items(), "least squares", len(kept))):
+    for path, rows in released(track(remaining.items(), "least squares", len(remaining))):
         layer: Any = get_layer(net, path)
         fit = _Normal(layer, len(pixels), seed)
         for part in ranges_of(pixels, BATCH, VALUES):
             inputs = spec.tensor(pixels[part])
-            _, wanted = first_call(original, path, inputs)
-            given, got = first_call(net, path, inputs)
-            fit.add(given, wanted[:, torch.as_tensor(rows)] - got)
+            _, targets = first_call(original, path, inputs)
+            current, got = first_call(net, path, inputs)
+            fit.add(current, targets[:, torch.as_tensor(rows)] - got)
         for outputs, change in fit.solved(ridge):
             weight = layer.weight[outputs]
             weight += change[:-1].T.reshape(weight.shape).to(weight.dtype)
@@ -76,15 +76,15 @@ class _Normal:
         self.squares: SecondMoments | None = None  # inputs by inputs, inputs by outputs
         self.generator = torch.Generator().manual_seed(seed)
 
-    def add(self, given: torch.Tensor, missing: torch.Tensor) -> None:
+    def add(self, inputs: torch.Tensor, missing: torch.Tensor) -> None:
         """Add inputs and residuals (N, O[, H, W]) of the layer."""
-        x, y = given, missing
+        x, y = inputs, missing
         if isinstance(self.layer, nn.Conv2d):
             places = torch.randperm(missing[0, 0].numel(), generator=self.generator)[:PLACES]
-            x = patches(given, self.layer, places).flatten(0, 1)
+            x = patches(inputs, self.layer, places).flatten(0, 1)
             y = missing.flatten(2)[:, :, places].transpose(1, 2).flatten(0, 1)
         if not len(self.inputs):
-            self._make_room(self.images * (len(x) // len(given)))
+            self._make_room(self.images * (len(x) // len(inputs)))
         while len(x):
             taken = self._put(x, y)
             x, y = x[taken:], y[taken:]
@@ -118,13 +118,13 @@ class _Normal:
         """
         if self.squares is not None:
             self._square(self.squares)
-            gram, wanted = self.squares.gram, self.squares.cross
+            gram, products = self.squares.gram, self.squares.cross
             del self.inputs, self.missing
             self.squares = None
             gram.diagonal().add_(max(float(gram.diagonal()[:-1].mean()) * ridge, SMALLEST))
             factors, across = _factored(gram), None
         else:
-            across, wanted = self.inputs[: self.used], self.missing[: self.used]
+            across, products = self.inputs[: self.used], self.missing[: self.used]
             among = torch.zeros(self.used, self.used, dtype=torch.float64)
             for columns in across.split(TOGETHER, dim=1):  # all in double precision would be twice the rows
                 x = columns.double()
@@ -132,9 +132,9 @@ class _Normal:
             squares = torch.cat([part.double().square().sum(0) for part in across[:, :-1].split(TOGETHER, dim=1)])
             among.diagonal().add_(max(float(squares.mean()) * ridge, SMALLEST))
             factors = _factored(among)
-        for start in range(0, wanted.shape[1], TOGETHER):
+        for start in range(0, products.shape[1], TOGETHER):
             part = slice(start, start + TOGETHER)
-            change = torch.linalg.lu_solve(*factors, wanted[:, part].double())
+            change = torch.linalg.lu_solve(*factors, products[:, part].double())
             if across is not None:
                 change = torch.cat([columns.T.double() @ change for columns in across.split(TOGETHER, dim=1)])
             yield part, change

@@ -122,7 +122,7 @@ class Merge(Pass):
         whole = replace(model, net=merged)
         net = whole.copy_net(sharing=weighted(merged))
         edits = cut(net, graph, removed)
-        whole.unshared(net)
+        whole.unshare_memory(net)
         if self.refit:
             pixels = self._pixels(model, context)
             refit(net, model.net, layers_with_fewer_inputs(graph, removed), pixels, model.arch.input, seed=context.seed)

@@ -100,7 +100,7 @@ class Narrow(Pass):
         graph, removed = decision.plan
         net = model.copy_net(sharing=layers_with_fewer_inputs(graph, removed))
         edits = cut(net, graph, removed)
-        model.unshared(net)  # what is tied to a weight that was cut was not
+        model.unshare_memory(net)  # what is tied to a weight that was cut was not
         if self.refit:
             train = context.training_split(self).train
             pixels = train.select(places(train, self.images, context.seed))

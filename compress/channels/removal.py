@@ -21,8 +21,8 @@ Scores = np.ndarray  # (labels,), what is lost with each
 
 def channels_to_keep(count: int, ratio: float, multiple: int, least: float) -> int:
     """Return how many of ``count`` channels to keep: a multiple of ``multiple``, and at least the share ``least``."""
-    wanted = max((1 - ratio) * count, least * count, 1)
-    return min(count, int(np.ceil(round(wanted / multiple, 9))) * multiple)
+    remaining = max((1 - ratio) * count, least * count, 1)
+    return min(count, int(np.ceil(round(remaining / multiple, 9))) * multiple)
 
 
 def by_ratio(graph: Channels, scores: Scores, ratio: float, *, multiple: int = 1, least: float = 0.0) -> np.ndarray:
@@ -76,27 +76,29 @@ class _Plan:
         self.queues = [ids[np.argsort(scores[ids], kind="stable")].tolist() for ids in spaces]
         self.floor = [channels_to_keep(len(ids), 1.0, multiple, least) for ids in spaces]
         self.gone: list[list[int]] = [[] for _ in spaces]
-        self.kept = np.array([len(ids) for ids in spaces], dtype=np.int64)
+        self.counts = np.array([len(ids) for ids in spaces], dtype=np.int64)
         self.readers = [_reader(layer, spaces) for layer in graph.layers.values() if layer.macs(1, 1)]
         self.macs_before = self.macs()
 
-    def macs(self, kept: np.ndarray | None = None, place: int | None = None) -> int:
+    def macs(self, counts: np.ndarray | None = None, place: int | None = None) -> int:
         """Return the multiply-accumulates of all layers, or of those with channels of group ``place``."""
-        kept = self.kept if kept is None else kept
+        counts = self.counts if counts is None else counts
         return sum(
-            reader.layer.macs(reader.fixed[0] + int(reader.inputs @ kept), reader.fixed[1] + int(reader.outputs @ kept))
+            reader.layer.macs(
+                reader.fixed[0] + int(reader.inputs @ counts), reader.fixed[1] + int(reader.outputs @ counts)
+            )
             for reader in self.readers
             if place is None or reader.inputs[place] or reader.outputs[place]
         )
 
     def block(self, place: int) -> int:
         """Return how many channels of a group would be removed next; 0 if none may be."""
-        size = int(self.kept[place]) % self.multiple or self.multiple
-        return size if self.kept[place] - size >= self.floor[place] else 0
+        size = int(self.counts[place]) % self.multiple or self.multiple
+        return size if self.counts[place] - size >= self.floor[place] else 0
 
     def saved(self, place: int) -> int:
         """Return the multiplications that the next block of a group saves."""
-        fewer = self.kept.copy()
+        fewer = self.counts.copy()
         fewer[place] -= self.block(place)
         return self.macs(place=place) - self.macs(fewer, place)
 
@@ -109,7 +111,7 @@ class _Plan:
         size, saved = self.block(place), self.saved(place)
         self.gone[place] += self.queues[place][:size]
         del self.queues[place][:size]
-        self.kept[place] -= size
+        self.counts[place] -= size
         return saved
 
 
@@ -125,12 +127,12 @@ def _reader(layer: LayerChannels, spaces: list[np.ndarray]) -> _Reader:
 
 def widths_left(graph: Channels, removed: np.ndarray) -> dict[str, list[int]]:
     """Return the numbers of output channels, before and after, of every layer that loses some."""
-    left = {}
+    outputs = {}
     for path, layer in graph.layers.items():
-        kept = int((~np.isin(layer.outputs, removed)).sum())
-        if layer.kind != "pad" and kept < len(layer.outputs):
-            left[path] = [len(layer.outputs), kept]
-    return left
+        remaining = int((~np.isin(layer.outputs, removed)).sum())
+        if layer.kind != "pad" and remaining < len(layer.outputs):
+            outputs[path] = [len(layer.outputs), remaining]
+    return outputs
 
 
 def cut(net: nn.Module, graph: Channels, removed: np.ndarray) -> list[Edit]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...core.data.images import together
+from ...core.data.images import fitting_batch
 from ...core.data.items import Items
 from ...core.errors import InputError, RecipeError
 from ...core.layers import get_layer
@@ -59,7 +59,7 @@ def by_norms(model: HashModel, graph: Channels, images: Items | None, seed: int)
 def by_taylor(model: HashModel, graph: Channels, images: Items | None, seed: int) -> np.ndarray:
     """Return the square of the first-order change of the pair loss (Molchanov et al. 2019, arXiv:1906.10771)."""
     images = _needed(images, "taylor")
-    net = model.viewed_net().requires_grad_(requires_grad=False)
+    net = model.copy_sharing_memory().requires_grad_(requires_grad=False)
     scores, change = np.zeros(_id_count(graph)), np.zeros(_id_count(graph))
 
     owners: dict[Any, list[str]] = {}  # weight -> its layers, several where it is tied
@@ -75,12 +75,12 @@ def by_taylor(model: HashModel, graph: Channels, images: Items | None, seed: int
     for weight in owners:
         weight.requires_grad_().register_post_accumulate_grad_hook(count)
     order = np.random.default_rng(seed).permutation(len(images))
-    batch = together(images.values, BATCH, PAIRED)
+    batch = fitting_batch(images.values, BATCH, PAIRED)
     for start in track(range(0, len(images), batch), "channel scores"):
         chosen = images.take(np.sort(order[start : start + batch]))
         labels = torch.from_numpy(chosen.labels)
-        given = net(model.arch.input.tensor(chosen.values))
-        loss = pair_likelihood(given, labels, given.detach(), labels)
+        predicted = net(model.arch.input.tensor(chosen.values))
+        loss = pair_likelihood(predicted, labels, predicted.detach(), labels)
         change[:] = 0
         loss.backward()
         scores += change**2
@@ -97,13 +97,13 @@ def by_code(model: HashModel, graph: Channels, images: Items | None, seed: int, 
     """
     images = _needed(images, "code")
     margins = np.abs(outputs(model, images.values))  # (N, bits)
-    spread = np.maximum(np.median(margins, axis=0) / 2, 1e-12)
-    price = np.exp(-0.5 * (margins / spread) ** 2) / np.sqrt(2 * np.pi) * margins / (2 * spread**3)
+    deviation = np.maximum(np.median(margins, axis=0) / 2, 1e-12)
+    price = np.exp(-0.5 * (margins / deviation) ** 2) / np.sqrt(2 * np.pi) * margins / (2 * deviation**3)
     root = torch.from_numpy(np.sqrt(price)).float()
     readers = {path: layer for path, layer in graph.layers.items() if layer.kind in ("conv", "dense")}
     scores = torch.zeros(_id_count(graph), dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
-    net = model.viewed_net().requires_grad_(requires_grad=False)
+    net = model.copy_sharing_memory().requires_grad_(requires_grad=False)
     gates: dict[str, torch.Tensor] = {}
 
     def gate(path: str, _layer: nn.Module, inputs: Any) -> tuple[torch.Tensor, ...]:
@@ -112,24 +112,24 @@ def by_code(model: HashModel, graph: Channels, images: Items | None, seed: int, 
         return (values * gates[path],)
 
     with hooks(layers_at(net, readers), before=gate):
-        batch = together(images.values, BATCH, VALUES)
+        batch = fitting_batch(images.values, BATCH, VALUES)
         for start in track(range(0, len(images), batch), "channel scores"):
             block = slice(start, start + batch)
-            given = net(model.arch.input.tensor(images.values[block])) * root[block]
-            for signs in _signs(given, probes, generator):
-                gradients = torch.autograd.grad((given * signs).sum(), list(gates.values()), retain_graph=True)
-                moved = torch.zeros(len(given), len(scores))
+            predicted = net(model.arch.input.tensor(images.values[block])) * root[block]
+            for signs in _signs(predicted, probes, generator):
+                gradients = torch.autograd.grad((predicted * signs).sum(), list(gates.values()), retain_graph=True)
+                moved = torch.zeros(len(predicted), len(scores))
                 for path, gradient in zip(gates, gradients, strict=True):
                     moved.index_add_(1, torch.from_numpy(readers[path].inputs), gradient.flatten(1).float())
-                scores += moved.double().square().sum(0) / (1 if given.shape[1] <= probes else probes)
+                scores += moved.double().square().sum(0) / (1 if predicted.shape[1] <= probes else probes)
     return scores.numpy() / len(images)
 
 
-def _signs(given: torch.Tensor, probes: int, generator: torch.Generator) -> list[torch.Tensor]:
-    bits = given.shape[1]
+def _signs(predicted: torch.Tensor, probes: int, generator: torch.Generator) -> list[torch.Tensor]:
+    bits = predicted.shape[1]
     if bits <= probes:
         return list(torch.eye(bits))
-    return [torch.randint(0, 2, given.shape, generator=generator).float() * 2 - 1 for _ in range(probes)]
+    return [torch.randint(0, 2, predicted.shape, generator=generator).float() * 2 - 1 for _ in range(probes)]
 
 
 def _averaged(graph: Channels, figures: dict[str, np.ndarray]) -> np.ndarray:

@@ -51,9 +51,9 @@ class Neurons:
 
 def blocks(values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield blocks of rows of ``values`` in double precision."""
-    together = max(1, min(ROWS, VALUES // max(values[:1].size, 1)))
-    for start in range(0, len(values), together):
-        rows = slice(start, min(start + together, len(values)))
+    rows_at_once = max(1, min(ROWS, VALUES // max(values[:1].size, 1)))
+    for start in range(0, len(values), rows_at_once):
+        rows = slice(start, min(start + rows_at_once, len(values)))
         yield rows, values[rows].astype(np.float64)
 
 
@@ -185,6 +185,6 @@ def outgoing_after(outgoing: np.ndarray, done: list[MergedPair]) -> dict[int, np
         if merge.into == merge.removed:  # it was free
             continue
         gone = result.pop(merge.removed) if merge.removed in result else outgoing[merge.removed].astype(np.float64)
-        kept = result[merge.into] if merge.into in result else outgoing[merge.into].astype(np.float64)
-        result[merge.into] = kept + merge.factor * gone
+        column = result[merge.into] if merge.into in result else outgoing[merge.into].astype(np.float64)
+        result[merge.into] = column + merge.factor * gone
     return result

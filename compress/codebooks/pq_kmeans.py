@@ -42,7 +42,7 @@ def kmeans(points: Tensor, entries: int, *, seed: int = 0, iterations: int = 30)
 
 
 def _kmeans(points: Tensor, entries: int, seed: int, iterations: int) -> tuple[Tensor, Tensor]:
-    centres = _spread(points, entries, torch.Generator().manual_seed(seed))
+    centres = _plus_plus(points, entries, torch.Generator().manual_seed(seed))
     labels, _ = nearest(points, centres)
     for _ in range(iterations):
         centres = means(points, labels, centres)
@@ -76,7 +76,7 @@ def _totals(points: Tensor, labels: Tensor, entries: int) -> tuple[Tensor, Tenso
     return sums.view(sets, entries, width), counts.view(sets, entries)
 
 
-def _spread(points: Tensor, entries: int, generator: torch.Generator) -> Tensor:
+def _plus_plus(points: Tensor, entries: int, generator: torch.Generator) -> Tensor:
     """Return the k-means++ initialisation."""
     sets, count, _ = points.shape
     every = torch.arange(sets)

@@ -76,16 +76,16 @@ class Cp(Pass):
 
     def __post_init__(self) -> None:
         check_fields("cp", self, RecipeError)
-        given = [rule for rule in RULES if getattr(self, rule) is not None]
+        rules = [rule for rule in RULES if getattr(self, rule) is not None]
         problems = check_keys("cp: skip", self.skip)
-        if len(given) != 1:
-            found = ", ".join(given) or "none"
-            problems.append(f"cp: exactly one of {', '.join(RULES)} chooses the ranks, found {found}")
+        if len(rules) != 1:
+            names = ", ".join(rules) or "none"
+            problems.append(f"cp: exactly one of {', '.join(RULES)} chooses the ranks, found {names}")
         if self.order not in FORMS:
             problems.append(f"cp: order must be one of {', '.join(map(str, FORMS))}, got {self.order!r}")
         if self.fit not in cpd.METHODS:
             problems.append(f"cp: unknown fit {self.fit!r} (there are: {', '.join(cpd.METHODS)})")
-        for rule in given:
+        for rule in rules:
             problems += _amounts(rule, getattr(self, rule), 2 if self.order == "tucker" else 1)
         if not 0 <= self.slack <= 1:
             problems.append(f"cp: slack must be from 0 to 1, got {self.slack}")
@@ -120,18 +120,18 @@ class Cp(Pass):
             one = Ranking(cast("nn.Conv2d", layer), FORMS[self.order], costs[path], bias=adds)
             measured = {}
             if trial is None:
-                found = one.ranks(rule, amounts[path])
+                ranks = one.ranks(rule, amounts[path])
             else:
-                found, share = one.measured(partial(trial, path, one.form), amounts[path], self._method)
+                ranks, share = one.measured(partial(trial, path, one.form), amounts[path], self._method)
                 measured["flips"] = round(share, 6)
-            after = one.after(found) if found else None
+            after = one.after(ranks) if ranks else None
             if after is None or after.macs >= one.cost.macs:
-                what = f"rank {_text(found)}" if found else "every rank that saves something"
-                untreated[path] = f"{what} saves no multiplications" if found else f"{what} breaks the rule"
+                what = f"rank {_text(ranks)}" if ranks else "every rank that saves something"
+                untreated[path] = f"{what} saves no multiplications" if ranks else f"{what} breaks the rule"
                 continue
             chosen[path] = {
                 "form": one.form,
-                "ranks": list(found),
+                "ranks": list(ranks),
                 "macs": [one.cost.macs, after.macs],
                 "parameters": [one.cost.parameters, after.parameters],
                 **measured,
@@ -149,11 +149,11 @@ class Cp(Pass):
         net, edits, errors, swollen = model.copy_net(sharing=weighted(model.net)), [], {}, {}
         for path, plan in track(layers.items(), "decomposing", len(layers)):
             edit = self._edit(model, path, plan["form"], tuple(plan["ranks"]))
-            found = replace_layer(net, edit, self._method, model, pixels, context.seed)
-            errors[path] = round(max(part.error for part in found), 5)
-            swollen[path] = round(max(part.degeneracy for part in found), 3)
+            fits = replace_layer(net, edit, self._method, model, pixels, context.seed)
+            errors[path] = round(max(part.error for part in fits), 5)
+            swollen[path] = round(max(part.degeneracy for part in fits), 3)
             edits.append(edit)
-        model.unshared(net)  # last, since fits take as much memory as the network
+        model.unshare_memory(net)  # last, since fits take as much memory as the network
         alarm = [path for path, value in swollen.items() if value > cpd.BOUND]
         figures = {"error": errors, "largest_term": swollen, "left": decision.data["skipped"]}
         step = self.step(context.seed, **figures, **({"degenerate": alarm} if alarm else {}))
@@ -166,17 +166,17 @@ class Cp(Pass):
     def _method(self) -> Method:
         return Method(self.fit, self.epc, self.slack, sweeps=self.sweeps)
 
-    def _edit(self, model: HashModel, path: str, form: str, found: tuple[int, ...]) -> Factored:
+    def _edit(self, model: HashModel, path: str, form: str, ranks: tuple[int, ...]) -> Factored:
         """Return the edit of one layer; if means are corrected, a layer without a bias gets one."""
-        return Factored(path, form, found, bias=self.data and weighted(model.net)[path].bias is None)
+        return Factored(path, form, ranks, bias=self.data and weighted(model.net)[path].bias is None)
 
     def _trial(self, model: HashModel, context: Context) -> Callable[..., float]:
         """Return a function that measures the share of flipped bits if one layer is decomposed."""
         pixels = self._pixels(context)
         before = outputs(model, pixels) >= 0
 
-        def trial(path: str, form: str, found: tuple[int, ...], method: Method) -> float:
-            net, edit = model.copy_net(sharing=weighted(model.net)), self._edit(model, path, form, found)
+        def trial(path: str, form: str, ranks: tuple[int, ...], method: Method) -> float:
+            net, edit = model.copy_net(sharing=weighted(model.net)), self._edit(model, path, form, ranks)
             replace_layer(net, edit, method, model, pixels if self.data else None, context.seed)
             return float(np.mean((outputs(model.edited(net, (), self.step()), pixels) >= 0) != before))
 
@@ -188,26 +188,26 @@ def replace_layer(
 ) -> list[Decomposed]:
     """Apply ``edit`` to ``net`` and set its values; return the fit of each group. ``model`` is the original network."""
     layer: Any = get_layer(model.net, edit.layer)
-    seen = _seen(model, pixels, edit.layer, seed) if pixels is not None else None
-    found = []
+    moments = _input_moments(model, pixels, edit.layer, seed) if pixels is not None else None
+    fits = []
     bias = layer.bias.detach().double().cpu().numpy() if layer.bias is not None else None
     if bias is None and edit.bias:
         bias = np.zeros(layer.out_channels)
     shifts = []
     for place, kernel in enumerate(group_kernels(layer)):
-        covariance, mean = seen[place] if seen else (None, None)
+        covariance, mean = moments[place] if moments else (None, None)
         part = decompose(kernel, edit.form, edit.ranks, method, covariance, seed=seed + place)
-        found.append(part)
-        shifts.append((kernel - part.kernel).reshape(len(kernel), -1) @ mean if seen else 0.0)
-    if bias is not None and seen:
+        fits.append(part)
+        shifts.append((kernel - part.kernel).reshape(len(kernel), -1) @ mean if moments else 0.0)
+    if bias is not None and moments:
         bias = bias + np.concatenate(shifts)
     edit.apply(net)
     made: Any = get_layer(net, edit.layer)
-    fill(made, list(zip(*(part.weights for part in found), strict=True)), bias)
-    return found
+    fill(made, list(zip(*(part.weights for part in fits), strict=True)), bias)
+    return fits
 
 
-def _seen(model: HashModel, pixels: Pixels, path: str, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _input_moments(model: HashModel, pixels: Pixels, path: str, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return covariance and mean of the inputs of every group."""
     moments = patch_moments(model, pixels, path, seed=seed)
     return [(whiten.shrunk(part.covariance), part.mean) for part in moments]
@@ -250,5 +250,5 @@ def _amounts(rule: str, setting: Any, count: int) -> list[str]:
     return problems
 
 
-def _text(found: tuple[int, ...]) -> str:
-    return "x".join(map(str, found))
+def _text(ranks: tuple[int, ...]) -> str:
+    return "x".join(map(str, ranks))

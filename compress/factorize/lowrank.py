@@ -68,11 +68,11 @@ class LowRank(Pass):
 
     def __post_init__(self) -> None:
         check_fields("lowrank", self, RecipeError)
-        given = [rule for rule in RULES if getattr(self, rule) is not None]
+        rules = [rule for rule in RULES if getattr(self, rule) is not None]
         problems = check_keys("lowrank: skip", self.skip)
-        if len(given) != 1:
+        if len(rules) != 1:
             problems.append(
-                f"lowrank: exactly one of {', '.join(RULES)} chooses the ranks, found {', '.join(given) or 'none'}"
+                f"lowrank: exactly one of {', '.join(RULES)} chooses the ranks, found {', '.join(rules) or 'none'}"
             )
         if self.solver not in SOLVERS:
             problems.append(f"lowrank: unknown solver {self.solver!r} (there are: {', '.join(SOLVERS)})")
@@ -123,19 +123,19 @@ class LowRank(Pass):
             else:
                 layers[path] = layer
         energies = self._energies(model, layers, context)
-        found = self._ranks(model, layers, costs, energies)
+        ranks = self._ranks(model, layers, costs, energies)
         chosen = {}
-        for path, (form, rank) in found.items():
+        for path, (form, rank) in ranks.items():
             before, layer = costs[path], layers[path]
             after = chain_cost(layer, form, rank, before.input, bias=self._adds_bias(layer))
             if after.macs >= before.macs:
                 untreated[path] = f"rank {'x'.join(map(str, rank))} saves no multiplications"
                 continue
-            kept = float(energies[path][: rank[-1]].sum() / max(energies[path].sum(), 1e-300))
+            share = float(energies[path][: rank[-1]].sum() / max(energies[path].sum(), 1e-300))
             chosen[path] = {
                 "form": form,
                 "ranks": list(rank),
-                "energy": round(kept, 6),
+                "energy": round(share, 6),
                 "macs": [before.macs, after.macs],
                 "parameters": [before.parameters, after.parameters],
             }
@@ -162,7 +162,9 @@ class LowRank(Pass):
             share = rebuild_layer(model, current, edit, self.solver, follow.get(path, "none"), sample)
             lost[path] = round(share, 6)
             edits.append(edit)
-        model.unshared(current.net)  # a weight that two layers hold in common is still there when one was replaced
+        model.unshare_memory(
+            current.net
+        )  # a weight that two layers hold in common is still there when one was replaced
         figures = {"lost": lost} if sample is not None else {}
         return model.edited(current.net, edits, self.step(context.seed, **figures, left=decision.data["skipped"]))
 
@@ -185,11 +187,11 @@ class LowRank(Pass):
         moments = activation_moments(model, self._pixels(context), list(layers), places=self.places, seed=context.seed)
         energies = {}
         for path, layer in layers.items():
-            groups, found = getattr(layer, "groups", 1), moments.pop(path)
-            if groups == 1 and (products := found.products) is not None:
-                energies[path] = np.pad(spectrum(products), (0, found.size - len(products)))
+            groups, moment = getattr(layer, "groups", 1), moments.pop(path)
+            if groups == 1 and (products := moment.products) is not None:
+                energies[path] = np.pad(spectrum(products), (0, moment.size - len(products)))
                 continue
-            covariance = found.covariance
+            covariance = moment.covariance
             size = len(covariance) // groups
             blocks = [covariance[at : at + size, at : at + size] for at in range(0, len(covariance), size)]
             energies[path] = np.sum([spectrum(block) for block in blocks], axis=0)
@@ -244,7 +246,7 @@ def _spatial(
     }
 
     def plan(part: float) -> tuple[float, dict[str, tuple[str, tuple[int, ...]]]]:
-        found: dict[str, tuple[str, tuple[int, ...]]] = {path: ("lowrank", (rank,)) for path, rank in channels.items()}
+        ranks: dict[str, tuple[str, tuple[int, ...]]] = {path: ("lowrank", (rank,)) for path, rank in channels.items()}
         for path, rank in spatial.items():
             layer, shape = layers[path], costs[path].input
             point = chain_cost(layer, "lowrank", (rank,), shape).layers[-1].macs
@@ -252,17 +254,17 @@ def _spatial(
             unit = chain_cost(layer, "lowrank3d", (1, rank), shape).macs - point
             width = layer.in_channels // layer.groups
             useful = min(width * layer.kernel_size[0], rank * layer.kernel_size[1])  # more between them adds nothing
-            found[path] = ("lowrank3d", (min(max(1, int((limit - point) // unit)), useful), rank))
-        after = {path: chain_cost(layers[path], *one, costs[path].input).macs for path, one in found.items()}
+            ranks[path] = ("lowrank3d", (min(max(1, int((limit - point) // unit)), useful), rank))
+        after = {path: chain_cost(layers[path], *one, costs[path].input).macs for path, one in ranks.items()}
         saved = sum(max(costs[path].macs - macs, 0) for path, macs in after.items())
-        return costs.macs - saved, found
+        return costs.macs - saved, ranks
 
-    total, found = plan(bisect(lambda part: plan(part)[0] <= budget, 0.0, 1.0, rounds=14)[0])
+    total, ranks = plan(bisect(lambda part: plan(part)[0] <= budget, 0.0, 1.0, rounds=14)[0])
     if total > budget:
         raise RecipeError(
             f"lowrank: the budget of {budget:,.0f} MACs is out of reach with three_d, the least is {total:,.0f}"
         )
-    return found
+    return ranks
 
 
 def _untreated(path: str, layer: Any, allowed: Mapping[str, Any], costs: Mapping[str, LayerCost]) -> str:

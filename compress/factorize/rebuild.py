@@ -39,7 +39,7 @@ class Targets:
     """Rows (N, d) that a layer should output, and those that it outputs for the inputs of the approximated network."""
 
     targets: np.ndarray
-    given: np.ndarray
+    current: np.ndarray
 
 
 def targets_of(original: HashModel, current: HashModel, path: str, follower: str, sample: Sample) -> Targets:
@@ -55,10 +55,10 @@ def targets_of(original: HashModel, current: HashModel, path: str, follower: str
     if not sample.asymmetric:
         return Targets(targets, targets)
     now = sampled_activations(current, sample.pixels, [path], **taken)
-    given = now.outputs[path].astype(np.float64)
+    current = now.outputs[path].astype(np.float64)
     if sums:
-        targets = whole.sums[path].astype(np.float64) - now.sums[path] + given
-    return Targets(targets, given)
+        targets = whole.sums[path].astype(np.float64) - now.sums[path] + current
+    return Targets(targets, current)
 
 
 def rebuild_layer(
@@ -73,38 +73,38 @@ def rebuild_layer(
     biases = np.split(_bias(layer), groups)
     rank, rows = edit.ranks[-1], None
     if sample is None:
-        found = [
+        maps = [
             filterwise(kernel.reshape(len(kernel), -1), b, rank)
             for kernel, b in zip(group_kernels(layer), biases, strict=True)
         ]
     else:
         rows = targets_of(original, current, edit.layer, follower, sample)
         solve = nonlinear if solver == "nonlinear" and follower == "relu" else reduced_rank
-        if len(rows.given) < ENOUGH * len(biases[0]):
+        if len(rows.current) < ENOUGH * len(biases[0]):
             solve = principal
-        split = [np.split(part, groups, axis=1) for part in (rows.targets, rows.given)]
-        found = [solve(targets, given, rank) for targets, given in zip(*split, strict=True)]
+        split = [np.split(part, groups, axis=1) for part in (rows.targets, rows.current)]
+        maps = [solve(targets, current, rank) for targets, current in zip(*split, strict=True)]
     # M y = M (W x + b0): the layer's own bias moves to the last layer
-    bias = np.concatenate([one.bias + one.outputs @ (one.inputs.T @ b) for one, b in zip(found, biases, strict=True)])
-    filters = _filters(layer, found)
-    points = [one.outputs for one in found]
+    bias = np.concatenate([one.bias + one.outputs @ (one.inputs.T @ b) for one, b in zip(maps, biases, strict=True)])
+    filters = _filters(layer, maps)
+    points = [one.outputs for one in maps]
     if edit.form == "lowrank":
         _put(current, edit, [filters, points], bias)
     else:
         _split(current, edit, filters, points, bias, sample)
         if sample is not None and rows is not None:
             _refit(current, edit, solver, follower, sample, rows)
-    del found, filters, points
+    del maps, filters, points
     return 0.0 if rows is None else _lost(current, edit.layer, follower, sample, rows.targets)
 
 
-def _filters(layer: Any, found: list[Subspace]) -> list[np.ndarray]:
+def _filters(layer: Any, maps: list[Subspace]) -> list[np.ndarray]:
     """Return the filters (r, S / groups, kh, kw) of each group that compute the inputs of its subspace.
 
     A large weight is converted to double precision in parts.
     """
     filters = []
-    for one, weight in zip(found, layer.weight.detach().cpu().chunk(len(found)), strict=True):
+    for one, weight in zip(maps, layer.weight.detach().cpu().chunk(len(maps)), strict=True):
         flat = weight.flatten(1)
         made = np.empty((one.inputs.shape[1], flat.shape[1]))
         for start in range(0, flat.shape[1], COLUMNS):
@@ -135,7 +135,9 @@ def _split(
             current, sample.pixels, edit.layer, channels=True, places=sample.places, seed=sample.seed
         )
         channels = [whiten.shrunk(part.covariance) for part in moments]
-    pairs = [whiten.separable(part, edit.ranks[0], seen) for part, seen in zip(filters, channels, strict=True)]
+    pairs = [
+        whiten.separable(part, edit.ranks[0], responses) for part, responses in zip(filters, channels, strict=True)
+    ]
     _put(current, edit, [[one for one, _ in pairs], [other for _, other in pairs], points], bias)
 
 
@@ -143,15 +145,15 @@ def _refit(current: HashModel, edit: Factored, solver: str, follower: str, sampl
     """Refit the last 1x1 layer to the actual outputs of the two layers before it."""
     made: Any = get_layer(current.net, edit.layer)
     between = f"{edit.layer}.1"
-    seen = sampled_activations(current, sample.pixels, [between], places=sample.places, seed=sample.seed).outputs[
+    responses = sampled_activations(current, sample.pixels, [between], places=sample.places, seed=sample.seed).outputs[
         between
     ]
     solve = nonlinear if solver == "nonlinear" and follower == "relu" else reduced_rank
     groups = made[-1].groups
-    split = zip(*(np.split(part, groups, axis=1) for part in (rows.targets, seen.astype(np.float64))), strict=True)
-    found = [solve(targets, given, edit.ranks[-1]) for targets, given in split]
+    split = zip(*(np.split(part, groups, axis=1) for part in (rows.targets, responses.astype(np.float64))), strict=True)
+    maps = [solve(targets, inputs, edit.ranks[-1]) for targets, inputs in split]
     weights = [group_kernels(layer) for layer in made[:-1]]
-    fill(made, [*weights, [one.outputs @ one.inputs.T for one in found]], np.concatenate([one.bias for one in found]))
+    fill(made, [*weights, [one.outputs @ one.inputs.T for one in maps]], np.concatenate([one.bias for one in maps]))
 
 
 def _lost(current: HashModel, path: str, follower: str, sample: Sample | None, targets: np.ndarray) -> float:
@@ -161,8 +163,8 @@ def _lost(current: HashModel, path: str, follower: str, sample: Sample | None, t
     got = sampled_activations(current, sample.pixels, [path], places=sample.places, seed=sample.seed).outputs[path]
     if follower == "relu":
         targets, got = np.maximum(targets, 0.0), np.maximum(got, 0.0)
-    spread = float(np.sum((targets - targets.mean(axis=0)) ** 2))
-    return float(np.sum((targets - got) ** 2)) / max(spread, 1e-300)
+    variance = float(np.sum((targets - targets.mean(axis=0)) ** 2))
+    return float(np.sum((targets - got) ** 2)) / max(variance, 1e-300)
 
 
 def _bias(layer: nn.Conv2d | nn.Linear) -> np.ndarray:

@@ -39,17 +39,17 @@ PROBES = 256  # images by which networks are compared
 NOISE = 1e-5  # of the outputs' mean size: what another order of sums makes of float32
 
 
-def _outputs(given: Tensor, wanted: Tensor) -> Tensor:
-    return functional.mse_loss(given, wanted) / wanted.square().mean().clamp_min(1e-12)
+def _outputs(outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional.mse_loss(outputs, targets) / targets.square().mean().clamp_min(1e-12)
 
 
-def _codes(given: Tensor, wanted: Tensor) -> Tensor:
-    scale = 4 / wanted.abs().mean().clamp_min(1e-12)
-    return functional.binary_cross_entropy_with_logits(given * scale, torch.sigmoid(wanted * scale))
+def _codes(outputs: Tensor, targets: Tensor) -> Tensor:
+    scale = 4 / targets.abs().mean().clamp_min(1e-12)
+    return functional.binary_cross_entropy_with_logits(outputs * scale, torch.sigmoid(targets * scale))
 
 
-def _classes(given: Tensor, wanted: Tensor) -> Tensor:
-    return functional.cross_entropy(given, wanted.softmax(1))
+def _classes(outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(outputs, targets.softmax(1))
 
 
 MATCHES: dict[str, Match] = {"outputs": _outputs, "codes": _codes, "classes": _classes}
@@ -203,8 +203,8 @@ class Finetune(Pass):
         masks = masks_of(model)
         hold = mask_enforcer(net, masks)
         checkpoint = None if context.work is None else context.work / "finetune.checkpoint"
-        wanted = self.norms and self.epochs > 0
-        norms = with_temporary_norms(net, split.train, model.arch.input, seed=seed) if wanted else nullcontext()
+        with_norms = self.norms and self.epochs > 0
+        norms = with_temporary_norms(net, split.train, model.arch.input, seed=seed) if with_norms else nullcontext()
         with reduced_dropout(net, masks, model.arch.input), norms:
             log = fit(
                 net, objective, split.train, model.arch.input, self.schedule(len(split.train)),
@@ -219,8 +219,8 @@ def outputs_match(model: HashModel, reference: HashModel, split: Split) -> bool:
     some = split.train.values[:PROBES]
     if not len(some):
         return False  # training reports missing images
-    given, wanted = outputs(model, some), outputs(reference, some)
-    return bool(np.abs(given - wanted).max(initial=0.0) <= NOISE * np.abs(wanted).mean())
+    current, target = outputs(model, some), outputs(reference, some)
+    return bool(np.abs(current - target).max(initial=0.0) <= NOISE * np.abs(target).mean())
 
 
 class Bfloat16Net(nn.Module):
@@ -266,8 +266,8 @@ class Imitation:
             loss = loss + self._weight * self._task(outputs, batch)
         if self._teacher is not None:
             with torch.no_grad():
-                wanted = self._teacher(batch.inputs)
-            loss = loss + self._distill * self._match(outputs, wanted)
+                targets = self._teacher(batch.inputs)
+            loss = loss + self._distill * self._match(outputs, targets)
         return loss
 
     def to(self, device: torch.device) -> None:

@@ -2,7 +2,7 @@
 
 AdaRound reconstructs the outputs of one layer after the other. Here the signs of the last outputs count, so all layers
 are trained jointly on the outputs of the hash layer: their distance to the original outputs, and a hinge loss on the
-margins of the bits. Training starts from a given rounding (compensated, biases corrected); each weight may stay or move
+margins of the bits. Training starts from another rounding (compensated, biases corrected); each weight may stay or move
 to the next whole number towards, or beyond, its real value. A result that is not better on held-out images is
 discarded. Labels are only used with ``task``: a hinge loss then draws each code to the hash center of its class (CSQ,
 Yuan et al. 2020, arXiv:1908.00347), here the majority of the original codes.
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from ...core.data.images import Pixels, together
+from ...core.data.images import Pixels, fitting_batch
 from ...core.heap import released
 from ...core.layers import get_layer, set_layer
 from ...core.model import HashModel
@@ -58,28 +58,28 @@ def nearest(weight: Tensor, grid: QuantizationGrid) -> Tensor:
     return (weight / _rows(grid.steps, weight)).round_().clamp_(-grid.top, grid.top)
 
 
-def code_loss(given: Tensor, wanted: Tensor, margins: Tensor) -> Tensor:
-    """Return the squared distance of outputs (N, bits) to ``wanted``, in units of ``margins`` (bits,), plus a hinge loss on the signs.
+def code_loss(predicted: Tensor, targets: Tensor, margins: Tensor) -> Tensor:
+    """Return the squared distance of outputs (N, bits) to ``targets``, in units of ``margins`` (bits,), plus a hinge loss on the signs.
 
     The hinge requires each bit to keep its sign by the margin of the original, up to one.
     """
-    relative, target = given / margins, wanted / margins
+    relative, target = predicted / margins, targets / margins
     signs = torch.where(target >= 0, 1.0, -1.0)
     hinge = functional.relu(target.abs().clamp_max(1.0) - relative * signs)
     return (relative - target).square().mean() + hinge.mean()
 
 
-def centres(wanted: Tensor, labels: Tensor) -> Tensor:
+def centres(targets: Tensor, labels: Tensor) -> Tensor:
     """Return the mean sign (N, bits), from -1 to 1, over the class of each of the outputs (N, bits)."""
     classes, which = labels.unique(return_inverse=True)
-    signs = torch.where(wanted >= 0, 1.0, -1.0)
-    total = torch.zeros(len(classes), wanted.shape[1]).index_add_(0, which, signs)
+    signs = torch.where(targets >= 0, 1.0, -1.0)
+    total = torch.zeros(len(classes), targets.shape[1]).index_add_(0, which, signs)
     return (total / which.bincount().unsqueeze(1))[which]
 
 
-def task_loss(given: Tensor, drawn_to: Tensor, margins: Tensor) -> Tensor:
+def task_loss(predicted: Tensor, drawn_to: Tensor, margins: Tensor) -> Tensor:
     """Return the hinge loss of outputs (N, bits) towards the signs of their centres (N, bits), weighed by the centres."""
-    return (functional.relu(1 - given / margins * drawn_to.sign()) * drawn_to.abs()).mean()
+    return (functional.relu(1 - predicted / margins * drawn_to.sign()) * drawn_to.abs()).mean()
 
 
 def mixed(index: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
@@ -89,7 +89,7 @@ def mixed(index: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(index)
 
 
-def learned(
+def learn_rounding(
     model: HashModel,
     grids: Mapping[str, QuantizationGrid],
     start: Mapping[str, Rounded],
@@ -107,26 +107,26 @@ def learned(
     The first fifth of ``pixels`` is held out to decide which is better. ``task`` weighs the hash centers of ``labels``.
     """
     aside = max(1, len(pixels) // ASIDE)
-    wanted = torch.from_numpy(outputs(model, pixels))
-    margins = wanted.abs().median(dim=0).values.clamp_min(1e-6)
-    middle = centres(wanted, torch.from_numpy(labels)) if task else wanted
+    targets = torch.from_numpy(outputs(model, pixels))
+    margins = targets.abs().median(dim=0).values.clamp_min(1e-6)
+    middle = centres(targets, torch.from_numpy(labels)) if task else targets
     soft, net = _softened(model, grids, start)
 
-    def loss(given: Tensor, which: Tensor | slice) -> Tensor:
-        kept = code_loss(given, wanted[which], margins)
-        return kept + task * task_loss(given, middle[which], margins) if task else kept
+    def loss(predicted: Tensor, which: Tensor | slice) -> Tensor:
+        distance = code_loss(predicted, targets[which], margins)
+        return distance + task * task_loss(predicted, middle[which], margins) if task else distance
 
     def judged() -> float:
-        given = []
+        predicted = []
         with torch.no_grad():
-            for at in released(range(0, aside, size := together(pixels, 64, VALUES))):
-                given.append(net(model.arch.input.tensor(pixels[at : at + size][: aside - at])))
-        return float(loss(torch.cat(given), slice(0, aside)))
+            for at in released(range(0, aside, size := fitting_batch(pixels, 64, VALUES))):
+                predicted.append(net(model.arch.input.tensor(pixels[at : at + size][: aside - at])))
+        return float(loss(torch.cat(predicted), slice(0, aside)))
 
     def pull(chosen: Tensor) -> None:
-        for part in released(chosen.split(together(pixels, batch, VALUES))):
-            given = net(model.arch.input.tensor(pixels[part.numpy()]))
-            (loss(given, part) * (len(part) / batch)).backward()
+        for part in released(chosen.split(fitting_batch(pixels, batch, VALUES))):
+            predicted = net(model.arch.input.tensor(pixels[part.numpy()]))
+            (loss(predicted, part) * (len(part) / batch)).backward()
 
     _settle(soft, settled=True)
     before = judged()
@@ -139,7 +139,7 @@ def learned(
     _settle(soft, settled=True)
     if not judged() < before:  # NaN is no gain
         return start
-    return {path: (layer.whole().detach(), layer.held().detach()) for path, layer in soft.items()}
+    return {path: (layer.whole().detach(), layer.limited_bias().detach()) for path, layer in soft.items()}
 
 
 def _descend(
@@ -169,7 +169,7 @@ def _settle(soft: Mapping[str, SoftRounding], *, settled: bool) -> None:
 def _softened(
     model: HashModel, grids: Mapping[str, QuantizationGrid], start: Mapping[str, Rounded]
 ) -> tuple[dict[str, SoftRounding], nn.Module]:
-    net = model.viewed_net().requires_grad_(requires_grad=False)
+    net = model.copy_sharing_memory().requires_grad_(requires_grad=False)
     soft: dict[str, SoftRounding] = {}
     for path, grid in grids.items():
         soft[path] = SoftRounding(get_layer(net, path), grid, *start[path])
@@ -196,7 +196,7 @@ class SoftRounding(nn.Module):
         """The current weight, for code that reads it without calling the layer."""
         return self.whole() * _rows(self.grid.steps, self.layer.weight)
 
-    def held(self) -> Tensor:
+    def limited_bias(self) -> Tensor:
         """Return the bias (O,), clamped to the range of the integers."""
         return torch.clamp(self.bias, -self.most, self.most)
 
@@ -225,8 +225,10 @@ class SoftRounding(nn.Module):
         x = torch.fake_quantize_per_tensor_affine(x, grid.scale, grid.zero, 0, grid.high)
         weight = whole.float().mul_(_rows(grid.steps[rows], layer.weight))
         if isinstance(layer, nn.Linear):
-            return functional.linear(x, weight, self.held()[rows])
-        return functional.conv2d(x, weight, self.held(), layer.stride, layer.padding, layer.dilation, layer.groups)
+            return functional.linear(x, weight, self.limited_bias()[rows])
+        return functional.conv2d(
+            x, weight, self.limited_bias(), layer.stride, layer.padding, layer.dilation, layer.groups
+        )
 
 
 def up(choice: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...core.data.images import Pixels, together
+from ...core.data.images import Pixels, fitting_batch
 from ...core.errors import RecipeError
 from ...core.layers import get_layer
 from ...core.model import HashModel, Json
@@ -33,7 +33,7 @@ from ..observe.moments import patch_moments
 from ..observe.runner import observe
 from ..select import check_keys, per_layer, skipped
 from . import ranges
-from .adaround import QuantizationGrid, Rounded, learned, mixed, nearest
+from .adaround import QuantizationGrid, Rounded, learn_rounding, mixed, nearest
 
 ROUNDINGS = ("nearest", "obs", "learned")
 POOL = 4096  # images that rounding is learned on
@@ -118,12 +118,12 @@ class Int8(Pass):
         if self.rounding == "learned" and grids:
             start = {path: rounded_of(get_layer(net, path), grid, edits[path]) for path, grid in grids.items()}
             index = mixed(sampling.chosen(split, max(POOL, self.images), seed), split.train.labels, seed)
-            found = learned(
+            rounded = learn_rounding(
                 model, grids, start, split.train.select(index), split.train.labels[index],
                 task=self.task, steps=self.steps, batch=self.batch, lr=self.lr, seed=seed,
             )  # fmt: skip
-            after["learned"] = found is not start
-            net = self._made(model, edits, grids, found.__getitem__, None)
+            after["learned"] = rounded is not start
+            net = self._made(model, edits, grids, rounded.__getitem__, None)
         return model.edited(net, list(edits.values()), self.step(seed, **after))
 
     def _made(
@@ -136,38 +136,38 @@ class Int8(Pass):
     ) -> nn.Module:
         """Return a quantized copy; with ``pixels``, biases are corrected one layer after the other."""
         net = model.copy_net(sharing=edits)
-        wanted = means(model, list(edits), pixels) if self.correct and pixels is not None else {}
+        expected = means(model, list(edits), pixels) if self.correct and pixels is not None else {}
         for path, edit in track(edits.items(), "integers", len(edits)):
             edit.apply(net)
             fill(get_layer(net, path), *chosen(path), grids[path], edit)
-            if pixels is not None and path in wanted:
-                correct(net, model, path, pixels, grids[path], edit, wanted[path])
+            if pixels is not None and path in expected:
+                correct(net, model, path, pixels, grids[path], edit, expected[path])
         return net
 
     def _grids(self, model: HashModel, context: Context) -> tuple[dict[str, Quantized], dict[str, QuantizationGrid]]:
         pixels = sampling.choose(context.training_split(self), self.images, context.seed)
         known = ranges.layers_of(model.net)
-        asked, needed = (
+        requested, needed = (
             per_layer(self.bits, model.net, self.skip),
             externally_read(model),
         )  # whole numbers stand for both
-        bits = {path: value for path, value in asked.items() if path in known and path not in needed}
+        bits = {path: value for path, value in requested.items() if path in known and path not in needed}
         parts = {edit.layer for edit in model.edits if isinstance(edit, Factored)}
         first = next((path for path in parts if known and known[0].startswith(f"{path}.")), known[0] if known else "")
         for path in bits:
             if any(path == name or path.startswith(f"{name}.") for name in (first, "head")):
                 bits[path] = 8
-        seen = ranges.observe_ranges(model, pixels, list(bits), context.seed)
+        observed = ranges.observe_ranges(model, pixels, list(bits), context.seed)
         edits, grids = {}, {}
         for path, width in bits.items():
             layer: Any = get_layer(model.net, path)
-            if seen[path].axes != layer.weight.ndim:  # it never ran, or several rows an image went in
+            if observed[path].axes != layer.weight.ndim:  # it never ran, or several rows an image went in
                 continue
             if layer.weight[0].numel() > ranges.WIDEST:
                 continue
-            scale, zero = ranges.affine(*ranges.limits(seen[path], self.range, 8), 8)
+            scale, zero = ranges.affine(*ranges.limits(observed[path], self.range, 8), 8)
             head = path == "head" or path.startswith("head.")
-            step = 0.0 if head else ranges.grid_step(seen[path].reach)
+            step = 0.0 if head else ranges.grid_step(observed[path].reach)
             edits[path] = Quantized(path, scale, zero, step, width)
             steps = ranges.weight_scales(layer.weight, self.range, width)
             steps = ranges.scales_without_overflow(steps, layer.weight, layer.bias, scale, width)
@@ -246,12 +246,18 @@ def _summed(output: Tensor) -> Tensor:
 
 @torch.no_grad()
 def correct(
-    net: nn.Module, model: HashModel, path: str, pixels: Pixels, grid: QuantizationGrid, edit: Quantized, wanted: Tensor
+    net: nn.Module,
+    model: HashModel,
+    path: str,
+    pixels: Pixels,
+    grid: QuantizationGrid,
+    edit: Quantized,
+    expected: Tensor,
 ) -> None:
     """Add the mean error (O,) of every output channel to the bias (Nagel et al. 2019, arXiv:1906.04721)."""
-    total, batch = torch.zeros(len(grid.steps), dtype=torch.float64), together(pixels, BATCH, ranges.VALUES)
+    total, batch = torch.zeros(len(grid.steps), dtype=torch.float64), fitting_batch(pixels, BATCH, ranges.VALUES)
     for start in range(0, len(pixels), batch):
         total += _summed(first_call(net, path, model.arch.input.tensor(pixels[start : start + batch]))[1])
     layer: Any = get_layer(net, path)
-    error = wanted - total / len(pixels)
+    error = expected - total / len(pixels)
     put_bias(layer, layer.bias + torch.round(error / (edit.scale * grid.steps.double())).float())

@@ -44,34 +44,34 @@ class ObservedRange:
 @torch.no_grad()
 def observe_ranges(model: HashModel, pixels: Pixels, paths: Sequence[str], seed: int = 0) -> dict[str, ObservedRange]:
     """Return the observed ranges of the layers at ``paths`` on ``pixels``."""
-    seen = {path: ObservedRange() for path in paths}
-    kept: dict[str, list[Tensor]] = {path: [] for path in paths}
+    observed = {path: ObservedRange() for path in paths}
+    samples: dict[str, list[Tensor]] = {path: [] for path in paths}
     generator = torch.Generator().manual_seed(seed)
 
     def note(path: str, inputs: Tensor, output: Tensor) -> None:
-        one, values = seen[path], inputs.flatten()
+        one, values = observed[path], inputs.flatten()
         one.axes = inputs.ndim
         one.low, one.high = min(one.low, float(values.min())), max(one.high, float(values.max()))
         one.reach = max(one.reach, max_abs(output))
-        kept[path].append(values[torch.randint(len(values), (SAMPLES,), generator=generator)])
+        samples[path].append(values[torch.randint(len(values), (SAMPLES,), generator=generator)])
 
     taps = {path: partial(note, path) for path in paths}
     observe(model.net, model.arch.input, pixels, taps, what="ranges", batch=BATCH, values=VALUES)
-    for path, one in seen.items():
-        one.samples = torch.cat(kept[path]).numpy() if kept[path] else np.empty(0, np.float32)
-    return seen
+    for path, one in observed.items():
+        one.samples = torch.cat(samples[path]).numpy() if samples[path] else np.empty(0, np.float32)
+    return observed
 
 
-def limits(seen: ObservedRange, how: str, bits: int) -> tuple[float, float]:
+def limits(observed: ObservedRange, how: str, bits: int) -> tuple[float, float]:
     """Return the range (low, high) for rounding inputs; it includes zero."""
     if how == "minmax":
-        return seen.low, seen.high
+        return observed.low, observed.high
     if how == "percentile":
-        low, high = np.quantile(seen.samples, [1 - PERCENTILE, PERCENTILE])
+        low, high = np.quantile(observed.samples, [1 - PERCENTILE, PERCENTILE])
         return min(float(low), 0.0), max(float(high), 0.0)
-    errors = [_error(seen.samples, seen.low * share, seen.high * share, bits) for share in SHRINKS]
+    errors = [_error(observed.samples, observed.low * share, observed.high * share, bits) for share in SHRINKS]
     best = float(SHRINKS[int(np.argmin(errors))])
-    return seen.low * best, seen.high * best
+    return observed.low * best, observed.high * best
 
 
 def affine(low: float, high: float, bits: int) -> tuple[float, int]:

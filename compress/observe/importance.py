@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...core.data.images import Pixels, together
+from ...core.data.images import Pixels, fitting_batch
 from ...core.errors import InputError
 from ...core.heap import released
 from ...core.layers import get_layer
@@ -38,12 +38,12 @@ def output_energy(
     if not len(pixels):
         raise InputError("measuring importance needs images; name a data set with --data")
     net = model.copy_net(sharing=layers)
-    found: list[Any] = [get_layer(net, path) for path in layers]
+    modules: list[Any] = [get_layer(net, path) for path in layers]
     net.requires_grad_(requires_grad=False)
-    sums = [_summed(layer) for layer in found]
+    sums = [_summed(layer) for layer in modules]
     rows = {path: one for path, one in zip(layers, sums, strict=True) if isinstance(one, RowwiseSquaredGradients)}
     generator = torch.Generator().manual_seed(seed)
-    energy, batch = 0.0, together(pixels, batch, VALUES)
+    energy, batch = 0.0, fitting_batch(pixels, batch, VALUES)
     with hooks(
         layers_at(net, rows), after=lambda path, _layer, inputs, output: rows[path].record_call(inputs[0], output)
     ):
@@ -93,19 +93,19 @@ class RowwiseSquaredGradients:
 
     def record_call(self, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """Record a call of the layer; return the output that replaces its own."""
-        given, whole = inputs.detach().flatten(0, -2), output
+        flat, whole = inputs.detach().flatten(0, -2), output
         if not output.requires_grad:  # nothing before it is differentiated, and neither is its weight
             output = output.requires_grad_().clone()  # which may be written into, as by ReLU in place
-        whole.register_hook(lambda gradient: self.calls.append((given, gradient.flatten(0, -2))))
+        whole.register_hook(lambda gradient: self.calls.append((flat, gradient.flatten(0, -2))))
         return output
 
     @torch.no_grad()
     def add(self) -> None:
         """Add the squared gradient of all calls since the last time."""
         if self.calls:
-            given, gradients = (torch.cat(parts) for parts in zip(*self.calls, strict=True))
+            flat, gradients = (torch.cat(parts) for parts in zip(*self.calls, strict=True))
             for rows, part in zip(self.sums.split(ROWS), gradients.split(ROWS, dim=1), strict=True):
-                rows.add_((part.T @ given).square_())
+                rows.add_((part.T @ flat).square_())
         self.calls.clear()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.data.images import Pixels, Selection, Split, together
+from ...core.data.images import Pixels, Selection, Split, fitting_batch
 from ...core.heap import released
 from ...core.progress import track
 
@@ -37,7 +37,7 @@ def ranges_of(pixels: Pixels, most: int, values: int) -> Iterator[slice]:
 
     The heap is trimmed between batches.
     """
-    step = together(pixels, most, values)
+    step = fitting_batch(pixels, most, values)
     for start in released(range(0, len(pixels), step)):
         yield slice(start, min(start + step, len(pixels)))
 
@@ -47,7 +47,7 @@ def batches(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the index of the first image and the pixels of each batch; progress is reported as ``what``."""
     most, values = most or BATCH, values or VALUES
-    for part in track(ranges_of(pixels, most, values), what, -(-len(pixels) // together(pixels, most, values))):
+    for part in track(ranges_of(pixels, most, values), what, -(-len(pixels) // fitting_batch(pixels, most, values))):
         yield part.start, pixels[part]
 
 

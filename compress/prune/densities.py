@@ -41,7 +41,7 @@ def measured(
     before = outputs(model, pixels) >= 0
 
     def curve(path: str) -> Curve:
-        net = model.viewed_net(writing=[path])
+        net = model.copy_sharing_memory(writing=[path])
         layer, changed = get_layer(net, path), HashModel(net, model.arch, model.edits)
         leave, found = pruner_of(model, path, compensate, pixels, seed), []
         replay = Replay.around(model, path, pixels)

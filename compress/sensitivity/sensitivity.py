@@ -72,10 +72,10 @@ class Sensitivity:
 
     def curves(self) -> dict[str, dict[str, list[Point]]]:
         """Return the points by pass and layer."""
-        found: dict[str, dict[str, list[Point]]] = {}
+        points: dict[str, dict[str, list[Point]]] = {}
         for point in self.points:
-            found.setdefault(point.name, {}).setdefault(point.layer, []).append(point)
-        return found
+            points.setdefault(point.name, {}).setdefault(point.layer, []).append(point)
+        return points
 
     def rows(self, name: str) -> tuple[list[str], list[list[str]]]:
         """Return a table of one pass: its columns, and flips (%) and bytes saved (%) of each layer at each amount."""
@@ -124,7 +124,7 @@ def sensitivity(
     """
     known, others = weighted(model.net), skipped(model.net)
     _check(passes, layers, {**known, **others})
-    found = channels(model)
+    couplings = channels(model)
     pixels = split.queries.values
     pixels = pixels[np.sort(np.random.default_rng(seed).permutation(len(pixels))[:images])]
     if not len(pixels):
@@ -137,7 +137,7 @@ def sensitivity(
     jobs = [(name, layer, amount) for name, layer in chosen if layer in known for amount in AMOUNTS[name]]
     for name, layer, amount in track(jobs, "probing"):
         try:
-            changed = _changed(model, split, name, layer, settings_for(name, layer, amount, found), seed)
+            changed = _changed(model, split, name, layer, settings_for(name, layer, amount, couplings), seed)
             after = outputs(changed, pixels)
             flipped = (after >= 0) != (before >= 0)
             margins = np.abs(before).astype(np.float64)
@@ -189,12 +189,12 @@ def _changed(
     return changed
 
 
-def _reason(name: str, found: Mapping[float, str]) -> str:
+def _reason(name: str, reasons: Mapping[float, str]) -> str:
     """Return the reasons of a layer, with amounts unless one reason holds for all."""
     amounts: dict[str, list[str]] = {}
-    for amount, reason in found.items():
+    for amount, reason in reasons.items():
         amounts.setdefault(reason, []).append(f"{amount:g}")
-    if len(amounts) == 1 and len(found) == len(AMOUNTS[name]):
+    if len(amounts) == 1 and len(reasons) == len(AMOUNTS[name]):
         return next(iter(amounts))
     return "; ".join(f"{WHAT[name]} {', '.join(where)}: {reason}" for reason, where in amounts.items())
 
@@ -203,12 +203,12 @@ def _reason(name: str, found: Mapping[float, str]) -> str:
 def tensor_bytes(net: torch.nn.Module, known: torch.nn.Module | None = None, sizes: Settings = {}) -> dict[str, int]:  # noqa: B006  # never changed
     """Return the encoded bytes of each tensor of the state; unchanged tensors (equal to ``known``) are taken from ``sizes``."""
     old = {} if known is None else known.state_dict()
-    found = {}
+    reasons = {}
     for name, tensor in net.state_dict().items():
         if name in sizes and tensor.shape == old[name].shape and torch.equal(tensor, old[name]):
-            found[name] = sizes[name]
+            reasons[name] = sizes[name]
             continue
         array = tensor.detach().cpu().contiguous().numpy()
         stream = coded(array)
-        found[name] = array.nbytes if stream is None else len(stream.payload)
-    return found
+        reasons[name] = array.nbytes if stream is None else len(stream.payload)
+    return reasons

@@ -22,19 +22,19 @@ def band_sizes(shape: tuple[int, ...], values: int, alpha: float, beta: float) -
     logs = (alpha * flat - flat) * np.log(places) + (beta * flat - flat) * np.log(1 - places)
     steep = np.abs(logs).max() > STEEP
     if steep:  # such a density is zero in floats where it is small, so its level is sought as a logarithm
-        wanted = np.log(room) + logs
-        low, high = -wanted.max(), np.log(room.max()) - wanted.min()
+        density = np.log(room) + logs
+        low, high = -density.max(), np.log(room.max()) - density.min()
     else:
-        wanted = room * places ** (alpha - 1) * (1 - places) ** (beta - 1)
-        low, high = 0.0, values / wanted.min()
+        density = room * places ** (alpha - 1) * (1 - places) ** (beta - 1)
+        low, high = 0.0, values / density.min()
 
-    def kept(level: float) -> np.ndarray:
-        return np.clip(np.exp(np.clip(level + wanted, 0, 40)) if steep else level * wanted, 1, room)
+    def points(level: float) -> np.ndarray:
+        return np.clip(np.exp(np.clip(level + density, 0, 40)) if steep else level * density, 1, room)
 
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (middle, high) if kept(middle).sum() < values else (low, middle)
-    exact = kept(low)
+        low, high = (middle, high) if points(middle).sum() < values else (low, middle)
+    exact = points(low)
     sizes = np.floor(exact).astype(int)
     for band in np.argsort(sizes - exact, kind="stable"):  # the largest remainders first
         if sizes.sum() < values and sizes[band] < room[band]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import DataError
-from .items import BLOCK, Items, Selection, Values, together
+from .items import BLOCK, Items, Selection, Values, fitting_batch
 from .split import Split
 
 Pixels = Values
@@ -56,4 +56,4 @@ class Images(Items):
         return tuple(float(value) if value > 1e-6 else 1.0 for value in spread)
 
 
-__all__ = ["BLOCK", "Images", "Pixels", "Selection", "Split", "together"]
+__all__ = ["BLOCK", "Images", "Pixels", "Selection", "Split", "fitting_batch"]

@@ -38,7 +38,7 @@ class Selection:
 Values = np.ndarray | Selection  # what is only ever looked at part by part
 
 
-def together(values: Values, most: int, numbers: int) -> int:
+def fitting_batch(values: Values, most: int, numbers: int) -> int:
     """Return how many items may run together: at most ``most``, and fewer of large ones, with ``numbers`` numbers."""
     return max(1, min(most, len(values), numbers // max(int(np.prod(values.shape[1:])), 1)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ...core.data.items import Values, together
+from ...core.data.items import Values, fitting_batch
 from ...core.errors import InputError
 from ...core.heap import give_back
 from ...core.model import HashModel
@@ -24,7 +24,7 @@ def outputs(model: HashModel, items: Values, batch: int = BATCH) -> np.ndarray:
     Raises:
         InputError: items of another shape than the network takes, or outputs that are not numbers.
     """
-    training, asked, batch = model.net.training, min(batch, len(items)), together(items, batch, NUMBERS)
+    training, asked, batch = model.net.training, min(batch, len(items)), fitting_batch(items, batch, NUMBERS)
     device = next((value.device for value in model.net.parameters()), torch.device("cpu"))
     values = np.empty((len(items), model.arch.bits), dtype=np.float32)
     model.net.eval()

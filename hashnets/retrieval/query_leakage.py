@@ -8,7 +8,7 @@ from ...core.model import HashModel
 OWN_TEST_PART = "B"  # a protocol of this name alone draws nothing: the queries are what the source itself holds out
 
 
-def seen(model: HashModel, split: Split) -> str:
+def leakage_warning(model: HashModel, split: Split) -> str:
     """Return a warning where ``split`` is not what ``model`` was last trained on and may hold its training items as queries."""
     trained = [step.settings for step in model.history if "digest" in step.settings]
     if not trained:

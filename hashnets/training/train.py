@@ -54,7 +54,7 @@ def train(
 
     The model given stays as it is.
 
-    A head that was never trained is first spread over its outputs' range (:func:`heads.spread`).
+    A head that was never trained is first scaled so that its outputs have mean 0 and deviation 1 (:func:`heads.standardize`).
 
     ``settings`` are the system's own, such as ``{"eta": 0.1}``. With ``checkpoint`` the state is kept there after every
     epoch, and a run that finds the file goes on from it. ``device`` is ``cpu`` or ``cuda``; under ``torchrun`` the
@@ -76,7 +76,7 @@ def train(
     head = getattr(net, "head", None)
     if isinstance(head, nn.Linear) and not any(step.name == "train" for step in model.history):
         some = split.train.values[:: max(1, len(split.train) // START)][:START]
-        heads.spread(net, head, model.arch.input.tensor(some))
+        heads.standardize(net, head, model.arch.input.tensor(some))
     path = None if checkpoint is None else Path(checkpoint)
     log = fit(net, objective, split.train, model.arch.input, schedule, seed=seed, checkpoint=path, device=device)
     about = {"system": system, **settings, **schedule.to_json()}

@@ -184,7 +184,7 @@ def test_rows_are_worked_on_a_few_at_a_time(monkeypatch, rows):
     monkeypatch.setattr(obs, "CACHE", rows * 9**2)
     monkeypatch.setattr(obs, "BATCHED", rows * 9**2)
     monkeypatch.setattr(obs, "PENDING", rows)
-    assert obs.together(9) == rows
+    assert obs.rows_at_once(9) == rows
     for whole, part in zip(at_once, found(), strict=True):
         assert torch.allclose(whole, part, atol=1e-12)
 

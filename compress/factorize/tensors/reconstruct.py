@@ -26,9 +26,9 @@ class Subspace:
     inputs: np.ndarray  # Q (q, r)
     bias: np.ndarray  # (d,)
 
-    def __call__(self, given: np.ndarray) -> np.ndarray:
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Return the rebuilt responses (N, d) of (N, q)."""
-        return (given @ self.inputs) @ self.outputs.T + self.bias
+        return (inputs @ self.inputs) @ self.outputs.T + self.bias
 
 
 def spectrum(covariance: np.ndarray) -> np.ndarray:
@@ -42,49 +42,49 @@ def filterwise(weight: np.ndarray, bias: np.ndarray, rank: int) -> Subspace:
     return Subspace(basis, basis, bias - basis @ (basis.T @ bias))
 
 
-def reduced_rank(wanted: np.ndarray, given: np.ndarray, rank: int) -> Subspace:
-    """Return the best map of ``given`` (N, q) to ``wanted`` (N, d) of this rank, with a bias (reduced-rank regression).
+def reduced_rank(targets: np.ndarray, responses: np.ndarray, rank: int) -> Subspace:
+    """Return the best map of ``responses`` (N, q) to ``targets`` (N, d) of this rank, with a bias (reduced-rank regression).
 
     ``M^ = Z V' (V V')^-1``, then the first left singular vectors of ``M^ (V V')^(1/2)``; the same as the paper's
     generalised SVD of M^.
     """
-    return _Regression(given).solve(wanted, rank)
+    return _Regression(responses).solve(targets, rank)
 
 
-def principal(wanted: np.ndarray, given: np.ndarray, rank: int) -> Subspace:
-    """Return the projection on the principal axes of ``wanted``, applied to ``given``.
+def principal(targets: np.ndarray, responses: np.ndarray, rank: int) -> Subspace:
+    """Return the projection on the principal axes of ``targets``, applied to ``responses``.
 
     For few rows, where a regression would learn the sample by heart.
     """
-    mean = wanted.mean(axis=0)
-    found = linalg.svd(wanted - mean, full_matrices=False)[2][:rank].T
-    basis = np.zeros((wanted.shape[1], rank))
-    basis[:, : found.shape[1]] = found
-    return Subspace(basis, basis, mean - basis @ (basis.T @ given.mean(axis=0)))
+    mean = targets.mean(axis=0)
+    axes = linalg.svd(targets - mean, full_matrices=False)[2][:rank].T
+    basis = np.zeros((targets.shape[1], rank))
+    basis[:, : axes.shape[1]] = axes
+    return Subspace(basis, basis, mean - basis @ (basis.T @ responses.mean(axis=0)))
 
 
 def nonlinear(
-    wanted: np.ndarray, given: np.ndarray, rank: int, schedule: tuple[tuple[float, int], ...] = SCHEDULE
+    targets: np.ndarray, responses: np.ndarray, rank: int, schedule: tuple[tuple[float, int], ...] = SCHEDULE
 ) -> Subspace:
-    """Return a map of this rank for ``||relu(wanted) - relu(M given + b)||^2``, by the paper's two alternating steps.
+    """Return a map of this rank for ``||relu(targets) - relu(M responses + b)||^2``, by the paper's two alternating steps.
 
-    With auxiliary responses z: regression of z on ``given``; then each z by itself, in closed form. It starts from the
-    linear solution, and the best map seen is returned.
+    With auxiliary responses z: regression of z on ``responses``; then each z by itself, in closed form. It starts from the
+    linear solution, and the best map of all steps is returned.
     """
-    regression = _Regression(given)
-    goal = np.maximum(wanted, 0.0)
-    best = current = regression.solve(wanted, rank)
+    regression = _Regression(responses)
+    goal = np.maximum(targets, 0.0)
+    best = current = regression.solve(targets, rank)
     least = math.inf
     for weight in (*(weight for weight, iterations in schedule for _ in range(iterations)), 0.0):
-        error, total, products = 0.0, np.zeros(goal.shape[1]), np.zeros((goal.shape[1], given.shape[1]))
+        error, total, products = 0.0, np.zeros(goal.shape[1]), np.zeros((goal.shape[1], responses.shape[1]))
         for start in range(0, len(goal), ROWS):  # few enough to stay in the processor's cache
             rows = slice(start, start + ROWS)
-            guess = current(given[rows])
+            guess = current(responses[rows])
             error += _activated_error(goal[rows], guess)
             if weight:
-                found = auxiliary(goal[rows], guess, weight)
-                total += found.sum(axis=0)
-                products += found.T @ regression.centred[rows]
+                auxiliaries = auxiliary(goal[rows], guess, weight)
+                total += auxiliaries.sum(axis=0)
+                products += auxiliaries.T @ regression.centred[rows]
         if error < least:
             best, least = current, error
         if weight:
@@ -109,19 +109,19 @@ def _activated_error(goal: np.ndarray, guess: np.ndarray) -> float:
 class _Regression:
     """Everything about the inputs of a regression that does not change with its targets."""
 
-    def __init__(self, given: np.ndarray) -> None:
-        self.mean = given.mean(axis=0)
-        self.centred = given - self.mean
+    def __init__(self, responses: np.ndarray) -> None:
+        self.mean = responses.mean(axis=0)
+        self.centred = responses - self.mean
         normal = self.centred.T @ self.centred
         ridge = RIDGE * max(float(np.trace(normal)) / len(normal), 1e-300)
         values, vectors = linalg.eigh(normal + ridge * np.eye(len(normal)))
         values = np.sqrt(np.maximum(values, ridge))
         self.inverse_root = (vectors / values) @ vectors.T
 
-    def solve(self, wanted: np.ndarray, rank: int) -> Subspace:
+    def solve(self, targets: np.ndarray, rank: int) -> Subspace:
         """Return the best map of rank ``rank``."""
-        mean = wanted.mean(axis=0)
-        return self.mapped((wanted - mean).T @ self.centred, mean, rank)
+        mean = targets.mean(axis=0)
+        return self.mapped((targets - mean).T @ self.centred, mean, rank)
 
     def mapped(self, products: np.ndarray, mean: np.ndarray, rank: int) -> Subspace:
         """Return the same of the targets' mean (d,) and their products (d, q) with the centred inputs."""

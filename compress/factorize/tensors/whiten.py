@@ -56,8 +56,8 @@ def refine(kernel: np.ndarray, factors: Factors, covariance: np.ndarray, *, iter
     ``iterations`` are fewer when so many would take more than ``WORK`` multiplications.
     """
     rows = kernel.reshape(len(kernel), -1).astype(np.float64)
-    seen = covariance @ rows.T  # (D, T)
-    whole = float(np.vdot(rows.T, seen))
+    products = covariance @ rows.T  # (D, T)
+    whole = float(np.vdot(rows.T, products))
     if whole <= 0:
         return balanced(factors)
     shapes = [factor.shape for factor in factors[1:]]
@@ -70,10 +70,12 @@ def refine(kernel: np.ndarray, factors: Factors, covariance: np.ndarray, *, iter
         others = parts(flat)
         basis = khatri_rao(others)  # (D, R)
         moved = covariance @ basis
-        outputs = _outputs(basis.T @ moved, seen.T @ basis)
-        slope = 2 * (moved @ (outputs.T @ outputs) - seen @ outputs)
+        outputs = _outputs(basis.T @ moved, products.T @ basis)
+        slope = 2 * (moved @ (outputs.T @ outputs) - products @ outputs)
         error = (
-            whole - 2 * float(np.vdot(outputs, seen.T @ basis)) + float(np.vdot(outputs @ (basis.T @ moved), outputs))
+            whole
+            - 2 * float(np.vdot(outputs, products.T @ basis))
+            + float(np.vdot(outputs @ (basis.T @ moved), outputs))
         )
         return error / whole, np.concatenate([part.ravel() for part in _chained(slope, others)]) / whole
 
@@ -81,10 +83,10 @@ def refine(kernel: np.ndarray, factors: Factors, covariance: np.ndarray, *, iter
     size, rank = len(covariance), factors[0].shape[1]
     each = size * rank * (size + 2 * rank + 3 * len(kernel)) + rank**2 * (rank + 3 * len(kernel))
     steps = max(1, min(iterations, int(WORK // each)))
-    found = optimize.minimize(value, first, jac=True, method="L-BFGS-B", options={"maxiter": steps})
-    others = parts(found.x)
+    solution = optimize.minimize(value, first, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    others = parts(solution.x)
     basis = khatri_rao(others)
-    return balanced((_outputs(basis.T @ covariance @ basis, seen.T @ basis), *others))
+    return balanced((_outputs(basis.T @ covariance @ basis, products.T @ basis), *others))
 
 
 def _outputs(normal: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -109,9 +111,9 @@ def tucker2_whitened(kernel: np.ndarray, ranks: tuple[int, int], covariance: np.
     inputs = inverse @ first.inputs  # (S, s)
     outputs_, _, *spatial = kernel.shape
     places = int(np.prod(spatial))
-    spread = np.kron(inputs, np.eye(places))  # (S p, s p)
-    normal = spread.T @ covariance @ spread
-    best = _outputs(normal, kernel.reshape(outputs_, -1) @ covariance @ spread)  # (T, s p)
+    expanded = np.kron(inputs, np.eye(places))  # (S p, s p)
+    normal = expanded.T @ covariance @ expanded
+    best = _outputs(normal, kernel.reshape(outputs_, -1) @ covariance @ expanded)  # (T, s p)
     weight, _ = roots(normal)
     left = np.linalg.svd(best @ weight, full_matrices=False)[0][:, : ranks[0]]
     return Tucker2((left.T @ best).reshape(ranks[0], ranks[1], *spatial), left, inputs)

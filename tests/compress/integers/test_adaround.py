@@ -35,7 +35,7 @@ def test_learned_weights_are_one_step_from_where_they_started(split):
     model, pixels, labels = a_model(widths=[4, 6, 10], bits=32), split.train.pixels, split.train.labels
     grids, start = some_grids(model, split)
     settings = {"task": 0.0, "batch": 16, "seed": 0}
-    found = adaround.learned(model, grids, start, pixels, labels, steps=80, lr=0.05, **settings)
+    found = adaround.learn_rounding(model, grids, start, pixels, labels, steps=80, lr=0.05, **settings)
     moved = 0
     for path, (whole, _) in found.items():
         real = model.net.get_submodule(path).weight.detach()
@@ -46,7 +46,7 @@ def test_learned_weights_are_one_step_from_where_they_started(split):
         assert ((real - start[path][0]) * change >= 0).all()
         assert (whole.abs() <= grids[path].top).all()
     assert moved > 0
-    same = adaround.learned(model, grids, start, pixels, labels, steps=1, lr=100.0, **settings)
+    same = adaround.learn_rounding(model, grids, start, pixels, labels, steps=1, lr=100.0, **settings)
     assert all(torch.equal(same[path][0], start[path][0]) for path in start)  # what made it worse is dropped
 
 
@@ -98,7 +98,7 @@ def test_a_batch_of_large_images_is_taken_in_parts(split, monkeypatch):
     found = []
     for values in (1 << 20, 7 * 16 * 16):
         monkeypatch.setattr(adaround, "VALUES", values)
-        found.append(adaround.learned(model, grids, start, split.train.pixels, split.train.labels, **settings))
+        found.append(adaround.learn_rounding(model, grids, start, split.train.pixels, split.train.labels, **settings))
     assert {7, 2} <= set(sizes)
     assert any(not torch.equal(found[0][path][0], start[path][0]) for path in start)  # it learned
     for path in start:

@@ -133,7 +133,7 @@ def test_a_learned_bias_is_held():
     layer = nn.Linear(3, 2)
     grid = QuantizationGrid(0.1, 0, 255, torch.tensor([0.5, 1e-14]), 127)
     soft = SoftRounding(layer, grid, nearest(layer.weight.detach(), grid), torch.tensor([0.3, 0.3]))
-    first, second = soft.held().tolist()
+    first, second = soft.limited_bias().tolist()
     assert first == float(np.float32(0.3))
     assert 0 < second <= 2**24 * 0.1 * 1e-14
     soft(torch.ones(1, 3)).sum().backward()

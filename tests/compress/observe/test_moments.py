@@ -8,7 +8,7 @@ from hashpress.compress.integers import ranges
 from hashpress.compress.observe import importance, sampling
 from hashpress.compress.passes import Cp, Int8, LowRank, Merge, ProductQuantize, Prune
 from hashpress.core.data import load_data
-from hashpress.core.data.images import Selection, together
+from hashpress.core.data.images import Selection, fitting_batch
 from hashpress.core.inputs import ImageInput
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
@@ -17,7 +17,7 @@ from torch import nn
 
 def test_large_images_run_fewer_at_a_time():
     large, small = np.broadcast_to(np.uint8(0), (400, 3, 224, 224)), np.broadcast_to(np.uint8(0), (400, 3, 32, 32))
-    assert [together(pixels, 100, sampling.VALUES) for pixels in (large, small, small[:7])] == [6, 100, 7]
+    assert [fitting_batch(pixels, 100, sampling.VALUES) for pixels in (large, small, small[:7])] == [6, 100, 7]
     assert [len(part) for _, part in sampling.batches(large[:14], "parts")] == [6, 6, 2]
     assert [place for place, _ in sampling.batches(large[:14], "parts")] == [0, 6, 12]
 
@@ -102,7 +102,7 @@ def test_a_view_has_the_networks_memory_but_for_what_is_written():
     arch = default_arch("lenet5", 8, ImageInput((1, 16, 16), (0.3,), (0.35,)), widths=[4, 6, 10])
     model = untrained(arch, seed=0)
     model.net.encoder.fc1.bias = model.net.encoder.conv2.bias = torch.nn.Parameter(torch.zeros(6))  # tied
-    net = model.viewed_net(writing=["encoder.conv2"])
+    net = model.copy_sharing_memory(writing=["encoder.conv2"])
     own = {
         path
         for (path, value), (_, seen) in zip(model.net.named_parameters(), net.named_parameters(), strict=True)

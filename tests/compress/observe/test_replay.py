@@ -26,7 +26,7 @@ def network(encoder: str, split: Split) -> HashModel:
 
 
 def altered(model: HashModel, path: str) -> HashModel:
-    net = model.viewed_net(writing=[path])
+    net = model.copy_sharing_memory(writing=[path])
     with torch.no_grad():
         next(get_layer(net, path).parameters()).mul_(-1e6)
     return HashModel(net, model.arch, model.edits)

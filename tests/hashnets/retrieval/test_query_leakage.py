@@ -11,7 +11,7 @@ from hashpress.core.data import load_data
 from hashpress.core.inputs import ImageInput
 from hashpress.core.model import HashModel, Step
 from hashpress.hashnets.build import default_arch, untrained
-from hashpress.hashnets.retrieval.query_leakage import seen
+from hashpress.hashnets.retrieval.query_leakage import leakage_warning
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
 from hashpress.modelfile.file import save
@@ -41,28 +41,28 @@ def told(model: HashModel, data: str, protocol: str) -> HashModel:
 
 
 def test_what_a_network_was_trained_on_is_not_warned_of(model):
-    assert seen(model, load_data(DATA)) == ""
-    assert seen(replace(model, history=()), load_data("digits?seed=3")) == "", "nobody knows"
+    assert leakage_warning(model, load_data(DATA)) == ""
+    assert leakage_warning(replace(model, history=()), load_data("digits?seed=3")) == "", "nobody knows"
 
 
 @pytest.mark.parametrize("other", ["digits", f"{DATA}&seed=7", "digits?limit=299"])
 def test_other_queries_are_warned_of(model, other):
-    text = seen(model, load_data(other))
+    text = leakage_warning(model, load_data(other))
     assert f"trained on {DATA}, protocol B" in text
     assert other in text
 
 
 def test_a_part_of_a_sources_own_test_images_is_not_warned_of(model):
     split = replace(load_data(DATA), name="mnist:/data?limit=100", protocol="B")
-    assert seen(told(model, "mnist:/data", "B"), split) == ""
-    assert "mnist:/other" in seen(told(model, "mnist:/other", "B"), split)
-    assert seen(told(model, "mnist:/data", "A (seed 0)"), split)
-    assert seen(told(model, "mnist:/data", "B"), replace(split, protocol="A (seed 0)"))
+    assert leakage_warning(told(model, "mnist:/data", "B"), split) == ""
+    assert "mnist:/other" in leakage_warning(told(model, "mnist:/other", "B"), split)
+    assert leakage_warning(told(model, "mnist:/data", "A (seed 0)"), split)
+    assert leakage_warning(told(model, "mnist:/data", "B"), replace(split, protocol="A (seed 0)"))
 
 
 def test_the_last_training_counts(model):
     twice = replace(model, history=(*told(model, "x", "B").history, *model.history))
-    assert seen(twice, load_data(DATA)) == ""
+    assert leakage_warning(twice, load_data(DATA)) == ""
 
 
 def compressed(seed: str, capsys: pytest.CaptureFixture[str], data: str = DATA) -> tuple[list[dict], str]:

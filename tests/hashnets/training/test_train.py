@@ -229,7 +229,7 @@ def test_spread_head_has_mean_nought_and_deviation_one():
         net = build(default_arch(encoder, 12, SPEC))
         before = {name: value.clone() for name, value in net.encoder.state_dict().items()}
         images = torch.randn(64, 1, 8, 8)
-        heads.spread(net, net.head, images)
+        heads.standardize(net, net.head, images)
         assert same(before, net.encoder.state_dict())
         given = net.train()(images).detach().numpy()
         np.testing.assert_allclose(given.mean(0), 0, atol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ def by_energy(energies: np.ndarray, share: float) -> int:
 
 def by_cost(cost: Callable[[int], float], limit: float, highest: int) -> int:
     """Return the largest rank up to ``highest`` whose growing ``cost`` is at most ``limit``; 0 when there is none."""
-    return bisect(lambda rank: cost(rank) > limit, highest + 1) - 1
+    return first_true(lambda rank: cost(rank) > limit, highest + 1) - 1
 
 
 def by_damage(damage: Callable[[int], float], limit: float, highest: int) -> int:
@@ -30,7 +31,7 @@ def by_damage(damage: Callable[[int], float], limit: float, highest: int) -> int
 
     About log2(highest) ranks are tried.
     """
-    return bisect(lambda rank: damage(rank) <= limit, highest + 1)
+    return first_true(lambda rank: damage(rank) <= limit, highest + 1)
 
 
 def by_guess(damage: Callable[[int], float], limit: float, guess: int, highest: int) -> int:
@@ -47,19 +48,12 @@ def by_guess(damage: Callable[[int], float], limit: float, guess: int, highest: 
         if at == highest:
             return highest + 1
         failed, at, stride = at, min(at + stride, highest), 2 * stride
-    return failed + bisect(lambda further: damage(failed + further) <= limit, at - failed)
+    return failed + first_true(lambda further: damage(failed + further) <= limit, at - failed)
 
 
-def bisect(holds: Callable[[int], bool], end: int) -> int:
+def first_true(holds: Callable[[int], bool], end: int) -> int:
     """Return the first number from 1 on for which ``holds`` is true, given that it stays true; ``end`` at the latest."""
-    low, high = 1, end
-    while low < high:
-        middle = (low + high) // 2
-        if holds(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return 1 + bisect_left(range(1, end), True, key=holds)
 
 
 @dataclass(frozen=True)

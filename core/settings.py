@@ -92,8 +92,8 @@ def described(hint: Any) -> str:
     return NAMES.get(origin, str(getattr(origin, "__name__", origin)))
 
 
-def problems_of(kind: type, given: Mapping[str, Any], where: str) -> list[str]:
-    """Return everything that is wrong with ``given`` as the settings of the dataclass ``kind``.
+def problems_of(kind: type, settings: Mapping[str, Any], where: str) -> list[str]:
+    """Return everything that is wrong with ``settings`` as those of the dataclass ``kind``.
 
     What has a wrong name or type is left out when the others are tried on ``kind``; what it says of those left out is not
     repeated, since only their absence may be meant.
@@ -102,7 +102,7 @@ def problems_of(kind: type, given: Mapping[str, Any], where: str) -> list[str]:
     wrong: set[str] = set()
     hints = get_type_hints(kind)
     known = {field.name: field for field in fields(kind)}
-    for name, value in given.items():
+    for name, value in settings.items():
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -111,26 +111,26 @@ def problems_of(kind: type, given: Mapping[str, Any], where: str) -> list[str]:
             wrong |= {name, *near}
             continue
         nested = _dataclass(hints[name])
-        found = []
+        wrong_here = []
         if nested is not None and isinstance(value, Mapping):
-            found = problems_of(nested, value, f"{where}: {name}")
+            wrong_here = problems_of(nested, value, f"{where}: {name}")
         elif not fits(value, hints[name]):
-            found = [f"{where}: {name} must be {described(hints[name])}, found {str(value)[:60]!r}"]
-        problems += found
-        if found:
+            wrong_here = [f"{where}: {name} must be {described(hints[name])}, found {str(value)[:60]!r}"]
+        problems += wrong_here
+        if wrong_here:
             wrong.add(name)
     needed = [f.name for f in known.values() if f.default is MISSING and f.default_factory is MISSING]
-    problems += [f"{where}: {name} is missing" for name in needed if name not in given]
-    right = {name: value for name, value in given.items() if name in known and name not in wrong}
+    problems += [f"{where}: {name} is missing" for name in needed if name not in settings]
+    right = {name: value for name, value in settings.items() if name in known and name not in wrong}
     if set(needed) <= set(right):
         problems += [f"{where}: {text}" for text in _tried(kind, right) if not wrong & set(re.findall(r"\w+", text))]
     return problems
 
 
-def _tried(kind: type, given: Mapping[str, Any]) -> Sequence[str]:
+def _tried(kind: type, settings: Mapping[str, Any]) -> Sequence[str]:
     """Return what ``kind`` says of settings whose names and types are right."""
     try:
-        made(kind, given)
+        made(kind, settings)
     except RecipeError as fault:
         return fault.problems
     except HashpressError as fault:
@@ -138,9 +138,9 @@ def _tried(kind: type, given: Mapping[str, Any]) -> Sequence[str]:
     return []
 
 
-def made(kind: type, given: Mapping[str, Any]) -> Any:
-    """Return ``kind`` with the settings ``given``, lists as tuples."""
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+def made(kind: type, settings: Mapping[str, Any]) -> Any:
+    """Return ``kind`` with ``settings``, lists as tuples."""
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
 
 
 def _dataclass(hint: Any) -> type | None:

@@ -34,8 +34,8 @@ def build_vocabulary(texts: Iterable[str], tokeniser: str, size: int, least: int
 
 def token_ids(texts: Sequence[str] | np.ndarray, tokeniser: str, ids: Mapping[str, int], length: int) -> np.ndarray:
     """Return token ids int64 (n, length): texts are cut at ``length`` tokens and filled up with ``PADDING``."""
-    found = np.full((len(texts), length), PADDING, dtype=np.int64)
-    for row, text in zip(found, texts, strict=True):
+    rows = np.full((len(texts), length), PADDING, dtype=np.int64)
+    for row, text in zip(rows, texts, strict=True):
         tokens = TOKENISERS[tokeniser](text)[:length]
         row[: len(tokens)] = [ids.get(token, UNKNOWN) for token in tokens]
-    return found
+    return rows

@@ -46,9 +46,9 @@ class _PairLikelihood(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * given[0], None, None, None, None
+        return gradient * gradients[0], None, None, None, None
 
 
 def _weights(labels: Tensor, others: Tensor, *, balance: bool) -> tuple[float, float]:

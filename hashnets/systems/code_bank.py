@@ -47,7 +47,7 @@ class CodeBank(nn.Module):
         return self.outputs[self.written], self.labels[self.written]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any) -> None:
-        kept = state_dict.get(f"{prefix}labels")
-        if kept is not None:
-            self.labels = torch.zeros_like(kept, device=self.labels.device)  # multi-labels have columns
+        labels = state_dict.get(f"{prefix}labels")
+        if labels is not None:
+            self.labels = torch.zeros_like(labels, device=self.labels.device)  # multi-labels have columns
         super()._load_from_state_dict(state_dict, prefix, *more)

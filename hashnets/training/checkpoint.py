@@ -46,8 +46,8 @@ def save_state(
     tensors = {NET + name: value for name, value in net.state_dict().items()}
     tensors |= {OBJECTIVE + name: value for name, value in objective.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
-        kept = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-        tensors |= {f"{OPTIMIZER}{index}/{name}": value for name, value in kept.items()}
+        state_tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        tensors |= {f"{OPTIMIZER}{index}/{name}": value for name, value in state_tensors.items()}
     metadata = {KEY: json.dumps({"run": run, "log": log})}
     content = safetensors.torch.save({name: value.contiguous() for name, value in tensors.items()}, metadata)
     with atomic_write(path) as handle:
@@ -64,11 +64,11 @@ def load_state(
     """
     try:
         with safe_open(path, "pt") as handle:
-            found = json.loads((handle.metadata() or {})[KEY])
+            header = json.loads((handle.metadata() or {})[KEY])
         tensors = safetensors.torch.load_file(path)
     except (SafetensorError, KeyError, ValueError, OSError) as fault:
         raise CheckpointError(f"{path} is not a training checkpoint ({fault}); delete it to start anew") from fault
-    if found["run"] != run:
+    if header["run"] != run:
         raise CheckpointError(
             f"{path} belongs to a run with another network, system, schedule, seed or data set; "
             "resume with the settings it was started with, or delete it to start anew"
@@ -84,7 +84,7 @@ def load_state(
             value = torch.empty_like(weight).copy_(value)  # noqa: PLW2901  # the same value in another order
         state.setdefault(int(index), {})[field] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return found["log"]
+    return header["log"]
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -87,5 +87,5 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
-        return given[0][ctx.start : ctx.start + ctx.count] * ctx.world, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return gradients[0][ctx.start : ctx.start + ctx.count] * ctx.world, None, None

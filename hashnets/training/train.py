@@ -201,8 +201,8 @@ class _Run:
         """Take one step of the optimizer and return the loss before it."""
         half = self.schedule.precision == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
-            given = self.wrapped(self.ranks.rows(batch.inputs))
-        loss = self.objective(self.ranks.gather(given.float(), len(batch.inputs)), batch)
+            outputs = self.wrapped(self.ranks.rows(batch.inputs))
+        loss = self.objective(self.ranks.gather(outputs.float(), len(batch.inputs)), batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.ranks.average(list(self.objective.parameters()))

@@ -8,14 +8,38 @@ from collections.abc import Callable
 from ...core.errors import lookup
 from ...core.plugins import import_name
 from .base import Objective
-from .dlbhc import Dlbhc
-from .dpsh import Dpsh
-from .onehot import Onehot
+from .pairwise.dch import Dch
+from .pairwise.dhn import Dhn
+from .pairwise.dpsh import Dpsh
+from .pairwise.dsdh import Dsdh
+from .pairwise.dsh import Dsh
+from .pairwise.hashnet import HashNetLoss
+from .pointwise.csq import Csq
+from .pointwise.dlbhc import Dlbhc
+from .pointwise.greedyhash import GreedyHash
+from .pointwise.onehot import Onehot
+from .pointwise.orthohash import OrthoHash
+from .pointwise.ssdh import Ssdh
+from .triplet.dsprh import Dsprh
+from .triplet.dtsh import Dtsh
+from .triplet.hinge import Triplet
 
 SYSTEMS: dict[str, Callable[..., Objective]] = {
     "dpsh": Dpsh,
     "dlbhc": Dlbhc,
     "onehot": Onehot,
+    "ssdh": Ssdh,
+    "greedyhash": GreedyHash,
+    "csq": Csq,
+    "orthohash": OrthoHash,
+    "dhn": Dhn,
+    "dsh": Dsh,
+    "hashnet": HashNetLoss,
+    "dch": Dch,
+    "dsdh": Dsdh,
+    "triplet": Triplet,
+    "dtsh": Dtsh,
+    "dsprh": Dsprh,
 }
 
 

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ...core.errors import InputError
 from ...core.model import Json
+from ..losses.centers import hash_centers, targets
 
 
 @dataclass(frozen=True)
@@ -63,3 +65,46 @@ class System(nn.Module):
             change = getattr(part, "end_epoch", None)
             if callable(change):
                 change()
+
+
+class ClassLayer(nn.Linear):
+    """Scores (B, classes) of codes (B, bits), drawn from the seed; it trains beside the network and is no part of it.
+
+    Raises:
+        InputError: the data have no classes.
+    """
+
+    def __init__(self, system: str, bits: int, classes: int, seed: int) -> None:
+        _check_classes(system, classes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            super().__init__(bits, classes)
+
+
+class ClassCenters(nn.Module):
+    """A fixed code of -1 and +1 for every class, :func:`hash_centers`, and the code that an item's labels ask for.
+
+    Raises:
+        InputError: the data have no classes.
+    """
+
+    codes: Tensor
+    ties: Tensor
+
+    def __init__(self, system: str, bits: int, classes: int, seed: int) -> None:
+        super().__init__()
+        _check_classes(system, classes)
+        self.register_buffer("codes", hash_centers(classes, bits, seed))
+        draws = torch.rand(bits, generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("ties", torch.where(draws < 0.5, -1.0, 1.0))
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Return codes (B, bits) for labels (B,) or (B, classes)."""
+        return targets(self.codes, labels, self.ties)
+
+
+def _check_classes(system: str, classes: int) -> None:
+    if classes < 1:
+        raise InputError(
+            f"{system} learns to tell classes, and the data have none; take a pair-wise system such as dpsh"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,3 +50,42 @@ class Tanh(Identity):
     def end_epoch(self) -> None:
         """Become steeper."""
         self.epoch += 1
+
+
+class StraightThrough(Identity):
+    """The sign itself, -1 or +1; gradients pass as if it were the identity (GreedyHash, Su et al. 2018)."""
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Return values of -1 and +1."""
+        return outputs + (torch.where(outputs >= 0, 1.0, -1.0) - outputs).detach()
+
+
+class BiHalf(Identity):
+    """For each bit the upper half of the batch is +1 and the lower half -1 (Li & van Gemert 2021, arXiv:2012.12334).
+
+    Gradients pass to the outputs, and ``gamma (u - b) / numel`` is added to them, which draws the outputs to the codes.
+    """
+
+    def __init__(self, gamma: float = 6.0) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Return values of -1 and +1, half of each per column; of an odd number the middle one is +1."""
+        return _Halves.apply(outputs, self.gamma)
+
+
+class _Halves(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, gamma: float) -> Tensor:
+        order = outputs.argsort(dim=0, stable=True)
+        halves = torch.where(torch.arange(len(outputs), device=outputs.device) < len(outputs) // 2, -1.0, 1.0)
+        codes = torch.empty_like(outputs).scatter_(0, order, halves[:, None].expand_as(outputs).to(outputs))
+        ctx.save_for_backward(outputs, codes)
+        ctx.gamma = gamma
+        return codes
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        outputs, codes = ctx.saved_tensors
+        return gradients[0] + ctx.gamma * (outputs - codes) / outputs.numel(), None

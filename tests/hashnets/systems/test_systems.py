@@ -183,9 +183,9 @@ def test_dpsh_with_several_labels_an_item_takes_shared_ones_for_similar():
 def test_systems_take_several_labels_an_item(name):
     arch = default_arch("lenet300", 4)
     system, resumed = (SYSTEMS[name](arch, 4, ITEMS, seed) for seed in (0, 1))
-    labels = torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]])
-    outputs = numbers(3, 4).requires_grad_()
-    given = Batch(torch.arange(3), torch.zeros(3, 1), labels)
+    labels = torch.tensor([[1.0, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 1], [0, 1, 0, 0]])
+    outputs = numbers(4, 4).requires_grad_()
+    given = Batch(torch.arange(4), torch.zeros(4, 1), labels)
     system(outputs, given).backward()
     assert outputs.grad.abs().sum(1).all()
     resumed.load_state_dict(system.state_dict())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...core.errors import InputError
-from ...core.model import Arch
-from ..losses.classes import class_entropy
-from .base import Batch, System
-from .relaxations import Sigmoid
+from ....core.model import Arch
+from ...losses.classes import class_entropy
+from ..base import Batch, ClassLayer, System
+from ..relaxations import Sigmoid
 
 
 class Dlbhc(System):
@@ -17,14 +15,8 @@ class Dlbhc(System):
 
     def __init__(self, arch: Arch, classes: int, items: int, seed: int) -> None:  # noqa: ARG002  # the same for all systems
         super().__init__()
-        if classes < 1:
-            raise InputError(
-                "dlbhc learns to tell classes, and the data have none; take a pair-wise system such as dpsh"
-            )
         self.relax = Sigmoid()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.classes = nn.Linear(arch.bits, classes)
+        self.classes = ClassLayer("dlbhc", arch.bits, classes, seed)
 
     def forward(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the scalar loss of ``outputs`` (B, bits)."""

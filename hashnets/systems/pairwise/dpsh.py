@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ...core.model import Arch
-from ..losses.pair import pair_likelihood
-from ..losses.quantisation import quantisation_l2
-from .base import Batch, System
-from .code_bank import CodeBank
-from .relaxations import Identity
+from ....core.model import Arch
+from ...losses.pair import pair_likelihood
+from ...losses.quantisation import quantisation_l2
+from ..base import Batch, System
+from ..code_bank import CodeBank
+from ..relaxations import Identity
 
 
 class Dpsh(System):

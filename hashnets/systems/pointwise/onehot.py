@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ...core.errors import InputError
-from ...core.model import Arch
-from ..losses.classes import class_entropy, one_hot_entropy
-from .base import Batch, System
+from ....core.errors import InputError
+from ....core.model import Arch
+from ...losses.classes import class_entropy, one_hot_entropy
+from ..base import Batch, System
 
 
 class Onehot(System):

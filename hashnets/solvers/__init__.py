@@ -1,0 +1,1 @@
+"""Codes found without gradients: discrete descent, rotation, factorisation of a similarity matrix."""

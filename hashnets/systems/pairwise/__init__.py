@@ -1,0 +1,1 @@
+"""Systems that compare two items at a time: similar pairs get near codes, others far ones."""

@@ -1,0 +1,1 @@
+"""Systems that judge one item at a time: classes on the code, or a centre for each class."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...core.data.images import Split
+from ...core.data.items import Items
 from ...core.errors import HashpressError, RecipeError, lookup
 from ...core.model import HashModel, Json
 from ...core.settings import check_fields
@@ -269,6 +270,11 @@ class Imitation:
                 targets = self._teacher(batch.inputs)
             loss = loss + self._distill * self._match(outputs, targets)
         return loss
+
+    def prepare(self, net: nn.Module, items: Items) -> None:
+        """Let the system look at the network and the training items."""
+        if self._task is not None:
+            self._task.prepare(net, items)
 
     def to(self, device: torch.device) -> None:
         """Move the teacher and the system to the training device."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ...core.errors import lookup
 from ...core.plugins import import_name
 from .base import Objective
+from .pairwise.cnnh import Cnnh, CnnhPlus
 from .pairwise.dch import Dch
 from .pairwise.dhn import Dhn
 from .pairwise.dpsh import Dpsh
@@ -23,6 +24,14 @@ from .pointwise.ssdh import Ssdh
 from .triplet.dsprh import Dsprh
 from .triplet.dtsh import Dtsh
 from .triplet.hinge import Triplet
+from .unsupervised.bdnn import ShBdnn, UhBdnn
+from .unsupervised.bihalf import BiHalfHashing
+from .unsupervised.deep_hashing import Dh, Sdh
+from .unsupervised.deepbit import DeepBit
+from .unsupervised.itq import Itq
+from .unsupervised.lsh import Lsh
+from .unsupervised.pca_rotation import PcaRotation
+from .unsupervised.semantic import SemanticHashing
 
 SYSTEMS: dict[str, Callable[..., Objective]] = {
     "dpsh": Dpsh,
@@ -40,6 +49,18 @@ SYSTEMS: dict[str, Callable[..., Objective]] = {
     "triplet": Triplet,
     "dtsh": Dtsh,
     "dsprh": Dsprh,
+    "cnnh": Cnnh,
+    "cnnh-plus": CnnhPlus,
+    "lsh": Lsh,
+    "pca-rotation": PcaRotation,
+    "itq": Itq,
+    "bihalf": BiHalfHashing,
+    "uh-bdnn": UhBdnn,
+    "sh-bdnn": ShBdnn,
+    "dh": Dh,
+    "sdh": Sdh,
+    "deepbit": DeepBit,
+    "semantic-hashing": SemanticHashing,
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ...core.data.items import Items
 from ...core.errors import InputError
 from ...core.model import Json
 from ..losses.centers import hash_centers, targets
@@ -45,6 +46,9 @@ class Objective(Protocol):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
         """Take back what :meth:`state_dict` gave."""
 
+    def prepare(self, net: nn.Module, items: Items) -> None:
+        """Look at the network and all training items once, before the first epoch, a resumed one included."""
+
     def end_epoch(self) -> None:
         """Note that every training item has been seen once more."""
 
@@ -52,12 +56,19 @@ class Objective(Protocol):
 class System(nn.Module):
     """A base for systems: ``forward(outputs, batch)`` is the loss, made from ``(arch, classes, items, seed, *, settings)``.
 
-    Parameters train with the network, buffers are kept in training checkpoints, ``settings`` are checked there.
+    Parameters train with the network, buffers are kept in training checkpoints, ``settings`` are checked there. With
+    ``on_features`` the encoder stays as it is: its features are the inputs, and the head alone is trained, or is what
+    ``solve(features)`` returns, a weight (bits, D) and a bias (bits,) for features (N, D).
     """
+
+    on_features = False
 
     def __init__(self, **settings: Json) -> None:
         super().__init__()
         self.settings = settings
+
+    def prepare(self, net: nn.Module, items: Items) -> None:
+        """Look at the network and all training items once, before the first epoch, a resumed one included."""
 
     def end_epoch(self) -> None:
         """Pass the end of an epoch on to the parts that change with it."""

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from ..systems.base import Batch, Objective
 from .augment import AUGMENTATIONS
 from .checkpoint import fingerprint, load_state, save_state
 from .distributed import Ranks
+from .features import head_and_features, solve_head
 from .schedule import Schedule
 
 START = 512  # items that set the scale of a new head
@@ -70,7 +71,11 @@ def train(
         objective = maker(model.arch, len(split.classes), len(split.train), seed, **settings)
     except TypeError as fault:
         raise InputError(f"system {system!r} does not take these settings: {fault}") from fault
-    missing = [name for name in ("settings", "parameters", "state_dict", "end_epoch") if not hasattr(objective, name)]
+    missing = [
+        name
+        for name in ("settings", "parameters", "state_dict", "prepare", "end_epoch")
+        if not hasattr(objective, name)
+    ]
     if missing:
         raise InputError(f"system {system!r} has no {', '.join(missing)}; make it a subclass of hashpress.System")
     head = getattr(net, "head", None)
@@ -78,7 +83,13 @@ def train(
         some = split.train.values[:: max(1, len(split.train) // START)][:START]
         heads.standardize(net, head, model.arch.input.tensor(some))
     path = None if checkpoint is None else Path(checkpoint)
-    log = fit(net, objective, split.train, model.arch.input, schedule, seed=seed, checkpoint=path, device=device)
+    part: tuple[nn.Module, Items, Input] = net, split.train, model.arch.input
+    if getattr(objective, "on_features", False):
+        part = dense, features, _ = head_and_features(net, model.arch, split.train)
+        if hasattr(objective, "solve"):
+            solve_head(dense, objective, features)
+            schedule = replace(schedule, epochs=0)
+    log = fit(part[0], objective, *part[1:], schedule, seed=seed, checkpoint=path, device=device)
     about = {"system": system, **settings, **schedule.to_json()}
     data = {"data": split.name, "protocol": split.protocol, "digest": split.digest}
     where = {} if device == "cpu" else {"device": device}
@@ -117,6 +128,7 @@ def fit(
         raise InputError(f"{ranks.world} processes cannot share batches of {schedule.batch} of {len(items)} items")
     net.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
     objective.to(place)
+    objective.prepare(net, items)
     optimizer = _optimizer(net, objective, schedule)
     run = _Run(net, objective, items, input, schedule, seed, optimizer, after_step, place, ranks, net)
     log: Log = []

@@ -66,7 +66,7 @@ def test_a_system(package, capsys):
     assert "cannot be imported" in refused(capsys, *command.replace("Triplet ", "Triple ").split(), "--trust-code")
     (folder / "my_hashing" / "bare.py").write_text("from torch.nn import Module\ndef bare(*_): return Module()\n")
     found = refused(capsys, *command.replace("triplet:Triplet", "bare:bare").split(), "--trust-code")
-    assert "no settings, end_epoch; make it a subclass of hashpress.System" in found
+    assert "no settings, prepare, end_epoch; make it a subclass of hashpress.System" in found
     assert float(script(folder, "train_triplet.py").split()[1]) > 0.2
 
 

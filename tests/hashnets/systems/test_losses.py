@@ -34,7 +34,7 @@ def made(name, **settings):
 
 
 def batch(labels=LABELS):
-    return Batch(torch.arange(len(labels)), torch.zeros(len(labels), 1), torch.as_tensor(labels))
+    return Batch(torch.arange(len(labels)), torch.zeros(len(labels), 1, 28, 28), torch.as_tensor(labels))
 
 
 def softmax_entropy(scores, labels):

@@ -19,6 +19,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from hashpress.hashnets.retrieval.evaluate import evaluate
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
 
-from ..lib.cells import SEED, Book, Row, Target, run
+from ..lib.cells import SEED, Book, Output, Row, Target, run
 from ..lib.hashing import hasher, judged
 from ..lib.spine_models import ends_of
 from ..lib.vggs import NETS
@@ -167,7 +168,7 @@ def tune(name: str, *cells: tuple[str, float]) -> None:
         BOOK.cell(f"{name}-{speedup:g}x-{kind}-tuned", partial(compute, kind, speedup))
 
 
-def publish() -> None:
+def publish(output: Output) -> None:
     """Write the tables and the figures that were asked for, as far as their cells are there."""
     found = BOOK.found()
     targets = []
@@ -183,12 +184,13 @@ def publish() -> None:
         if None not in drops.values():
             gap = min(drops["filter"] - drops["linear"], drops["linear"] - drops["nonlinear-asymmetric"])
             targets.append(Target(f"lowrank 4x, {net.words}: least gap of the paper's ordering, mAP", gap, ">=", 0.0))
-            line = f"lowrank 4x, {net.words}, no training: mAP drop"
-            targets.append(Target(line, min(drops.values()), "<=", MAX_DROP, beyond=True))
+            line = f"lowrank 4x, {net.words}, no training: mAP drop, mean of {len(drops)} kinds"
+            targets.append(Target(line, mean(drops.values()), "<=", MAX_DROP))
         tuned = [cell["drop"] for cell_name, cell in found.items() if re.fullmatch(f"{name}-4x-.*-tuned", cell_name)]
         if tuned:
-            line = f"lowrank 4x, {net.words}, fine-tuned: mAP drop"
-            targets.append(Target(line, min(tuned), "<=", MAX_DROP, beyond=not net.alike))
+            kinds = f", mean of {len(tuned)} kinds" if len(tuned) > 1 else ""
+            line = f"lowrank 4x, {net.words}, fine-tuned: mAP drop{kinds}"
+            targets.append(Target(line, mean(tuned), "<=", MAX_DROP))
     source = "quoted by a public note"
     rows = [
         Row(f"VGG-16, ImageNet, {name}, {speed}x", "points of top-5", lost, None, "no ImageNet here", source)
@@ -205,7 +207,8 @@ def publish() -> None:
         lost = BOOK.value(f"{name}-4x-asymmetric-3d-tuned", "drop")
         what = f"{net.words}, CIFAR-10, asymmetric 3d, fine-tuned, 4x"
         rows.append(Row(what, "mAP lost", None, lost, net.about))
-    BOOK.publish(PAPER, targets, rows)
+    settings = {name: {"about": net.about, "encoder": net.encoder} for name, net in NETS.items()}
+    BOOK.publish(output, PAPER, targets, rows, settings=settings)
 
 
 STAGES = {

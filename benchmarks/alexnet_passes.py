@@ -141,7 +141,7 @@ def start() -> None:
 
 
 def main(chosen: list[str], output: Output) -> None:
-    """Run every pass that was asked for in a process of its own; write the result file, which keeps those measured before."""
+    """Run the passes named, or all, each in a process of its own; write the result file, which keeps those measured before."""
     if "HASHPRESS_DATA" not in os.environ:
         sys.exit("this script needs HASHPRESS_DATA: a folder with cifar10-jpeg.tar.xz")
     output.commit()

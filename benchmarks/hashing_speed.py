@@ -26,7 +26,7 @@ ROUNDS = 5
 
 
 def plain_loop(model: HashModel, pixels: np.ndarray) -> np.ndarray:
-    """Return the outputs (N, bits) as a loop that anybody would write gives them."""
+    """Return the outputs (N, bits) of a plain loop over batches."""
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (model.arch.input.mean, model.arch.input.std))
     parts = []
     with torch.inference_mode():

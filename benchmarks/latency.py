@@ -1,6 +1,6 @@
 """Latency of bundles against ONNX Runtime, side by side: one process, one thread each, batch 1, runs in turn.
 
-``python -m benchmarks.latency [NAME...]`` measures the networks that were asked for and writes ``results/latency.json``;
+``python -m benchmarks.latency [NAME...]`` measures the networks named and writes ``results/latency.json``;
 other benchmarks call :func:`side_by_side`.
 """
 
@@ -119,7 +119,7 @@ def _summary(values: np.ndarray) -> dict[str, float]:
 
 
 def targets(values: dict[str, Any]) -> list[Target]:
-    """Return every figure that was asked for."""
+    """Return the targets."""
     asked = []
     for name in ASKED:
         if name in values:

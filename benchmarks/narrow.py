@@ -121,7 +121,7 @@ def finish(output: Output) -> None:
         targets.append(Target("narrow, ResNet-20: fewer MACs, times", cells["tune"]["macs_fewer"], ">=", 1 / MACS))
         targets.append(Target("narrow 2x, ResNet-20, fine-tuned: mAP drop", cells["tune"]["drop"], "<=", MAX_DROP))
     if "longer" in cells:
-        name = "narrow 2x, ResNet-20, fine-tuned: mAP drop behind the whole network trained as long"
+        name = "narrow 2x, ResNet-20, fine-tuned: mAP drop against the whole network trained as long"
         targets.append(Target(name, cells["longer"]["drop"], "<=", MAX_DROP))
     if "latency" in cells:
         ratio = cells["latency"]["ratio"]

@@ -56,7 +56,7 @@ class Book:
 
     @property
     def folder(self) -> Path:
-        """Where cells, models and checkpoints are kept; it is there once it was asked for."""
+        """The folder of cells, models and checkpoints, created at first use."""
         path = ROOT / "runs" / "papers" / self.name
         path.mkdir(parents=True, exist_ok=True)
         return path

@@ -51,7 +51,7 @@ class Output:
     allow_dirty: bool = False
 
     def commit(self) -> str:
-        """Return the commit of the source, with ``-dirty`` behind it where that is allowed.
+        """Return the commit of the source, with the suffix ``-dirty`` where that is allowed.
 
         Exits with a message when files are changed that the commit does not have, or when there is no repository.
         """
@@ -110,7 +110,7 @@ def write_result(
     """Write ``results/NAME.json`` and return its path.
 
     ``values`` holds the measured numbers, in any shape; ``kind`` says what they are (measured, instructions, ...).
-    ``settings`` are the recipe or schedule behind them, ``settings_tried`` how many were looked at before these were
+    ``settings`` are the recipe or schedule used, ``settings_tried`` how many were looked at before these were
     chosen and on which data, or "unknown".
     """
     if kind not in KINDS:

@@ -6,8 +6,8 @@ Stages ``lenet`` (dense, 500 outputs), ``1024`` and ``2048`` (outputs of the Fas
 with ``-dropout`` (half of the layer's outputs dropped in training, twice the rate), ``-dropouts`` (a quarter of its
 inputs too), ``-shift`` (images shifted, twice the rate), ``-shift-long`` (twice the epochs, too), ``-affine`` (images
 turned, scaled, sheared and shifted, twice the rate and epochs), ``-norm`` (as ``-shift``, with batch norms that are
-folded away behind the training), ``-relu`` (with ReLU behind the convolutions, too), ``-relu-long`` (twice the epochs,
-too) or ``-caffe`` (the solver of Caffe's example); ``-seed1`` and so on behind it are other starts. Nets are compared
+folded away after training), ``-relu`` (with ReLU after the convolutions, too), ``-relu-long`` (twice the epochs,
+too) or ``-caffe`` (the solver of Caffe's example); a suffix ``-seed1`` and so on is another start. Nets are compared
 that were trained alike. ``alexnet``: CIFAR-10 at 64x64, half an hour. As in the paper the networks train from scratch
 with Fastfood in place; the last layer stays dense.
 """
@@ -76,11 +76,11 @@ RECIPES = {
     "-affine": Recipe("images turned, scaled, sheared and shifted", faster=2.0, augment="affine", epochs=40),
     "-norm": Recipe("images shifted, batch norms that are folded away", NORMED, faster=2.0, augment="shift"),
     "-relu": Recipe(
-        "images shifted, batch norms that are folded away, ReLU behind the convolutions",
+        "images shifted, batch norms that are folded away, ReLU after the convolutions",
         NORMED, {"active": True}, faster=2.0, augment="shift",
     ),
     "-relu-long": Recipe(
-        "images shifted, batch norms that are folded away, ReLU behind the convolutions, twice the epochs",
+        "images shifted, batch norms that are folded away, ReLU after the convolutions, twice the epochs",
         NORMED, {"active": True}, faster=2.0, augment="shift", epochs=40,
     ),
     "-caffe": Recipe("Caffe's solver", caffe=True),
@@ -224,7 +224,7 @@ def compared(net: str) -> list[Target]:
 
 
 def publish(output: Output) -> None:
-    """Write the table and the figures that were asked for, as far as their cells are there."""
+    """Write the table and the targets, as far as their cells are there."""
     found, targets = BOOK.found(), [*compared("1024"), *compared("2048")]
     if {"lenet", SMALL} <= found.keys():
         ratio = found["lenet"]["weights"] / found[SMALL]["weights"]

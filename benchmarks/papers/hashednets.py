@@ -139,7 +139,7 @@ def cells(layers: int, share: int) -> dict[str, Callable[[], dict[str, Any]]]:
 
 
 def publish(output: Output) -> None:
-    """Write the table and the figures that were asked for, as far as their cells are there."""
+    """Write the table and the targets, as far as their cells are there."""
     errors = {name: cell["error"] for name, cell in BOOK.found().items()}
     targets = [
         Target(f"HashedNets {key}: error above the paper's, points", round(found - PAPER[key]["hash"], 3), "<=", limit)

@@ -85,7 +85,7 @@ def folder() -> Path:
 
 
 def checkpoint20() -> HashModel:
-    """Return somebody's ResNet-20 with norms folded and a head that nobody trained."""
+    """Return the public ResNet-20 with norms folded and an untrained head."""
     return Fold()(import_checkpoint(folder().parent / "checkpoints" / "resnet20-12fca82f.th", bits=48, seed=SEED))
 
 
@@ -251,7 +251,7 @@ def draw(found: dict[str, Any], output: Output) -> None:
 
 
 def publish(output: Output) -> None:
-    """Write the tables and the figures that were asked for, as far as their cells are there."""
+    """Write the tables and the targets, as far as their cells are there."""
     found = BOOK.found()
     targets = []
     for name, cell in found.items():

@@ -259,7 +259,7 @@ def rows() -> list[Row]:
 
 
 def publish(output: Output) -> None:
-    """Write the table and the figures that were asked for, as far as their cells are there."""
+    """Write the table and the targets, as far as their cells are there."""
     found, targets = BOOK.found(), []
     for cell, ratio in (("3-corrected-half-permuted", 12.1), ("5-corrected-half-permuted", 13.4)):  # all that pq can
         if cell in found:

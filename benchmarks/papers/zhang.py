@@ -2,11 +2,11 @@
 
     HASHPRESS_DATA=DIR python -m benchmarks.papers.zhang [STAGE ...]
 
-Stages: ``checkpoint`` (fast: solvers side by side on somebody's ResNet-20, bit flips of a random 48-bit head, nothing is
+Stages: ``checkpoint`` (fast: solvers side by side on a public ResNet-20, bit flips of a random 48-bit head, nothing is
 trained), ``vgg11`` (trains VGG-11 of half width on CIFAR-10, an hour; then all solvers at 4x fewer MACs without training),
-``tune11`` (4x after fine-tuning, an hour), ``early11`` (cut earlier, so that both learn as long behind it), ``long11``
-(cut later, both learn 59 epochs behind it, two hours), ``vgg11-full`` and ``tune11-full`` (the same network at full
-width, both learn 22 epochs behind the cut, five hours), ``vgg6`` and ``tune6`` (six convolutions of 0.65 million
+``tune11`` (4x after fine-tuning, an hour), ``early11`` (cut earlier, so that both train as long after it), ``long11``
+(cut later, both train 59 epochs after it, two hours), ``vgg11-full`` and ``tune11-full`` (the same network at full
+width, both train 22 epochs after the cut, five hours), ``vgg6`` and ``tune6`` (six convolutions of 0.65 million
 parameters); ``speeds`` (2x, 3x and 5x), ``tune-more`` (other kinds and 5x). The networks and how they learn stand in
 ``benchmarks/lib/vggs.py``. Every cell is kept, so a run goes on where it stopped.
 """
@@ -154,7 +154,7 @@ def tune(name: str, *cells: tuple[str, float]) -> None:
     learned = partial(ends_of, BOOK.model, beside=(lambda: before) if net.alike else None)
 
     def longer() -> HashModel:
-        return Fold()(learned(f"{name}-whole", before, net.behind)[-1])
+        return Fold()(learned(f"{name}-whole", before, net.after)[-1])
 
     whole = BOOK.cell(f"{name}-whole-tuned", lambda: {"map": evaluate(longer(), split).map})
 
@@ -169,7 +169,7 @@ def tune(name: str, *cells: tuple[str, float]) -> None:
 
 
 def publish(output: Output) -> None:
-    """Write the tables and the figures that were asked for, as far as their cells are there."""
+    """Write the tables and the targets, as far as their cells are there."""
     found = BOOK.found()
     targets = []
     for speedup in ("1.5x", "2x"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,14 +62,16 @@ def test_memory_of_the_process_is_measured_and_the_plan_is_not():
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux only")
 def test_the_peak_is_in_bytes():
-    """Memory taken beyond the peak so far is the new peak: what the kernel counts as resident, in pages."""
+    """Beyond every earlier peak the kernel's two counters agree; getrusage's is in kilobytes of 1,024."""
 
-    def resident():
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    def largest():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-    block = np.ones((memory.peak_bytes() - resident() + 2**26) // 8)
-    assert memory.peak_bytes() == pytest.approx(resident(), rel=0.01)
-    assert block.nbytes >= 2**26
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    before = max(largest(), memory.peak_bytes())
+    block = np.ones((before - resident + 2**27) // 8)
+    assert memory.peak_bytes() == pytest.approx(largest(), rel=0.005)
+    assert memory.peak_bytes() >= before or not block.all()
 
 
 def deployment(samples, steps):

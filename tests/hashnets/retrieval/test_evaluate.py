@@ -79,7 +79,9 @@ def test_codes_that_are_the_class_are_perfect(split):
     assert constant.curve_recall == pytest.approx([1] * 5)
 
 
-def test_an_assessment_hashes_every_side_with_its_own_network(split):
+def test_an_assessment_hashes_every_side_with_its_own_network():
+    split = load_data("digits", protocol="B")
+    assert len(split.queries) > 300
     small, original = linear(8, 0, split), linear(8, 1, split)
     found = assess(small, split, original)
     sides = {
@@ -108,6 +110,9 @@ def test_the_ball_has_radius_two():
     assert ours.precision_radius_2 == pytest.approx((1 / 3 + 0) / 2)
     assert ours.empty_radius_2 == 0.5
     assert ours.curve_recall[:5] == pytest.approx([1 / 6, 1 / 6, 1 / 6, 2 / 6, 4 / 6])
+    for nearest, empty in ((0b00000011, 0), (0b00000111, 1)):
+        found = quality(np.full((2, 1), nearest, np.uint8), np.zeros((5, 1), np.uint8), 8, split, at=())
+        assert found.empty_radius_2 == empty
 
 
 def test_the_error_is_that_of_the_items_given(split):

@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.codes import outputs
 
-from .lib.results_io import Target, write_result
+from .lib.results_io import Target, output_of, write_result
 
 SEED, BITS = 0, 48
 BATCH = 100  # of the plain loop
@@ -25,7 +26,7 @@ ROUNDS = 5
 
 
 def plain_loop(model: HashModel, pixels: np.ndarray) -> np.ndarray:
-    """Return the outputs (N, bits) as a loop that anybody would write gives them."""
+    """Return the outputs (N, bits) of a plain loop over batches."""
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (model.arch.input.mean, model.arch.input.std))
     parts = []
     with torch.inference_mode():
@@ -63,6 +64,8 @@ def compared(name: str) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print a line a network, write the result file."""
+    _, output = output_of(sys.argv[1:])
+    output.commit()
     torch.set_num_threads(1)
     values = {}
     for name in IMAGES:
@@ -75,7 +78,12 @@ def main() -> None:
         Target(f"{name} images hashed over a plain torch loop's", found["ratio"], ">=", 1.0)
         for name, found in values.items()
     ]
-    print(write_result("hashing_speed", values, targets, kind="measured", seed=SEED))
+    settings = {"images": IMAGES, "rounds": ROUNDS, "batch_of_the_plain_loop": BATCH}
+    written = write_result(
+        "hashing_speed", values, targets,
+        kind="measured", settings=settings, settings_tried="nothing is chosen", seed=SEED, output=output,
+    )  # fmt: skip
+    print(written)
 
 
 if __name__ == "__main__":

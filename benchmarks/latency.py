@@ -1,12 +1,13 @@
 """Latency of bundles against ONNX Runtime, side by side: one process, one thread each, batch 1, runs in turn.
 
-``python -m benchmarks.latency [NAME...]`` measures the networks that were asked for and writes ``results/latency.json``;
+``python -m benchmarks.latency [NAME...]`` measures the networks named and writes ``results/latency.json``;
 other benchmarks call :func:`side_by_side`.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from hashpress.targets.compile import compile_model
 from hashpress.targets.onnx import export_onnx, open_session
 from hashpress.targets.runtime import Runtime
 
-from .lib.results_io import Target, write_result
+from .lib.results_io import Target, output_of, write_result
 
 SEED = 0
 ROUNDS, SECONDS = 5, 4.0  # each round lasts about so long; its runs alternate between the two
@@ -118,7 +119,7 @@ def _summary(values: np.ndarray) -> dict[str, float]:
 
 
 def targets(values: dict[str, Any]) -> list[Target]:
-    """Return every figure that was asked for."""
+    """Return the targets."""
     asked = []
     for name in ASKED:
         if name in values:
@@ -131,7 +132,9 @@ def main() -> None:
     """Measure, print a line a network, write the result file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(ASKED), metavar="NAME", help=f"default: {' '.join(ASKED)}")
-    names = parser.parse_args().names
+    rest, output = output_of(sys.argv[1:])
+    names = parser.parse_args(rest).names
+    output.commit()
     torch.set_num_threads(1)
     values = {}
     with tempfile.TemporaryDirectory(prefix="latency-") as folder:
@@ -142,7 +145,12 @@ def main() -> None:
                   f"({min(entry['ratio_by_round']):.3f} to {max(entry['ratio_by_round']):.3f}), "
                   f"compiled in {entry['compile_seconds']:.1f} s "
                   f"({entry['compile_cpu_seconds']:.1f} s of processor time)")  # fmt: skip
-    print(write_result("latency", values, targets(values), kind="measured", seed=SEED))
+    settings = {"rounds": ROUNDS, "seconds": SECONDS, "batch": 1}
+    written = write_result(
+        "latency", values, targets(values),
+        kind="measured", settings=settings, settings_tried="nothing is chosen", seed=SEED, output=output,
+    )  # fmt: skip
+    print(written)
 
 
 if __name__ == "__main__":

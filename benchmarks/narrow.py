@@ -12,7 +12,7 @@ comparison), ``latency`` (both networks side by side through bundles). Cells are
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from hashpress.targets.compile import compile_model
 from hashpress.targets.runtime import Runtime
 
 from .latency import in_turn
-from .lib.cells import SEED, Book, Target, run
+from .lib.cells import SEED, Book, Output, Target, run
 from .lib.spine_models import LEARN, cifar10, kept, resnet20, taught
 
 BOOK = Book("narrow")
@@ -112,7 +112,7 @@ def latency() -> None:
     BOOK.cell("latency", compute)
 
 
-def finish() -> None:
+def finish(output: Output) -> None:
     """Write the result file with the cells that are there."""
     cells = BOOK.found()
     flips = {score: cells[f"score-{score}"]["flips"] for score in SCORES if f"score-{score}" in cells}
@@ -121,15 +121,16 @@ def finish() -> None:
         targets.append(Target("narrow, ResNet-20: fewer MACs, times", cells["tune"]["macs_fewer"], ">=", 1 / MACS))
         targets.append(Target("narrow 2x, ResNet-20, fine-tuned: mAP drop", cells["tune"]["drop"], "<=", MAX_DROP))
     if "longer" in cells:
-        name = "narrow 2x, ResNet-20, fine-tuned: mAP drop behind the whole network trained as long"
-        targets.append(Target(name, cells["longer"]["drop"], "<=", MAX_DROP, beyond=True))
+        name = "narrow 2x, ResNet-20, fine-tuned: mAP drop against the whole network trained as long"
+        targets.append(Target(name, cells["longer"]["drop"], "<=", MAX_DROP))
     if "latency" in cells:
         ratio = cells["latency"]["ratio"]
         targets.append(Target("narrow 2x, ResNet-20: latency over the full network's", ratio, "<=", 0.9))
     if len(flips) == len(SCORES):
         others = min(value for score, value in flips.items() if score != "code")
         targets.append(Target("narrow by code against the best other score, flips", flips["code"] - others, "<=", 0.0))
-    BOOK.publish({"note": "no paper: the asked-for figures are ours"}, targets)
+    settings = {"cut": asdict(CUT), "mixed": MIXED, "phases": [asdict(learn) for learn in TAUGHT]}
+    BOOK.publish(output, {"note": "no paper: the limits are ours"}, targets, settings=settings)
 
 
 if __name__ == "__main__":

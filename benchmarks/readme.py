@@ -1,4 +1,4 @@
-"""Write README's table of measured results from ``results/spine.json``; ``--check`` only says whether it is up to date.
+"""Write README's measured results from ``results/``; ``--check`` only says whether they are up to date.
 
 ``python -m benchmarks.readme [--check]``
 """
@@ -10,20 +10,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from . import status
+
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- results: benchmarks/readme.py -->", "<!-- end of results -->"
 NAMES = {
     "resnet20": "ResNet-20, 3x32x32",
     "smallconv": "small conv net of DSH, 3x32x32",
     "alexnet_features": "AlexNet's convolutions, 3x224x224",
 }
+WORDS = {"retrieval": "ResNet-20's codes", "latency": "latency", "lenet300": "the LeNets"}  # stages of benchmarks.spine
 
 
-def table(result: dict[str, Any]) -> str:
+def table(result: dict[str, Any], counted: str) -> str:
     """Return the Markdown between the marks."""
     found, codes = result["values"]["retrieval"], result["values"]["fresh_process"]
+    chosen = "validation images" if "validation_map" in found else "the queries"
     lines = [
-        "| CIFAR-10, protocol B, 48 bits: public ResNet-20, fine-tuned, distilled from a ResNet-56 | fp32 | hashpress file |",
+        f"| CIFAR-10, protocol B, 48 bits: public ResNet-20, fine-tuned; settings chosen on {chosen} | fp32 | hashpress file |",
         "|---|---|---|",
         f"| bytes | {found['fp32_bytes']:,} | {found['file_bytes']:,} (1/{found['ratio']:.1f}) |",
         f"| mAP, symmetric | {found['map']:.4f} | {found['small_map']:.4f} |",
@@ -46,27 +51,33 @@ def table(result: dict[str, Any]) -> str:
             f"| {title} | {entry['error']:.2%} → {entry['small_error']:.2%} | {entry['fp32_bytes']:,} | "
             f"{entry['file_bytes']:,} | {entry['ratio']:.1f} |"
         )
-    machine = result["machine"]
-    lines += [
-        "",
-        f"Measured on {machine['cpu']}, {machine['cores']} cores; `python -m benchmarks.spine` reproduces the figures.",
-    ]
+    places: dict[str, list[str]] = {}
+    for stage, about in result["values"]["measured"].items():
+        if stage in WORDS:
+            places.setdefault(f"{about['machine']['cpu']}, {about['machine']['cores']} cores", []).append(WORDS[stage])
+    measured = "; ".join(f"{' and '.join(stages)} on {where}" for where, stages in places.items())
+    lines += ["", f"Measured: {measured}. `python -m benchmarks.spine` reproduces the figures.", "", counted]
     return "\n".join(lines)
 
 
-def rewritten(readme: str, result: dict[str, Any]) -> str:
+def counted(folder: Path = RESULTS) -> str:
+    """Return how many figures of all result files reach their limits."""
+    return f"Over all benchmarks, {status.summary(status.rows(folder))}: `python -m benchmarks.status` prints each."
+
+
+def rewritten(readme: str, result: dict[str, Any], counted: str) -> str:
     """Return README with the table between its marks replaced."""
     head, _, rest = readme.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n{table(result)}\n{END}{tail}"
+    return f"{head}{BEGIN}\n{table(result, counted)}\n{END}{tail}"
 
 
 def main(arguments: list[str]) -> int:
     """Return 0 when README is up to date or was brought up to date."""
     path = ROOT / "README.md"
-    result = json.loads((ROOT / "benchmarks" / "results" / "spine.json").read_text(encoding="utf-8"))
+    result = json.loads((RESULTS / "spine.json").read_text(encoding="utf-8"))
     old = path.read_text(encoding="utf-8")
-    new = rewritten(old, result)
+    new = rewritten(old, result, counted())
     if "--check" in arguments:
         return int(old != new)
     path.write_text(new, encoding="utf-8")

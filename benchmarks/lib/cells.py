@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from hashpress.hashnets.training.train import train
 from hashpress.modelfile.file import load, save
 
 from . import document, nets
-from .results_io import FOLDER, ROOT, Target, write_result
+from .results_io import FOLDER, ROOT, UNKNOWN, Output, Target, output_of, write_result
 
 SEED = 0
 # Model files name their encoder ``nets:FUNCTION``, and loading one imports that name; another name would be other bytes.
@@ -56,7 +56,7 @@ class Book:
 
     @property
     def folder(self) -> Path:
-        """Where cells, models and checkpoints are kept; it is there once it was asked for."""
+        """The folder of cells, models and checkpoints, created at first use."""
         path = ROOT / "runs" / "papers" / self.name
         path.mkdir(parents=True, exist_ok=True)
         return path
@@ -100,13 +100,27 @@ class Book:
         """Return one figure of a cell, None when it has not run."""
         return self.found().get(cell, {}).get(key)
 
-    def publish(self, paper: dict[str, Any], targets: list[Target], rows: Sequence[Row] = ()) -> None:
+    def publish(
+        self,
+        output: Output,
+        paper: dict[str, Any],
+        targets: list[Target],
+        rows: Sequence[Row] = (),
+        *,
+        settings: Mapping[str, Any],
+        settings_tried: int | str = UNKNOWN,
+    ) -> None:
         """Write ``results/NAME.json`` with our cells beside those of the paper, and ``docs/papers.md`` anew."""
         cells = self.found()
         earlier = sorted(cells.keys() - self.here().keys())
         values = {"ours": cells, "earlier": earlier, "paper": paper, "rows": [asdict(row) for row in rows]}
-        print(write_result(self.name, values, targets, kind="measured", seed=SEED))
-        document.main([])
+        written = write_result(
+            self.name, values, targets,
+            kind="measured", settings=settings, settings_tried=settings_tried, seed=SEED, output=output,
+        )  # fmt: skip
+        print(written)
+        if output.published:
+            document.main([])
 
 
 def mnist() -> Split:
@@ -133,19 +147,21 @@ def test_error(model: HashModel) -> float:
     return round(100 * error_rate(model, mnist().queries), 3)
 
 
-def run(stages: dict[str, Callable[[], object]], finish: Callable[[], None]) -> None:
+def run(stages: dict[str, Callable[[], object]], finish: Callable[[Output], None]) -> None:
     """Run the stages named on the command line, or all, one thread; then write what is there."""
     torch.set_num_threads(1)
-    chosen = sys.argv[1:] or list(stages)
+    named, output = output_of(sys.argv[1:])
+    output.commit()  # refuses now, not after hours
+    chosen = named or list(stages)
     unknown = [name for name in chosen if name not in (*stages, "publish")]
     if unknown:
         sys.exit(f"unknown stage {unknown[0]!r} (there are: {', '.join(stages)}, publish)")
     for name in chosen:
         if name in stages:
             stages[name]()
-    finish()
+    finish(output)
 
 
 __all__ = [
-    "RECALLED", "SEED", "Book", "Row", "Target", "classifier", "empty", "mnist", "run", "test_error",
+    "RECALLED", "SEED", "Book", "Output", "Row", "Target", "classifier", "empty", "mnist", "run", "test_error",
 ]  # fmt: skip

@@ -25,9 +25,9 @@ HEAD = f"""# Papers beside hashpress
 What each paper claims, and how far hashpress gets. The command under a table makes its figures again; all of them are in
 the result file.
 
-- **reached**: at least as good as the published or asked-for figure; *within*: worse by no more than that; **behind**: worse.
-- *asked*: the limit that a target of the result file sets; *stricter* ones go beyond what was asked for.
-- *recalled*, *public note*: a published figure from memory, or from somebody's notes; not checked against the paper itself.
+- **reached**: at least as good as the published figure or the limit; *within*: worse by no more than that; **behind**: worse.
+- *limit*: one that a line of the result file sets; *equal*: a difference within two standard errors.
+- *recalled*, *public note*: a published figure from memory, or from public notes; not checked against the paper itself.
 - *{NOT_RUN}*: no machine of ours has computed it, and nothing stands in for it. Empty cells: no such figure is published.
 
 Written by `python -m benchmarks.lib.document`.
@@ -98,7 +98,7 @@ def document(results: Path, scripts: dict[str, Path], said: dict[str, Paper]) ->
 
 
 def _figures_from(path: Path, command: str) -> str:
-    """Return where the figures of a section come from, and how many of its targets are reached."""
+    """Return where the figures of a section come from, and how many of its figures reach their limits."""
     result = json.loads(path.read_text(encoding="utf-8"))
     count, earlier = (len(result["values"].get(key, ())) for key in ("ours", "earlier"))
     before = f", {earlier} of them measured before the others" if earlier else ""
@@ -107,10 +107,9 @@ def _figures_from(path: Path, command: str) -> str:
     ]
     if path.with_suffix(".svg").exists():
         parts.append(f"[curves](../benchmarks/results/{path.stem}.svg)")
-    for beyond, words in ((False, "targets"), (True, "stricter ones")):
-        reached = [one["reached"] for one in result["targets"] if one.get("beyond", False) is beyond]
-        if reached:
-            parts.append(f"{sum(reached)} of {len(reached)} {words} reached")
+    if reached := [one["reached"] for one in result["targets"]]:
+        parts.append(f"{sum(reached)} of {len(reached)} figures reach their limits")
+    parts.append(f"settings looked at: {result.get('settings_tried', 'unknown')}")
     return _wrapped("; ".join(parts) + ".") + "\n"
 
 
@@ -129,9 +128,10 @@ def _asked(line: Line, path: Path) -> tuple[str, str, str]:
     found = next((one for one in result["targets"] if one["name"] == line.target), None)
     if found is None:
         return "", NOT_RUN, ""
-    words = "stricter" if found.get("beyond") else "asked"
     verdict = "reached" if found["reached"] else _behind(line.why)
-    return f"*{words}* {found['op']} {_plain(found['limit'])}", _plain(found["value"]), verdict
+    if found["name"].endswith("equal within two standard errors") and abs(found["value"]) <= abs(found["limit"]):
+        verdict = "equal"
+    return f"*limit* {found['op']} {_plain(found['limit'])}", _plain(found["value"]), verdict
 
 
 def _beside(line: Line, paper: Paper, path: Path) -> tuple[str, str, str]:

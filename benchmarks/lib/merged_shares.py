@@ -29,25 +29,16 @@ REMOVED = 83.0  # percent of all parameters
 
 
 def at_the_papers_loss(cells: Cells) -> list[Target]:
-    """Return what was asked for, the best ways on LeNet-5 and on the decayed network, and every way on each."""
-    asked = [
-        ("lenet5", "best way", tuple(name for ways in WAYS.values() for name in ways)),
-        ("decayed", "best way without data", FREE),
-        ("decayed", "best way with refit", REFITTED),
-    ]
-    every = [(base, what, ways) for base in PREFIX for what, ways in WAYS.items()]
-    targets = []
-    for beyond, lines in ((False, asked), (True, every)):
-        for base, what, ways in lines:
-            found = within(cells, base, *ways)
-            if found:
-                percent, way = max(found)
-                about = f"{TRAINED[base]}, {what}"
-                if percent and not beyond:
-                    about += f": {next(one for one, names in WAYS.items() if way in names)}"
-                name = f"parameters removed at the paper's loss, percent ({about})"
-                targets.append(Target(name, percent, ">=", REMOVED, beyond=beyond))
-    return targets
+    """Return how much every way to merge takes out of every network."""
+    return [
+        Target(
+            f"parameters removed at the paper's loss, percent ({TRAINED[base]}, {what})",
+            most(cells, base, *ways), ">=", REMOVED,
+        )
+        for base in PREFIX
+        for what, ways in WAYS.items()
+        if within(cells, base, *ways)
+    ]  # fmt: skip
 
 
 def within(cells: Cells, base: str, *names: str) -> list[tuple[float, str]]:

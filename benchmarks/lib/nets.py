@@ -51,7 +51,7 @@ def lenet5_dropout(
 
 
 class NormedLeNet5(LeNet5):
-    """LeNet-5 with a batch norm behind each layer and, if asked for, ReLU behind the convolutions too."""
+    """LeNet-5 with a batch norm after each layer and, if asked for, ReLU after the convolutions too."""
 
     def __init__(self, shape: tuple[int, int, int], widths: Sequence[int], active: bool) -> None:
         super().__init__(shape, widths)
@@ -67,7 +67,7 @@ class NormedLeNet5(LeNet5):
 
 
 def lenet5_norm(shape: Sequence[int], widths: Sequence[int] = (20, 50, 500), *, active: bool = False) -> nn.Module:
-    """Return LeNet-5 with batch norms, which ``fold`` takes away; ``active``: with ReLU behind the convolutions."""
+    """Return LeNet-5 with batch norms, which ``fold`` takes away; ``active``: with ReLU after the convolutions."""
     return NormedLeNet5((shape[0], shape[1], shape[2]), widths, active)
 
 
@@ -101,7 +101,7 @@ def caffe_alexnet(shape: Sequence[int]) -> nn.Module:
 
 
 def vgg_style(shape: Sequence[int], widths: Sequence[int] = (48, 96, 192)) -> nn.Module:
-    """Return pairs of 3x3 convolutions with batch norm, a pooling behind each pair, and the mean over what is left."""
+    """Return pairs of 3x3 convolutions with batch norm, a pooling after each pair, and the mean over what is left."""
     net, inputs = nn.Sequential(), shape[0]
     for stage, width in enumerate(widths, start=1):
         for part in (1, 2):

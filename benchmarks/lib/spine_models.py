@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hashpress.compress.passes import Finetune
-from hashpress.core.data import load_data
+from hashpress.core.data import Split, load_data
+from hashpress.core.data.source import stratified
+from hashpress.core.files import atomic_write
 from hashpress.core.model import HashModel
 from hashpress.hashnets.importers.recognise import import_checkpoint
+from hashpress.hashnets.retrieval.evaluate import evaluate
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
 from hashpress.hashnets.training.weight_average import averaged
@@ -24,18 +30,19 @@ WORK = Path(os.environ.get("SPINE") or ROOT / "runs" / "spine")
 SEED = 0
 CHECKPOINTS = {"teacher": "resnet56-4bfd9763.th", "resnet20": "resnet20-12fca82f.th"}
 TEACHER = Schedule(epochs=7, lr=0.02, head_lr=2.0, augment="flip-crop", precision="bfloat16")
-ALONE = Schedule(epochs=40, lr=0.05, head_lr=2.0, augment="flip-crop", precision="bfloat16")
+VALIDATION = 5_000  # training images, as many of each class, that only choose
+DATABASE = 10_000  # of the other training images, which they search
+ALONE = (  # one after the other: shifted images teach what unseen ones need; then the database, as it is, gets pure codes
+    Schedule(epochs=2, lr=0.02, head_lr=2.0, augment="flip-crop"),
+    Schedule(epochs=2, lr=0.005, head_lr=2.0),
+)
+MIXTURES: dict[str, dict[int, float]] = {  # means of the ends of ALONE by their number; the validation images choose one
+    "second end": {2: 1.0}, "halves": {1: 0.5, 2: 0.5}, "quarter of the first": {1: 0.25, 2: 0.75},
+}  # fmt: skip
 LEARN = partial(
     Finetune, optimizer="sgd", weight_decay=5e-4, clip=1.0, head_lr=2.0, precision="bfloat16", system="dlbhc",
     reference_precision="bfloat16",
 )  # fmt: skip
-TAUGHT = (  # shifted images teach what unseen ones need; then the database, seen as it is, gets pure codes
-    LEARN(epochs=12, lr=0.03, augment="flip-crop", distill=5.0),
-    LEARN(epochs=5, lr=0.01, augment="flip", distill=5.0),
-    LEARN(epochs=5, lr=0.01, augment="none", distill=1.0),
-    LEARN(epochs=4, lr=0.005, augment="none", distill=0.0),
-)
-MIXED = {2: 0.25, 4: 0.75}  # the second phase knows unseen images best, the fourth gives the purest codes
 
 
 def data_dir() -> Path:
@@ -54,18 +61,16 @@ def kept(name: str, make: Any) -> HashModel:
     return load(path)
 
 
-def imported(name: str, schedule: Schedule) -> HashModel:
-    """Return a checkpoint with a 48-bit head, fine-tuned on the training images."""
-    start = import_checkpoint(data_dir().parent / "checkpoints" / CHECKPOINTS[name], bits=48)
+def teacher() -> HashModel:
+    """Return the ResNet-56 with a 48-bit head, fine-tuned on the training images."""
     return kept(
-        f"{name}-48",
-        lambda checkpoint: train(start, cifar10(), "dlbhc", schedule, seed=SEED, checkpoint=checkpoint),
+        "teacher-48", lambda work: train(start("teacher"), cifar10(), "dlbhc", TEACHER, seed=SEED, checkpoint=work)
     )
 
 
-def teacher() -> HashModel:
-    """Return the ResNet-56."""
-    return imported("teacher", TEACHER)
+def start(name: str) -> HashModel:
+    """Return a checkpoint with an untrained head of 48 bits."""
+    return import_checkpoint(data_dir().parent / "checkpoints" / CHECKPOINTS[name], bits=48)
 
 
 def ends_of(
@@ -91,7 +96,7 @@ def ends_of(
     return ends
 
 
-def taught(name: str, model: HashModel, phases: Sequence[Finetune], mixed: Mapping[int, float] = MIXED) -> HashModel:
+def taught(name: str, model: HashModel, phases: Sequence[Finetune], mixed: Mapping[int, float]) -> HashModel:
     """Return ``model`` after the phases beside the ResNet-56: the mean of some of their ends, in these shares."""
     ends = ends_of(kept, name, model, phases)
     parts = [ends[number - 1] for number in mixed]
@@ -99,10 +104,49 @@ def taught(name: str, model: HashModel, phases: Sequence[Finetune], mixed: Mappi
 
 
 def resnet20() -> HashModel:
-    """Return the imported checkpoint with a 48-bit head, fine-tuned by itself, then beside a ResNet-56."""
-    return taught("resnet20-48", imported("resnet20", ALONE), TAUGHT)
+    """Return the imported checkpoint with a 48-bit head, fine-tuned: the mixture of ends that validation chose."""
+    return mixture(chosen()["mixture"])
 
 
-def cifar10() -> Any:
-    """Return CIFAR-10, protocol B."""
+def mixture(name: str) -> HashModel:
+    """Return one of MIXTURES."""
+    model, ends = start("resnet20"), []
+    for number, schedule in enumerate(ALONE, start=1):
+
+        def trained(work: Path, model: HashModel = model, schedule: Schedule = schedule) -> HashModel:
+            return train(model, held_out(), "dlbhc", schedule, seed=SEED, checkpoint=work)
+
+        model = kept(f"resnet20-48-alone-{number}", trained)
+        ends.append(model)
+    parts, shares = zip(*((ends[number - 1], share) for number, share in MIXTURES[name].items()), strict=True)
+    if len(parts) == 1:
+        return parts[0]
+    where = f"resnet20-48-{name.replace(' ', '-')}"
+    return kept(where, lambda _: averaged(parts, shares, held_out().train, seed=SEED))
+
+
+def chosen() -> dict[str, Any]:
+    """Return which of MIXTURES has the highest mAP on the validation images, and the mAP of each; kept in ``chosen.json``."""
+    path = WORK / "chosen.json"
+    if not path.exists():
+        validation = held_out()
+        searched = np.random.default_rng(SEED).permutation(len(validation.train))[:DATABASE]
+        validation = replace(validation, database=validation.train.take(np.sort(searched)))
+        found = {name: evaluate(mixture(name), validation).map for name in MIXTURES}
+        best = max(found, key=lambda name: found[name])
+        with atomic_write(path, "w") as handle:
+            json.dump({"mixture": best, "validation_map": found}, handle, indent=1)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def cifar10() -> Split:
+    """Return CIFAR-10, protocol B: all 50,000 training images are the database."""
     return load_data(f"cifar10:{data_dir()}/cifar10-jpeg.tar.xz", protocol="B")
+
+
+def held_out() -> Split:
+    """Return the training images of CIFAR-10 alone: VALIDATION of them ask, the others train and are the database."""
+    whole = cifar10()
+    chosen = stratified(whole.train.labels, VALIDATION, seed=0)
+    rest = whole.train.take(np.setdiff1d(np.arange(len(whole.train)), chosen))
+    return Split(whole.name, "validation", rest, whole.train.take(chosen), rest, whole.classes)

@@ -1,4 +1,4 @@
-"""Networks of VGG's kind for ``benchmarks.papers.zhang``: what each is, how it learns before it is cut, and how both learn behind it."""
+"""Networks of VGG's kind for ``benchmarks.papers.zhang``: what each is, how it learns before it is cut, and how both train after it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def with_norms(*phases: Finetune) -> tuple[Finetune, ...]:
 
 @dataclass(frozen=True)
 class Net:
-    """A network of VGG's kind: how it learned before the cut, and how it and what is left of it learn behind it."""
+    """A network of VGG's kind: how it learned before the cut, and how it and what is left of it train after it."""
 
     words: str
     kept: str  # the beginning of its files' names
     encoder: str
     alone: tuple[Schedule, ...]
     taught: tuple[Finetune, ...]
-    behind: tuple[Finetune, ...]
+    after: tuple[Finetune, ...]
     left: tuple[Finetune, ...]
     about: str
     options: Mapping[str, Any] = field(default_factory=dict)  # of the encoder
@@ -61,7 +61,7 @@ NETS = {
         ),
         LAST,
         (replace(SHIFTS, epochs=18), *LAST),
-        "51 epochs before the cut; behind it what is left has 18 with shifts, then both the same 15",
+        "51 epochs before the cut; after it what is left has 18 with shifts, then both the same 15",
     ),
     "vgg11": Net(
         "VGG-11 of half width",
@@ -71,7 +71,7 @@ NETS = {
         (*EARLY, *MORE),
         LAST,
         with_norms(replace(SHIFTS, epochs=18), *LAST),
-        "34 epochs before the cut; behind it what is left has 18 with shifts, then both the same 15",
+        "34 epochs before the cut; after it what is left has 18 with shifts, then both the same 15",
     ),
     "vgg11-early": Net(
         "VGG-11 of half width, cut early",
@@ -81,7 +81,7 @@ NETS = {
         EARLY,
         (*MORE, *LAST),
         with_norms(*MORE, *LAST),
-        "20 epochs before the cut; behind it both have the same 29",
+        "20 epochs before the cut; after it both have the same 29",
     ),
     "vgg11-long": Net(
         "VGG-11 of half width, both trained long",
@@ -91,7 +91,7 @@ NETS = {
         (*EARLY, *MORE),
         (*EARLY, SHIFTS, *LAST),
         with_norms(*EARLY, SHIFTS, *LAST),
-        "34 epochs before the cut; behind it both have the same 59",
+        "34 epochs before the cut; after it both have the same 59",
     ),
     "vgg11-full": Net(
         "VGG-11 of full width",
@@ -101,7 +101,7 @@ NETS = {
         (),
         SHORT,
         with_norms(*SHORT),
-        "26 epochs alone before the cut; behind it both have the same 22 beside the network that was cut",
+        "26 epochs alone before the cut; after it both have the same 22 beside the network that was cut",
         {"share": 1.0},
         alike=True,
     ),

@@ -6,8 +6,8 @@ Stages ``lenet`` (dense, 500 outputs), ``1024`` and ``2048`` (outputs of the Fas
 with ``-dropout`` (half of the layer's outputs dropped in training, twice the rate), ``-dropouts`` (a quarter of its
 inputs too), ``-shift`` (images shifted, twice the rate), ``-shift-long`` (twice the epochs, too), ``-affine`` (images
 turned, scaled, sheared and shifted, twice the rate and epochs), ``-norm`` (as ``-shift``, with batch norms that are
-folded away behind the training), ``-relu`` (with ReLU behind the convolutions, too), ``-relu-long`` (twice the epochs,
-too) or ``-caffe`` (the solver of Caffe's example); ``-seed1`` and so on behind it are other starts. Nets are compared
+folded away after training), ``-relu`` (with ReLU after the convolutions, too), ``-relu-long`` (twice the epochs,
+too) or ``-caffe`` (the solver of Caffe's example); a suffix ``-seed1`` and so on is another start. Nets are compared
 that were trained alike. ``alexnet``: CIFAR-10 at 64x64, half an hour. As in the paper the networks train from scratch
 with Fastfood in place; the last layer stays dense.
 """
@@ -35,7 +35,7 @@ from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
 
 from ..lib.caffe_lenet import as_caffe, caffe_lenet
-from ..lib.cells import RECALLED, SEED, Book, Row, Target, classifier, empty, mnist, run, test_error
+from ..lib.cells import RECALLED, SEED, Book, Output, Row, Target, classifier, empty, mnist, run, test_error
 
 BOOK = Book("deepfried")
 SCHEDULE = Schedule(epochs=20, batch=128, lr=0.001, optimizer="adam", weight_decay=0.0)
@@ -76,11 +76,11 @@ RECIPES = {
     "-affine": Recipe("images turned, scaled, sheared and shifted", faster=2.0, augment="affine", epochs=40),
     "-norm": Recipe("images shifted, batch norms that are folded away", NORMED, faster=2.0, augment="shift"),
     "-relu": Recipe(
-        "images shifted, batch norms that are folded away, ReLU behind the convolutions",
+        "images shifted, batch norms that are folded away, ReLU after the convolutions",
         NORMED, {"active": True}, faster=2.0, augment="shift",
     ),
     "-relu-long": Recipe(
-        "images shifted, batch norms that are folded away, ReLU behind the convolutions, twice the epochs",
+        "images shifted, batch norms that are folded away, ReLU after the convolutions, twice the epochs",
         NORMED, {"active": True}, faster=2.0, augment="shift", epochs=40,
     ),
     "-caffe": Recipe("Caffe's solver", caffe=True),
@@ -203,31 +203,28 @@ def alexnet() -> None:
 
 
 def compared(net: str) -> list[Target]:
-    """Return how far a net with Fastfood is behind the dense one: both trained alike, and each in the way best for it.
+    """Return how far a net with Fastfood is behind the dense one, both trained alike, and the mean over the ways of training.
 
-    Asked for are the last and the plainest, without dropout. Cells of other starts than both have are left out.
+    Cells of other starts than both have are left out.
     """
-    name, targets, best = f"Deep Fried LeNet, {net}: error increase, points", [], []
+    name, targets, gaps = f"Deep Fried LeNet, {net}: error increase, points", [], []
     for recipe, how in RECIPES.items():
         fried, dense = errors(net, recipe), errors("lenet", recipe)
         starts = sorted(fried.keys() & dense.keys())
         if starts:
             means = [mean(column[seed] for seed in starts) for column in (fried, dense)]
-            best.append(means)
             many = f"mean of {len(starts)} starts" if len(starts) > 1 else "one start"
             what = f"{name}, both trained with {how.words}, {many}"
-            gap = round(means[0] - means[1], 3)
-            targets.append(Target(what, gap, "<=", MAX_POINTS, beyond=net != SMALL or recipe != ""))
-    if len(best) > 1:
-        gap = min(fried for fried, _ in best) - min(dense for _, dense in best)
-        targets.append(
-            Target(f"{name}, each with its best training", round(gap, 3), "<=", MAX_POINTS, beyond=net != SMALL)
-        )
+            gaps.append(means[0] - means[1])
+            targets.append(Target(what, round(gaps[-1], 3), "<=", MAX_POINTS))
+    if len(gaps) > 1:
+        words = f"{name}, mean of {len(gaps)} ways of training"
+        targets.append(Target(words, round(mean(gaps), 3), "<=", MAX_POINTS))
     return targets
 
 
-def publish() -> None:
-    """Write the table and the figures that were asked for, as far as their cells are there."""
+def publish(output: Output) -> None:
+    """Write the table and the targets, as far as their cells are there."""
     found, targets = BOOK.found(), [*compared("1024"), *compared("2048")]
     if {"lenet", SMALL} <= found.keys():
         ratio = found["lenet"]["weights"] / found[SMALL]["weights"]
@@ -251,7 +248,11 @@ def publish() -> None:
     rows.append(
         Row("AlexNet hash network, CIFAR-10 at 64x64, Fastfood", "mAP", None, BOOK.value("alexnet-fastfood", "map"))
     )
-    BOOK.publish({key: {**row, "source": RECALLED} for key, row in PAPER.items()}, targets, rows)
+    BOOK.publish(
+        output, {key: {**row, "source": RECALLED} for key, row in PAPER.items()}, targets, rows,
+        settings={"schedule": SCHEDULE.to_json(), "alexnet": ALEXNET.to_json(), "ways": list(RECIPES)},
+        settings_tried=f"at least {len(RECIPES)} ways of training, compared on the test images; all are in values",
+    )  # fmt: skip
 
 
 STAGES = {

@@ -29,7 +29,7 @@ from hashpress.core.layers import get_layer
 from hashpress.core.model import HashModel, Step
 from hashpress.modelfile.file import load
 
-from ..lib.cells import SEED, Book, Row, Target, run
+from ..lib.cells import SEED, Book, Output, Row, Target, run
 from ..lib.hashing import cifar10, hasher, judged, resnet20
 
 BOOK = Book("obc")
@@ -164,7 +164,7 @@ def rows() -> list[Row]:
     return made
 
 
-def finish() -> None:
+def finish(output: Output) -> None:
     """Write the table."""
     cells = BOOK.found()
     targets = []
@@ -175,7 +175,7 @@ def finish() -> None:
                 gain = cells[other]["flips_percent"] - value["flips_percent"]
                 targets.append(Target(f"{other} against {rough}: bits flipped, points", round(gain, 4), "<=", 0.0))
     if cells:
-        BOOK.publish(PAPER, targets, rows())
+        BOOK.publish(output, PAPER, targets, rows(), settings={"images": IMAGES})
 
 
 if __name__ == "__main__":

@@ -19,12 +19,10 @@ from hashpress.modelfile.file import file_size
 from hashpress.modelfile.layers.densify import densified
 from matplotlib.figure import Figure
 
-from ..lib.cells import SEED, Book, Row, run
+from ..lib.cells import SEED, Book, Output, Row, run
 from ..lib.hashing import cifar10, hasher, judged, resnet20
-from ..lib.results_io import FOLDER
 
 BOOK = Book("pqf")
-PICTURE = FOLDER / "pqf.svg"
 SHARED: dict[str, Any] = {
     **{f"share-{bits}bit": Share(bits=bits) for bits in (3, 4, 5)},
     **{f"share-scaled-{bits}bit": Share(bits=bits, scaled=True) for bits in (3, 4, 5)},
@@ -65,7 +63,7 @@ def family(name: str) -> str:
     return name.rstrip("0123456789.bitx").rstrip("-")
 
 
-def draw(found: dict[str, Any]) -> None:
+def draw(found: dict[str, Any], output: Output) -> None:
     """Draw mAP against kilobytes, a line a family."""
     lines: dict[str, list[tuple[float, float]]] = {}
     for name, cell in found.items():
@@ -80,20 +78,21 @@ def draw(found: dict[str, Any]) -> None:
         axes.set(xlabel="kilobytes of the file", ylabel="mAP", ylim=(0.5, None))
         axes.grid(visible=True, lw=0.3)
         axes.legend()
-        figure.savefig(PICTURE, metadata={"Date": None})
+        figure.savefig(output.folder / "pqf.svg", metadata={"Date": None})
 
 
-def publish() -> None:
+def publish(output: Output) -> None:
     """Write the table and the picture."""
     found = BOOK.found()
     if "original" in found:
-        draw(found)
+        draw(found, output)
     why = "neither that network nor ImageNet is at hand"
     rows = [
         Row("PQF, ResNet-18, ImageNet, 29 times smaller", "% top-1", 66.74, None, why, SOURCE),
         Row("PQF, ResNet-50, ImageNet, 19 times smaller", "% top-1", 75.04, None, why, SOURCE),
     ]
-    BOOK.publish(PAPER, [], rows)
+    settings = {"share": list(SHARED), "pq": list(QUANTIZED)}
+    BOOK.publish(output, PAPER, [], rows, settings=settings)
 
 
 STAGES = {"share": lambda: measured(SHARED), "pq": lambda: measured(QUANTIZED)}

@@ -2,11 +2,11 @@
 
     HASHPRESS_DATA=DIR python -m benchmarks.papers.zhang [STAGE ...]
 
-Stages: ``checkpoint`` (fast: solvers side by side on somebody's ResNet-20, bit flips of a random 48-bit head, nothing is
+Stages: ``checkpoint`` (fast: solvers side by side on a public ResNet-20, bit flips of a random 48-bit head, nothing is
 trained), ``vgg11`` (trains VGG-11 of half width on CIFAR-10, an hour; then all solvers at 4x fewer MACs without training),
-``tune11`` (4x after fine-tuning, an hour), ``early11`` (cut earlier, so that both learn as long behind it), ``long11``
-(cut later, both learn 59 epochs behind it, two hours), ``vgg11-full`` and ``tune11-full`` (the same network at full
-width, both learn 22 epochs behind the cut, five hours), ``vgg6`` and ``tune6`` (six convolutions of 0.65 million
+``tune11`` (4x after fine-tuning, an hour), ``early11`` (cut earlier, so that both train as long after it), ``long11``
+(cut later, both train 59 epochs after it, two hours), ``vgg11-full`` and ``tune11-full`` (the same network at full
+width, both train 22 epochs after the cut, five hours), ``vgg6`` and ``tune6`` (six convolutions of 0.65 million
 parameters); ``speeds`` (2x, 3x and 5x), ``tune-more`` (other kinds and 5x). The networks and how they learn stand in
 ``benchmarks/lib/vggs.py``. Every cell is kept, so a run goes on where it stopped.
 """
@@ -19,6 +19,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from hashpress.hashnets.retrieval.evaluate import evaluate
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
 
-from ..lib.cells import SEED, Book, Row, Target, run
+from ..lib.cells import SEED, Book, Output, Row, Target, run
 from ..lib.hashing import hasher, judged
 from ..lib.spine_models import ends_of
 from ..lib.vggs import NETS
@@ -153,7 +154,7 @@ def tune(name: str, *cells: tuple[str, float]) -> None:
     learned = partial(ends_of, BOOK.model, beside=(lambda: before) if net.alike else None)
 
     def longer() -> HashModel:
-        return Fold()(learned(f"{name}-whole", before, net.behind)[-1])
+        return Fold()(learned(f"{name}-whole", before, net.after)[-1])
 
     whole = BOOK.cell(f"{name}-whole-tuned", lambda: {"map": evaluate(longer(), split).map})
 
@@ -167,8 +168,8 @@ def tune(name: str, *cells: tuple[str, float]) -> None:
         BOOK.cell(f"{name}-{speedup:g}x-{kind}-tuned", partial(compute, kind, speedup))
 
 
-def publish() -> None:
-    """Write the tables and the figures that were asked for, as far as their cells are there."""
+def publish(output: Output) -> None:
+    """Write the tables and the targets, as far as their cells are there."""
     found = BOOK.found()
     targets = []
     for speedup in ("1.5x", "2x"):
@@ -183,12 +184,13 @@ def publish() -> None:
         if None not in drops.values():
             gap = min(drops["filter"] - drops["linear"], drops["linear"] - drops["nonlinear-asymmetric"])
             targets.append(Target(f"lowrank 4x, {net.words}: least gap of the paper's ordering, mAP", gap, ">=", 0.0))
-            line = f"lowrank 4x, {net.words}, no training: mAP drop"
-            targets.append(Target(line, min(drops.values()), "<=", MAX_DROP, beyond=True))
+            line = f"lowrank 4x, {net.words}, no training: mAP drop, mean of {len(drops)} kinds"
+            targets.append(Target(line, mean(drops.values()), "<=", MAX_DROP))
         tuned = [cell["drop"] for cell_name, cell in found.items() if re.fullmatch(f"{name}-4x-.*-tuned", cell_name)]
         if tuned:
-            line = f"lowrank 4x, {net.words}, fine-tuned: mAP drop"
-            targets.append(Target(line, min(tuned), "<=", MAX_DROP, beyond=not net.alike))
+            kinds = f", mean of {len(tuned)} kinds" if len(tuned) > 1 else ""
+            line = f"lowrank 4x, {net.words}, fine-tuned: mAP drop{kinds}"
+            targets.append(Target(line, mean(tuned), "<=", MAX_DROP))
     source = "quoted by a public note"
     rows = [
         Row(f"VGG-16, ImageNet, {name}, {speed}x", "points of top-5", lost, None, "no ImageNet here", source)
@@ -205,7 +207,8 @@ def publish() -> None:
         lost = BOOK.value(f"{name}-4x-asymmetric-3d-tuned", "drop")
         what = f"{net.words}, CIFAR-10, asymmetric 3d, fine-tuned, 4x"
         rows.append(Row(what, "mAP lost", None, lost, net.about))
-    BOOK.publish(PAPER, targets, rows)
+    settings = {name: {"about": net.about, "encoder": net.encoder} for name, net in NETS.items()}
+    BOOK.publish(output, PAPER, targets, rows, settings=settings)
 
 
 STAGES = {

@@ -101,13 +101,19 @@ def test_places_in_the_result_file_give_figures(tmp_path):
 def test_targets_show_their_limit_and_all_of_them_are_counted(tmp_path):
     target = {"name": "gap", "value": 0.5, "op": "<=", "limit": 0.1, "reached": False}
     found = page(tmp_path, Line("net", target="gap", why="one start"), targets=[target])
-    assert "| net | *asked* <= 0.1 | 0.5 | **behind**: one start |" in found
-    assert "0 of 1 targets reached" in found
-    assert "stricter ones" not in found
-    stricter = [target | {"beyond": True, "reached": True}, target]
-    found = page(tmp_path, Line("net", target="gap"), targets=stricter)
-    assert "| net | *stricter* <= 0.1 | 0.5 | reached |" in found
-    assert "0 of 1 targets reached; 1 of 1 stricter ones reached" in " ".join(found.split())
+    assert "| net | *limit* <= 0.1 | 0.5 | **behind**: one start |" in found
+    assert "0 of 1 figures reach their limits" in " ".join(found.split())
+    assert "settings looked at: unknown" in " ".join(found.split())
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"), [(-0.1, "equal"), (0.1, "equal"), (0.3, "reached"), (-0.3, "**behind**: one start")]
+)
+def test_a_difference_within_two_standard_errors_is_called_equal(tmp_path, value, verdict):
+    name = "mAP, ours minus theirs, equal within two standard errors"
+    target = {"name": name, "value": value, "op": ">=", "limit": -0.2, "reached": value >= -0.2}
+    found = page(tmp_path, Line("net", target=name, why="one start"), targets=[target])
+    assert f"| net | *limit* >= -0.2 | {value} | {verdict} |" in found
 
 
 def test_a_paper_without_a_claim_is_refused(tmp_path):

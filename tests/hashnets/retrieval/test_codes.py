@@ -10,6 +10,7 @@ from hashpress.core.errors import InputError
 from hashpress.core.inputs import ImageInput
 from hashpress.core.model import Arch, HashModel
 from hashpress.hashnets.retrieval.codes import hamming, outputs, pack, unpack
+from hashpress.hashnets.retrieval.metrics import count
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -46,9 +47,14 @@ def test_hamming_is_brute_force_and_faiss(bits):
     assert (np.take_along_axis(distances, neighbours, axis=1) == found).all()
 
 
-def test_hamming_of_opposite_long_codes_does_not_wrap():
-    ones, zeros = np.full((1, 64), 255, np.uint8), np.zeros((1, 64), np.uint8)
-    assert hamming(ones, zeros).tolist() == [[512]]
+@pytest.mark.parametrize("bits", [8, 64, 192, 248, 255, 256, 257, 320, 512, 2048])
+def test_distances_of_opposite_codes_do_not_wrap(bits):
+    """At 256 bits all bits differ in one more than a byte counts."""
+    ones, zeros = pack(np.ones((1, bits))), pack(-np.ones((1, bits)))
+    assert hamming(ones, zeros).tolist() == [[bits]]
+    counts = count(ones, np.concatenate([zeros, ones]), bits, lambda rows: np.array([[False, True]]))
+    assert counts.items[0].nonzero()[0].tolist() == [0, bits]
+    assert counts.relevant[0].nonzero()[0].tolist() == [0]
 
 
 def test_hamming_works_in_blocks(monkeypatch):

@@ -12,8 +12,9 @@ from hashpress.core.data.images import Images, Split
 from hashpress.core.errors import InputError
 from hashpress.core.inputs import ImageInput
 from hashpress.core.model import Arch, HashModel
+from hashpress.hashnets.retrieval.assess import assess
 from hashpress.hashnets.retrieval.codes import outputs, pack
-from hashpress.hashnets.retrieval.evaluate import Quality, bit_flips, evaluate, quality
+from hashpress.hashnets.retrieval.evaluate import Quality, bit_flips, error_rate, evaluate, quality
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
@@ -76,6 +77,49 @@ def test_codes_that_are_the_class_are_perfect(split):
     assert constant.precision_radius_2 == pytest.approx(share)
     assert constant.curve_precision == pytest.approx([share] * 5)
     assert constant.curve_recall == pytest.approx([1] * 5)
+
+
+def test_an_assessment_hashes_every_side_with_its_own_network():
+    split = load_data("digits", protocol="B")
+    assert len(split.queries) > 300
+    small, original = linear(8, 0, split), linear(8, 1, split)
+    found = assess(small, split, original)
+    sides = {
+        network: [outputs(model, items.pixels) for items in (split.queries, split.database)]
+        for network, model in (("small", small), ("original", original))
+    }
+    (asked, stored), (asked_before, stored_before) = sides["small"], sides["original"]
+    assert found.symmetric == quality(pack(asked), pack(stored), 8, split)
+    assert found.asymmetric == quality(pack(asked), pack(stored_before), 8, split, asymmetric=True)
+    assert found.original == quality(pack(asked_before), pack(stored_before), 8, split)
+    assert len({side.map for side in (found.symmetric, found.asymmetric, found.original)}) == 3
+    changed = (asked >= 0) != (asked_before >= 0)
+    assert (found.flips.items, found.flips.flipped) == (len(split.queries), changed.sum())
+    margins = np.abs(asked_before)
+    assert found.flips.weighted_rate == pytest.approx(margins[changed].sum() / margins.sum(), rel=1e-5)
+    assert f"({found.asymmetric.map - found.original.map:+.4f})" in str(found)
+    assert assess(small, split).flips is None
+
+
+def test_the_ball_has_radius_two():
+    """Codes at distances 0 to 4, one of each; of the balls of radius 2 one holds three items and one none."""
+    stored = np.array([[0], [1], [3], [7], [15]], np.uint8)
+    items = [Images(np.zeros((len(marks), 1, 1, 1), np.uint8), np.array(marks)) for marks in ([0, 0], [0, 1, 1, 0, 0])]
+    split = Split("x", "B", items[1], items[0], items[1], ("a", "b"))
+    ours = quality(np.array([[0], [240]], np.uint8), stored, 8, split, at=())
+    assert ours.precision_radius_2 == pytest.approx((1 / 3 + 0) / 2)
+    assert ours.empty_radius_2 == 0.5
+    assert ours.curve_recall[:5] == pytest.approx([1 / 6, 1 / 6, 1 / 6, 2 / 6, 4 / 6])
+    for nearest, empty in ((0b00000011, 0), (0b00000111, 1)):
+        found = quality(np.full((2, 1), nearest, np.uint8), np.zeros((5, 1), np.uint8), 8, split, at=())
+        assert found.empty_radius_2 == empty
+
+
+def test_the_error_is_that_of_the_items_given(split):
+    model = linear(10, 3, split)
+    for items in (split.queries, split.database):
+        wanted = np.mean(outputs(model, items.pixels).argmax(1) != items.labels)
+        assert error_rate(model, items) == pytest.approx(wanted)
 
 
 def test_queries_without_anything_relevant_count_as_zero_and_are_told():

@@ -68,8 +68,9 @@ for _verb in (
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code; errors are printed as one line on stderr."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(args=arguments, prog_name="hashpress", standalone_mode=False)
+        code = app(args=words, prog_name="hashpress", standalone_mode=False, obj=words)
         sys.stdout.flush()
     except HashpressError as fault:
         return _fail(str(fault), fault.exit_code, fault)

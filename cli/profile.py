@@ -24,6 +24,7 @@ def verb(
         typer.Option("--quality", metavar="FILE", help="Evaluation to include, written by hashpress evaluate -o."),
     ] = None,
     output: options.MaybeOutput = None,
+    force: options.Force = False,
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, help="Minimum number of timed runs; more until the median is stable.")
     ] = 50,
@@ -37,6 +38,10 @@ def verb(
 ) -> None:
     """Measure latency (total and per layer), storage by class and memory. Every figure has a kind, such as measured or static."""
     set_threads(threads)
+    from ..core.outputs import REPORT, check_output
+
+    if output is not None:
+        check_output(output, REPORT, [("bundle", bundle), ("evaluation", quality)], force=force)
     from ..profiling.profile import profile
     from ..profiling.quality import load_evaluation
     from ..targets.devices.table import parse_device

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +38,7 @@ def verb(
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curves (.svg, .png or .pdf).")
     ] = None,
     output: options.MaybeOutput = None,
+    force: options.Force = False,
     seed: options.Seed = 0,
     trust_code: options.TrustCode = False,
     threads: options.Threads = 1,
@@ -53,13 +53,17 @@ def verb(
     from ..compress.sensitivity.sensitivity import sensitivity
     from ..core.data import load_data
     from ..core.files import atomic_write
+    from ..core.outputs import PLOT, SENSITIVITY, check_output
     from ..hashnets.retrieval.query_leakage import seen
     from ..modelfile.file import load
 
     if plot:
         format_of(plot)
-    for option, path in (("--output", output), ("--plot", plot)):
-        _check_writable(option, path)
+    inputs = [("model", model), *options.data_inputs(data)]
+    if output is not None:
+        check_output(output, SENSITIVITY, inputs, force=force)
+    if plot is not None:
+        check_output(plot, PLOT, [*inputs, ("table of -o", output)], force=force, option="--plot")
     with progress():
         split = load_data(data, protocol=protocol, trust_code=trust_code)
         network = load(model, trust_code=trust_code)
@@ -84,20 +88,6 @@ def verb(
         draw(result, plot)
     elif plot:
         out.print(f"warning: {plot} was not drawn: no layer could be probed, see the reasons above", markup=False)
-
-
-def _check_writable(option: str, path: Path | None) -> None:
-    """Raise InputError if a file cannot be written, before hours of work."""
-    from ..core.errors import InputError
-
-    if path is None:
-        return
-    if path.is_dir():
-        raise InputError(f"{option} {path} is a folder; give a file in it")
-    if not path.parent.is_dir():
-        raise InputError(f"{option} {path}: there is no folder {path.parent}; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{option} {path}: the folder {path.parent} is not writable; choose another")
 
 
 def _names(text: str) -> list[str]:

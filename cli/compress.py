@@ -106,12 +106,12 @@ def _run(
     run: Callable[..., Any], split: Split | None, output: Path, context: typer.Context, *, json: bool
 ) -> StepTeller:
     """Run the passes; say what each step cost as it ends, and when interrupted, how to go on."""
-    from ..compress.recipe.run import Places
+    from ..compress.recipe.run import RunFiles
     from ..compress.recipe.steps_as_text import StepTeller
     from ..compress.recipe.workdir import kept
     from ..core.errors import InterruptedRunError
 
-    out, work = console(json), Places(output).work
+    out, work = console(json), RunFiles(output).work
     teller = StepTeller(split, lambda step: out.print(str(step), markup=False, soft_wrap=True))
     try:
         run(on_step=teller)
@@ -145,4 +145,6 @@ def _end(teller: StepTeller, output: Path, model: Path, data: str | None, *, jso
         )
         if not teller.on_all_items:
             lines.append(f"on all items: {measure}")
+    else:
+        lines.append(f"its quality is measured with: {measure}")
     console().print("\n".join(lines), markup=False, soft_wrap=True)

@@ -101,6 +101,8 @@ def _fail(message: str, code: int, fault: BaseException | None = None) -> int:
 def _system(fault: OSError) -> str:
     if fault.errno == errno.ENOSPC:
         return f"no space left on the device{f' for {fault.filename}' if fault.filename else ''}; no file was replaced"
+    if "temporary directory" in str(fault.strerror):  # of tempfile, which lists the folders it has tried
+        return f"{fault.strerror}; set TMPDIR to a folder that can be written"
     where = f"{fault.filename}: " if fault.filename else ""
     return f"{where}{fault.strerror or fault}"
 

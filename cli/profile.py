@@ -26,11 +26,14 @@ def verb(
     output: options.MaybeOutput = None,
     force: options.Force = False,
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Minimum number of timed runs; more until the median is stable.")
+        int,
+        typer.Option(
+            "--repeats", min=1, max=10**6, help="Minimum number of timed runs; more until the median is stable."
+        ),
     ] = 50,
-    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Number of untimed runs before.")] = 10,
+    warmup: Annotated[int, typer.Option("--warmup", min=0, max=10**6, help="Number of untimed runs before.")] = 10,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.0, help="Time limit for runs beyond --repeats, in seconds.")
+        float, typer.Option("--seconds", min=0.0, max=86400.0, help="Time limit for runs beyond --repeats, in seconds.")
     ] = 5.0,
     device: Annotated[str, typer.Option("--device", metavar="KIND[:ADDRESS]", help="Device to measure on.")] = "local",
     threads: options.Threads = 1,

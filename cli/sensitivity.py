@@ -53,17 +53,12 @@ def verb(
     from ..compress.sensitivity.sensitivity import sensitivity
     from ..core.data import load_data
     from ..core.files import atomic_write
-    from ..core.outputs import PLOT, SENSITIVITY, check_output
     from ..hashnets.retrieval.query_leakage import seen
     from ..modelfile.file import load
 
     if plot:
         format_of(plot)
-    inputs = [("model", model), *options.data_inputs(data)]
-    if output is not None:
-        check_output(output, SENSITIVITY, inputs, force=force)
-    if plot is not None:
-        check_output(plot, PLOT, [*inputs, ("table of -o", output)], force=force, option="--plot")
+    _check_outputs(output, plot, [("model", model), *options.data_inputs(data)], force=force)
     with progress():
         split = load_data(data, protocol=protocol, trust_code=trust_code)
         network = load(model, trust_code=trust_code)
@@ -88,6 +83,21 @@ def verb(
         draw(result, plot)
     elif plot:
         out.print(f"warning: {plot} was not drawn: no layer could be probed, see the reasons above", markup=False)
+
+
+def _check_outputs(
+    output: Path | None, plot: Path | None, inputs: list[tuple[str, Path | None]], *, force: bool
+) -> None:
+    """Refuse outputs that would destroy something, before hours of work."""
+    from ..core.errors import InputError
+    from ..core.outputs import PLOT, SENSITIVITY, check_output
+
+    if output is not None:
+        check_output(output, SENSITIVITY, inputs, force=force)
+    if plot is not None and output is not None and plot.resolve() == output.resolve():
+        raise InputError(f"--plot and -o name the same file, {plot}; name two")
+    if plot is not None:
+        check_output(plot, PLOT, inputs, force=force, option="--plot")
 
 
 def _names(text: str) -> list[str]:

@@ -107,9 +107,10 @@ def verb(
         precision=precision,
     )
     own = dict(options.setting(text) for text in settings)
-    checkpoint, main = output.with_suffix(".checkpoint"), is_main_process()
-    if main:  # one of several under torchrun: the first speaks and writes
-        _check_outputs(output, checkpoint, init, data, resume=resume, restart=restart, force=force)
+    main = is_main_process()  # one of several under torchrun: the first speaks and writes
+    if main:
+        _check_outputs(output, init, data, resume=resume, restart=restart, force=force)
+    checkpoint = output.with_suffix(".checkpoint")
     with locked(output) if main else nullcontext(), progress() if main else nullcontext():
         if restart and main:
             checkpoint.unlink(missing_ok=True)
@@ -133,20 +134,17 @@ def verb(
             save(model, output)
             checkpoint.unlink(missing_ok=True)
     log = model.history[-1].to_json()
+    size = output.stat().st_size
     if json:
-        print_json({
-            "path": str(output), "bytes": output.stat().st_size, "finished_before": finished_before, "step": log,
-        })  # fmt: skip
+        print_json({"path": str(output), "bytes": size, "finished_before": finished_before, "step": log})
         return
     if finished_before:
         console().print("nothing was left to do: this training had been finished", markup=False)
     console().print(str(model), markup=False)
-    console().print(f"{output}: {output.stat().st_size:,} bytes", markup=False)
+    console().print(f"{output}: {size:,} bytes", markup=False)
 
 
-def _check_outputs(
-    output: Path, checkpoint: Path, init: Path | None, data: str, *, resume: bool, restart: bool, force: bool
-) -> None:
+def _check_outputs(output: Path, init: Path | None, data: str, *, resume: bool, restart: bool, force: bool) -> None:
     """Refuse outputs that would destroy something, before any work."""
     from ..core.errors import InputError
     from ..core.outputs import CHECKPOINT, MODEL, check_output
@@ -155,6 +153,9 @@ def _check_outputs(
         raise InputError("--resume goes on with an interrupted training and --restart discards it: give one of them")
     inputs = [("model of --init", init), *options.data_inputs(data)]
     check_output(output, MODEL, inputs, force=force)
+    checkpoint = output.with_suffix(".checkpoint")
+    if checkpoint == output:
+        raise InputError(f"-o {output}: the checkpoint of the training has this name; give the model another suffix")
     check_output(checkpoint, CHECKPOINT, inputs, option=f"-o {output}, whose checkpoint")
     if checkpoint.exists() and not resume and not restart:
         raise InputError(

@@ -73,6 +73,11 @@ def check_side_files(output: Path, suffixes: Iterable[str], inputs: Inputs) -> N
 
 def _check_inputs(path: Path, inputs: Inputs, option: str) -> None:
     place = path.resolve()
+    for folder in place.parents:
+        if (folder / "manifest.json").is_file() and kind_of(folder) == BUNDLE:
+            raise InputError(
+                f"{option} {path} lies in the bundle {folder}, which would no longer be whole; name another"
+            )
     for what, given in inputs:
         if given is None or not (source := Path(given)).exists():
             continue
@@ -82,8 +87,6 @@ def _check_inputs(path: Path, inputs: Inputs, option: str) -> None:
         origin = source.resolve()
         if source.is_dir() and path.exists() and place.is_relative_to(origin) and place.is_file():
             raise InputError(f"{option} {path} is a file of the {what} {source} that is read; name a file elsewhere")
-        if source.is_dir() and place.is_relative_to(origin) and kind_of(source) == BUNDLE:
-            raise InputError(f"{option} {path} lies in the bundle {source} that is read; name a file elsewhere")
         if path.is_dir() and origin.is_relative_to(place):
             raise InputError(f"{option} {path} is a folder with the {what} {source} in it, which is read; name another")
 

@@ -111,6 +111,8 @@ def _manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TargetError(f"{path} is no bundle: it has no {MANIFEST}") from None
+    except NotADirectoryError:
+        raise TargetError(f"{path} is a file, not a bundle; compile a model file first: hashpress compile") from None
     except (OSError, ValueError) as fault:
         raise TargetError(f"{file} cannot be read: {fault}") from fault
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

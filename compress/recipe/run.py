@@ -62,7 +62,7 @@ OnStep = Callable[[StepEnd], None]
 
 
 @dataclass(frozen=True)
-class Places:
+class RunFiles:
     """The files of a run that writes ``out``."""
 
     out: Path
@@ -117,7 +117,7 @@ def compress(
     encoded = encode(model)
     if out is None:
         return _Run(model, encoded, recipe, split, seed, device, None, on_step).through(passes)[0]
-    places = Places(Path(out))
+    places = RunFiles(Path(out))
     if places.out.is_dir():
         raise InputError(f"cannot write {out}: it is a folder")
     identity = {
@@ -143,7 +143,7 @@ def compress(
     return result
 
 
-def _told(places: Places, on_step: OnStep | None) -> HashModel:
+def _told(places: RunFiles, on_step: OnStep | None) -> HashModel:
     """Return the model of a finished run, and tell its steps again."""
     if on_step is not None and places.written[1].exists():
         lines = [Line(**line) for line in json.loads(places.written[1].read_text(encoding="utf-8"))]
@@ -212,7 +212,7 @@ class _Run:
 
 
 def _finish(
-    places: Places, encoded: EncodedModel, recipe: RecipeToRun, ledger: Ledger, identity: Mapping[str, Json]
+    places: RunFiles, encoded: EncodedModel, recipe: RecipeToRun, ledger: Ledger, identity: Mapping[str, Json]
 ) -> None:
     """Write all four files, or none."""
     ready = [

@@ -30,7 +30,11 @@ class Told:
 
     def to_json(self) -> dict[str, Any]:
         """Return the line of the ledger with ``seconds`` and all figures."""
-        return {**self.end.line.to_json(), "figures": dict(self.figures), "seconds": self.end.seconds}
+        return {
+            **self.end.line.to_json(),
+            "figures": dict(self.figures),
+            "seconds": None if self.end.seconds is None else round(self.end.seconds, 3),
+        }
 
     def __str__(self) -> str:
         line, end = self.end.line, self.end
@@ -97,9 +101,10 @@ class StepTeller:
         if end.line.step == 0:
             self._before = queries
         elif self._before is not None:
-            figures["flips"] = float(np.mean((queries >= 0) != (self._before >= 0)))
+            figures["flips"] = round(float(np.mean((queries >= 0) != (self._before >= 0))), 6)
         database = outputs(end.model, self._sample.database.values)
-        figures["map"] = float(quality(pack(queries), pack(database), end.model.arch.bits, self._sample).map)
+        found = quality(pack(queries), pack(database), end.model.arch.bits, self._sample)
+        figures["map"] = round(float(found.map), 6)
         return figures
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from .checkpoint import fingerprint, load_state, save_state
 from .distributed import Ranks
 from .schedule import Schedule
 
+EXPLODED = 1000.0  # times the first loss, or 1: no training recovers from there
 START = 512  # items that set the scale of a new head
 
 Log = list[dict[str, Json]]
@@ -141,7 +143,7 @@ def fit(
     net.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
     objective.to(place)
     optimizer = _optimizer(net, objective, schedule)
-    run = _Run(net, objective, items, input, schedule, seed, optimizer, after_step, place, ranks, net)
+    run = _Run(net, objective, items, input, schedule, seed, optimizer, after_step, place, ranks, net, checkpoint)
     log: Log = []
     name = ""
     if checkpoint is not None:
@@ -176,6 +178,8 @@ class _Run:
     device: torch.device
     ranks: Ranks
     wrapped: nn.Module  # the network, or what averages its gradients over processes
+    checkpoint: Path | None = None
+    first_loss: float = math.inf  # before the first step; not known to a run that goes on
 
     def fingerprint(self) -> str:
         """Return a hash of everything that decides how this run ends, before it starts."""
@@ -196,9 +200,15 @@ class _Run:
         for place, batch in enumerate(track(self.batches(generator, per_epoch), what, per_epoch)):
             self.set_rate(self.schedule.rate(epoch * per_epoch + place, steps))
             value = self.step(batch)
-            where = f"at step {place + 1} of {per_epoch} of epoch {epoch + 1}"
+            where = f"at step {place + 1} of epoch {epoch + 1}"
             self.check_finite(value, where, weights=place + 1 == per_epoch)
             total += value * len(batch.index)
+            if epoch == place == 0:
+                self.first_loss = value
+        if total / len(self.items) > EXPLODED * max(self.first_loss, 1.0):
+            self.diverged(
+                f"the loss rose from {self.first_loss:.3g} to {total / len(self.items):.3g} in epoch {epoch + 1}"
+            )
         speed = len(self.items) / (time.perf_counter() - begin)
         return {"epoch": epoch + 1, "loss": total / len(self.items), "images_per_s": round(speed, 1)}
 
@@ -219,10 +229,16 @@ class _Run:
         if weights and not found:
             found = unusable(self.net)
         if found:
-            raise InputError(
-                f"training diverged: {found} {where}; nothing of it is kept; try a tenth of lr {self.schedule.lr:g}, or "
-                f"bound the gradient with {'a smaller' if self.schedule.clip else 'a'} clip"
-            )
+            self.diverged(f"{found} {where}")
+
+    def diverged(self, how: str) -> NoReturn:
+        """Raise InputError with what to try; a state that has diverged is not kept for a run to go on from."""
+        if self.checkpoint is not None and self.ranks.rank == 0:
+            self.checkpoint.unlink(missing_ok=True)
+        raise InputError(
+            f"training diverged: {how}; nothing of it is kept; try a tenth of lr {self.schedule.lr:g}, or bound the gradient "
+            f"with {'a smaller' if self.schedule.clip else 'a'} clip"
+        )
 
     def batches(self, generator: torch.Generator, count: int) -> Iterator[Batch]:
         """Yield all items in random order, on the device, in ``count`` batches whose sizes differ by at most one."""

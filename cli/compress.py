@@ -81,6 +81,8 @@ def verb(
         if output is None or dry_run:
             _preview(plan.preview(start, split, seed=seed), json=json)
             return
+        if resume and not output.exists() and not output.with_name(f"{output.name}.work").exists():
+            warn(f"nothing to resume: no step of a run to {output} is kept; starting with the first")
         settings = {"out": output, "seed": seed, "resume": resume, "restart": restart, "device": device}
         teller = _run(lambda **more: plan.run(start, split, **settings, **more), split, output, context, json=json)
     _end(teller, output, model, data, json=json)
@@ -109,7 +111,7 @@ def _run(
     from ..compress.recipe.run import RunFiles
     from ..compress.recipe.steps_as_text import StepTeller
     from ..compress.recipe.workdir import kept
-    from ..core.errors import InterruptedRunError
+    from ..core.errors import InputError, InterruptedRunError
 
     out, work = console(json), RunFiles(output).work
     teller = StepTeller(split, lambda step: out.print(str(step), markup=False, soft_wrap=True))
@@ -119,6 +121,10 @@ def _run(
         found = kept(work)
         what = f"{work} keeps {found}; go on with: {options.again(context, '--resume')}" if found else "nothing is kept"
         raise InterruptedRunError(f"interrupted; {what}") from None
+    except InputError as fault:
+        if not teller.steps or not (found := kept(work)):
+            raise
+        raise InputError(f"{fault}; {work} keeps {found}: correct the cause and go on with --resume") from fault
     return teller
 
 

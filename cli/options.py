@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -89,10 +90,13 @@ def setting(text: str) -> tuple[str, float]:
     """Return the name and the number in ``NAME=VALUE``.
 
     Raises:
-        BadParameter: the value is not a number.
+        BadParameter: the value is not a finite number.
     """
     name, _, value = text.partition("=")
     try:
-        return name, float(value)
+        number = float(value)
     except ValueError:
-        raise typer.BadParameter(f"{text!r}: write NAME=NUMBER, for example eta=0.1", param_hint="--set") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise typer.BadParameter(f"{text!r}: write NAME=NUMBER, for example eta=0.1", param_hint="--set")
+    return name, number

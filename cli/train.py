@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .console import console, print_json, progress, set_threads
+from .console import console, print_json, progress, set_threads, warn
 
 if TYPE_CHECKING:
     from ..core.model import HashModel, Step
@@ -123,6 +123,8 @@ def verb(
         step = training_step(split, system, schedule, seed=seed, settings=own, device=device)
         model = _finished(output, start, step, trust_code=trust_code) if resume and not checkpoint.exists() else None
         finished_before = model is not None
+        if resume and main and not finished_before and not checkpoint.exists():
+            warn(f"nothing to resume: there is no {checkpoint}; starting with the first epoch")
         if model is None:
             with _named_when_interrupted(checkpoint, context):
                 model = train(

@@ -120,6 +120,7 @@ def test_an_interrupted_run_names_its_command_and_is_not_lost_by_mistake(place, 
     assert err.startswith("hashpress: interrupted; out.st.work keeps 1 finished step; go on with: hashpress compress ")
     assert err.count("\n") == 1
     line = refused(capsys, *COMPRESS)
+    assert "out.st.work keeps 1 finished step of an earlier run" in line
     assert "--resume" in line
     assert "--restart" in line
     assert "give one of them" in refused(capsys, *COMPRESS, "--resume", "--restart")
@@ -199,7 +200,10 @@ def test_training_inside_a_pass_that_diverges_is_an_error(place, capsys, recipe)
     err = capsys.readouterr().err
     assert "training diverged: the loss is" in err
     assert "of epoch 1" in err
-    assert err.startswith("hashpress: step ")
+    assert "hashpress: step " in err
+    assert ("out.st.work keeps 1 finished step" in err and "--resume" in err) == ("lr = 1e30\n" in recipe), (
+        "of two steps"
+    )
     assert not (place / "out.st").exists()
 
 

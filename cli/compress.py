@@ -83,7 +83,7 @@ def verb(
             return
         if resume and not output.exists() and not output.with_name(f"{output.name}.work").exists():
             warn(f"nothing to resume: no step of a run to {output} is kept; starting with the first")
-        settings = {"out": output, "seed": seed, "resume": resume, "restart": restart, "device": device}
+        settings: dict[str, Any] = {"out": output, "seed": seed, "resume": resume, "restart": restart, "device": device}
         teller = _run(lambda **more: plan.run(start, split, **settings, **more), split, output, context, json=json)
     _end(teller, output, model, data, json=json)
 
@@ -92,7 +92,7 @@ def _check_outputs(output: Path, model: Path, recipe: str, data: str | None, *, 
     """Refuse outputs that would destroy something, before any work."""
     from ..core.outputs import MODEL, check_output, check_side_files
 
-    inputs = [("model", model), ("recipe", recipe), *options.data_inputs(data)]
+    inputs: list[tuple[str, str | Path | None]] = [("model", model), ("recipe", recipe), *options.data_inputs(data)]
     check_output(output, MODEL, inputs, force=force)
     check_side_files(output, ("recipe.toml", "ledger.json", "run.json"), inputs)
 

@@ -121,9 +121,10 @@ def verb(
             arch = default_arch(encoder, bits, input_of(split))
             start = untrained(arch, seed=seed, trust_code=trust_code)
         step = training_step(split, system, schedule, seed=seed, settings=own, device=device)
-        model = _finished(output, start, step, trust_code=trust_code) if resume and not checkpoint.exists() else None
+        resuming = resume and not checkpoint.exists()
+        model = _finished(output, start, step, trust_code=trust_code) if resuming else None
         finished_before = model is not None
-        if resume and main and not finished_before and not checkpoint.exists():
+        if resuming and main and not finished_before:
             warn(f"nothing to resume: there is no {checkpoint}; starting with the first epoch")
         if model is None:
             with _named_when_interrupted(checkpoint, context):
@@ -131,13 +132,17 @@ def verb(
                     start, split, system, schedule, seed=seed, checkpoint=checkpoint, settings=own, device=device,
                     trust_code=trust_code,
                 )  # fmt: skip
-            if not main:
-                return
+        if main and not finished_before:
             save(model, output)
             checkpoint.unlink(missing_ok=True)
-    log = model.history[-1].to_json()
+    if main:
+        _report(model, output, finished_before=finished_before, json=json)
+
+
+def _report(model: HashModel, output: Path, *, finished_before: bool, json: bool) -> None:
     size = output.stat().st_size
     if json:
+        log = model.history[-1].to_json()
         print_json({"path": str(output), "bytes": size, "finished_before": finished_before, "step": log})
         return
     if finished_before:

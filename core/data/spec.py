@@ -101,6 +101,8 @@ def _flag(value: str) -> bool:
 
 def _count(name: str, value: str, least: int) -> int:
     most = MOST_PIXELS if name == "size" else 2**31
-    if not (value.isascii() and value.isdigit() and len(value) < 20 and least <= int(value) <= most):
+    if not (value.isascii() and value.isdigit() and int(value[:20]) >= least):
+        raise DataError(f"{name}={value}: write a whole number from {least} on")
+    if len(value) > 20 or int(value) > most:
         raise DataError(f"{name}={value}: write a whole number from {least} to {most:,}")
     return int(value)

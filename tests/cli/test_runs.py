@@ -239,6 +239,15 @@ def test_absurd_numbers_are_refused_in_words(place, capsys, words, message):
 
 
 @pytest.mark.parametrize(
+    ("encoder", "widths"), [("lenet300", (10**11, 5)), ("mlp", (10**11,)), ("resnet20", (1, 2, 10**9))]
+)
+def test_absurd_widths_are_refused_in_words(encoder, widths):
+    taken = hp.VectorInput(8, (0.0,) * 8, (1.0,) * 8) if encoder == "mlp" else hp.ImageInput((1, 8, 8), (0.3,), (0.4,))
+    with pytest.raises(hp.HashpressError, match="positive numbers of at most 65,536"):
+        hp.untrained(hp.default_arch(encoder, 8, taken, widths=widths))
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ('name = "finetune"\nsteps = 100000000000', "steps must be at most"),

@@ -25,7 +25,7 @@ setup(
     package_dir=package_dir,
     package_data={
         "hashpress": ["py.typed"],
-        "hashpress.compress": ["recipes/*.toml"],
+        "hashpress.compress": ["recipes/*.toml", "recipes/measured.json"],
         "hashpress.profiling": ["html/*.html", "html/*.css"],
     },
     install_requires=[

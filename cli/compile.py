@@ -31,16 +31,23 @@ def verb(
             "--trust-code", help="Allow importing a custom encoder (module:function) or target (module:NAME)."
         ),
     ] = False,
+    force: options.Force = False,
     threads: options.Threads = 1,
     json: options.Json = False,
 ) -> None:
     """Compile a model for a target; write a bundle with the library, the model file and golden codes."""
     set_threads(threads)
+    from ..core.outputs import BUNDLE, check_output
+
+    check_output(output, BUNDLE, [("model", model)], force=force)
+    from ..hashnets.repeatable import check_repeatable
     from ..modelfile.file import load
     from ..targets.compile import compile_model
 
     with progress():
-        bundle = compile_model(load(model, trust_code=trust_code), target, output, trust_code=trust_code)
+        network = load(model, trust_code=trust_code)
+        check_repeatable(network)
+        bundle = compile_model(network, target, output, trust_code=trust_code, force=force)
     if json:
         print_json(bundle.manifest)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -71,22 +72,43 @@ def verb(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to write all files to.")] = Path(
         "hashpress-demo"
     ),
+    force: options.Force = False,
     seed: options.Seed = 0,
     threads: options.Threads = 1,
 ) -> None:
     """Train on embedded digits, compress, evaluate, compile, profile, check a budget and write a report, in about a minute."""
     from ..core.files import atomic_write
 
+    _check_folder(output, force=force)
     program = cast("Any", context.find_root().command)
     output.mkdir(parents=True, exist_ok=True)
+    (output / "base.checkpoint").unlink(missing_ok=True)  # of a demo that was interrupted
+    shutil.rmtree(output / "small.safetensors.work", ignore_errors=True)
     for name, text in FILES.items():
         with atomic_write(output / name, "w") as handle:
             handle.write(text)
     for line in COMMANDS.strip().splitlines():
         arguments = arguments_of(line, output, seed, threads)
         console().print(f"\n[bold cyan]$ hashpress {shlex.join(arguments)}[/bold cyan]", soft_wrap=True)
-        program.main(args=arguments, prog_name="hashpress", standalone_mode=False)
+        program.main(args=arguments, prog_name="hashpress", standalone_mode=False, obj=arguments)
     _end(output)
+
+
+def _check_folder(folder: Path, *, force: bool) -> None:
+    """Check that ``folder`` is new, empty, or one that a demo wrote.
+
+    Raises:
+        InputError: it is a file, or a folder with other files, which the demo would replace.
+    """
+    from ..core.errors import InputError
+
+    if folder.is_file():
+        raise InputError(f"-o {folder} is a file; name a folder")
+    if force or not folder.is_dir() or not any(folder.iterdir()):
+        return
+    same = [(folder / name).is_file() and (folder / name).read_bytes() == text.encode() for name, text in FILES.items()]
+    if not all(same):
+        raise InputError(f"-o {folder} holds files that no demo wrote; name a new folder, or add --force")
 
 
 def arguments_of(line: str, folder: Path, seed: int, threads: int) -> list[str]:

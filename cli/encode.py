@@ -30,6 +30,7 @@ def verb(
         ),
     ],
     output: options.Output,
+    force: options.Force = False,
     trust_code: options.TrustCode = False,
     device: Annotated[
         str,
@@ -44,6 +45,9 @@ def verb(
     For a data set, all items are encoded: the database, then the queries.
     """
     set_threads(threads)
+    from ..core.outputs import CODES, check_output
+
+    check_output(output, CODES, [("model", model), *options.data_inputs(*inputs)], force=force)
     import numpy as np
 
     from ..core.errors import InputError
@@ -62,10 +66,12 @@ def verb(
                 f"{model} is a model file, which runs on this machine only; for --device {device}, compile it to a bundle first"
             )
         else:
+            from ..hashnets.repeatable import check_repeatable
             from ..hashnets.retrieval.codes import outputs, pack
             from ..modelfile.file import load
 
             network = load(model, trust_code=trust_code)
+            check_repeatable(network)
             codes = pack(outputs(network, read_inputs(inputs, network.arch.input, trust_code=trust_code)))
     with atomic_write(output) as handle:
         np.save(handle, codes)

@@ -29,6 +29,7 @@ def verb(
         ),
     ] = None,
     output: options.MaybeOutput = None,
+    force: options.Force = False,
     device: options.Device = "cpu",
     trust_code: options.TrustCode = False,
     threads: options.Threads = 1,
@@ -36,6 +37,11 @@ def verb(
 ) -> None:
     """Measure retrieval quality (mAP, precision, PR curve) and, with --against, bit flips and their margins."""
     set_threads(threads)
+    from ..core.outputs import EVALUATION, check_output
+
+    if output is not None:
+        inputs = [("model", model), ("original model", against), *options.data_inputs(data)]
+        check_output(output, EVALUATION, inputs, force=force)
     from ..core.data import load_data
     from ..hashnets.retrieval.assess import assess
     from ..hashnets.retrieval.query_leakage import leakage_warning

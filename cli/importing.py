@@ -36,19 +36,25 @@ def verb(
         bool,
         typer.Option("--unpickle", help="Load a pickled module in a separate process; this runs the code in it."),
     ] = False,
+    force: options.Force = False,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
     """Recognise the encoder from the keys and shapes of a checkpoint and replace its classifier by a hash head."""
     set_threads(1)
+    from ..core.outputs import MODEL, check_output
+
+    check_output(output, MODEL, [("checkpoint", checkpoint)], force=force)
     from ..hashnets.importers.recognise import import_checkpoint
     from ..hashnets.importers.unpickle import WARNING
+    from ..hashnets.repeatable import check_repeatable
     from ..modelfile.file import save
 
     if unpickle:
         console(machine=True).print(f"warning: {WARNING}", markup=False)
     with progress():
         model = import_checkpoint(checkpoint, format=format_, encoder=encoder, bits=bits, seed=seed, unpickle=unpickle)
+        check_repeatable(model)
         save(model, output)
     if json:
         print_json({"path": str(output), "arch": model.arch.to_json(), "step": model.history[-1].to_json()})

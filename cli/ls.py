@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
+from json import loads
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from ..core.errors import lookup
 from . import options
@@ -15,12 +17,18 @@ from .console import console, print_json, table
 from .registries import PACKAGE, entries
 
 NAME = "ls"
-EXAMPLES = options.examples("ls", "ls encoders", "ls passes --json")
+EXAMPLES = options.examples("ls", "ls encoders", "ls recipes", "ls passes --json")
 
 
 def _recipes() -> dict[str, str]:
     files = sorted(Path(PACKAGE, "compress", "recipes").glob("*.toml"))
     return {path.stem: tomllib.loads(path.read_text(encoding="utf-8")).get("about", "") for path in files}
+
+
+def measured() -> dict[str, dict[str, Any]]:
+    """Return what ``python -m benchmarks.recipes`` measured of each shipped recipe on the embedded digits."""
+    table: dict[str, dict[str, Any]] = loads((PACKAGE / "compress" / "recipes" / "measured.json").read_text("utf-8"))
+    return table
 
 
 def _figures() -> dict[str, str]:
@@ -63,8 +71,27 @@ def verb(
     """List systems, encoders, passes, targets, data sets, recipes, checkpoint formats and figures of reports."""
     kinds = listing(kind)
     if json:
-        print_json(kinds)
+        print_json(kinds | ({"measured": measured()} if "recipes" in kinds else {}))
         return
     for name, entries_ in kinds.items():
+        if name == "recipes":
+            console().print("[bold]recipes[/bold]", _recipe_table(entries_))
+            continue
         rows = [(f"  {key}", what) for key, what in entries_.items()]
         console().print(f"[bold]{name}[/bold]", table("", ("", ""), rows))
+
+
+def _recipe_table(recipes: Mapping[str, str]) -> Table:
+    """Return the recipes with what they did to a small network: a first idea, not a promise for another network."""
+    rows = []
+    found = measured()
+    for name, about in recipes.items():
+        row = found.get(name)
+        figures = ("", "", "", "")
+        if row is not None:
+            before, after = row["bytes"]
+            change = 100 * (row["map"][1] - row["map"][0])
+            figures = (f"1/{before / after:.1f}", f"{row['speed']:.2f}x", f"{change:+.1f}", f"{row['flips']:.1%}")
+        rows.append((f"  {name}", *figures, about))
+    note = "measured on the embedded digits with a small network: size of the file, speed of the bundle, mAP in points"
+    return table(f"  {note}", ("", "size", "speed", "mAP", "flips", ""), rows, right=(1, 2, 3, 4))

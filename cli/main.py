@@ -68,8 +68,9 @@ for _verb in (
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code; errors are printed as one line on stderr."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(args=arguments, prog_name="hashpress", standalone_mode=False)
+        code = app(args=words, prog_name="hashpress", standalone_mode=False, obj=words)
         sys.stdout.flush()
     except HashpressError as fault:
         return _fail(str(fault), fault.exit_code, fault)
@@ -100,6 +101,8 @@ def _fail(message: str, code: int, fault: BaseException | None = None) -> int:
 def _system(fault: OSError) -> str:
     if fault.errno == errno.ENOSPC:
         return f"no space left on the device{f' for {fault.filename}' if fault.filename else ''}; no file was replaced"
+    if "temporary directory" in str(fault.strerror):  # of tempfile, which lists the folders it has tried
+        return f"{fault.strerror}; set TMPDIR to a folder that can be written"
     where = f"{fault.filename}: " if fault.filename else ""
     return f"{where}{fault.strerror or fault}"
 

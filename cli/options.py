@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+MAX_SEED = 2**32 - 1  # of generators everywhere
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file of hashpress (.safetensors).")]
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder written by hashpress compile.")]
@@ -24,13 +28,14 @@ Protocol = Annotated[
 ]
 Seed = Annotated[
     int,
-    typer.Option("--seed", min=0, help="Random seed; for the choice of queries see --data SPEC?seed=N."),
+    typer.Option("--seed", min=0, max=MAX_SEED, help="Random seed; for the choice of queries see --data SPEC?seed=N."),
 ]
 Threads = Annotated[
     int,
     typer.Option(
         "--threads",
         min=1,
+        max=1024,
         help="Number of CPU threads; another number changes the last digits of results, and thus bytes of files.",
     ),
 ]
@@ -39,6 +44,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and eve
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue an interrupted run; the result is the same, bit for bit.")
 ]
+Restart = Annotated[bool, typer.Option("--restart", help="Discard what an interrupted run has kept, and start over.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that is of another kind.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the decision of every pass and write nothing.")]
 TrustCode = Annotated[
     bool,
@@ -57,14 +64,39 @@ def examples(*lines: str) -> str:
     return "\n\n".join(["[bold]Examples[/bold]", *(f"$ hashpress {line}".replace("[", "\\[") for line in lines)])
 
 
+def data_inputs(*specs: str | None) -> list[tuple[str, Path | None]]:
+    """Return the paths in data specs, for the check that no output destroys them."""
+    from ..core.data.spec import parse_spec
+    from ..core.errors import DataError
+
+    found: list[tuple[str, Path | None]] = []
+    for text in filter(None, specs):
+        found.append(("input", Path(text)))
+        for foreign in (False, True):
+            try:
+                found.append(("data", parse_spec(text, foreign=foreign).path))
+            except DataError:
+                continue  # reported when it is read
+    return found
+
+
+def again(context: typer.Context, option: str) -> str:
+    """Return the command line that is running, with ``option`` (``--resume``) added."""
+    words = [word for word in context.obj or [] if word not in ("--resume", "--restart")]
+    return shlex.join(["hashpress", *words, option])
+
+
 def setting(text: str) -> tuple[str, float]:
     """Return the name and the number in ``NAME=VALUE``.
 
     Raises:
-        BadParameter: the value is not a number.
+        BadParameter: the value is not a finite number.
     """
     name, _, value = text.partition("=")
     try:
-        return name, float(value)
+        number = float(value)
     except ValueError:
-        raise typer.BadParameter(f"{text!r}: write NAME=NUMBER, for example eta=0.1", param_hint="--set") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise typer.BadParameter(f"{text!r}: write NAME=NUMBER, for example eta=0.1", param_hint="--set")
+    return name, number

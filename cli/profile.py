@@ -24,12 +24,16 @@ def verb(
         typer.Option("--quality", metavar="FILE", help="Evaluation to include, written by hashpress evaluate -o."),
     ] = None,
     output: options.MaybeOutput = None,
+    force: options.Force = False,
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Minimum number of timed runs; more until the median is stable.")
+        int,
+        typer.Option(
+            "--repeats", min=1, max=10**6, help="Minimum number of timed runs; more until the median is stable."
+        ),
     ] = 50,
-    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Number of untimed runs before.")] = 10,
+    warmup: Annotated[int, typer.Option("--warmup", min=0, max=10**6, help="Number of untimed runs before.")] = 10,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.0, help="Time limit for runs beyond --repeats, in seconds.")
+        float, typer.Option("--seconds", min=0.0, max=86400.0, help="Time limit for runs beyond --repeats, in seconds.")
     ] = 5.0,
     device: Annotated[str, typer.Option("--device", metavar="KIND[:ADDRESS]", help="Device to measure on.")] = "local",
     threads: options.Threads = 1,
@@ -37,6 +41,10 @@ def verb(
 ) -> None:
     """Measure latency (total and per layer), storage by class and memory. Every figure has a kind, such as measured or static."""
     set_threads(threads)
+    from ..core.outputs import REPORT, check_output
+
+    if output is not None:
+        check_output(output, REPORT, [("bundle", bundle), ("evaluation", quality)], force=force)
     from ..profiling.profile import profile
     from ..profiling.quality import load_evaluation
     from ..targets.devices.table import parse_device

@@ -18,8 +18,12 @@ def verb(
     *,
     reports: Annotated[list[Path], typer.Argument(metavar="REPORT...", help="Reports written by hashpress profile.")],
     output: options.Output = Path("report.html"),
+    force: options.Force = False,
 ) -> None:
     """Draw one or several reports side by side as a self-contained HTML page."""
+    from ..core.outputs import PAGE, check_output
+
+    check_output(output, PAGE, [("report", path) for path in reports], force=force)
     from ..profiling.html.page import render
     from ..profiling.report import load_report
 

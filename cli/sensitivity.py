@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +38,7 @@ def verb(
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curves (.svg, .png or .pdf).")
     ] = None,
     output: options.MaybeOutput = None,
+    force: options.Force = False,
     seed: options.Seed = 0,
     trust_code: options.TrustCode = False,
     threads: options.Threads = 1,
@@ -58,8 +58,7 @@ def verb(
 
     if plot:
         format_of(plot)
-    for option, path in (("--output", output), ("--plot", plot)):
-        _check_writable(option, path)
+    _check_outputs(output, plot, [("model", model), *options.data_inputs(data)], force=force)
     with progress():
         split = load_data(data, protocol=protocol, trust_code=trust_code)
         network = load(model, trust_code=trust_code)
@@ -86,18 +85,19 @@ def verb(
         out.print(f"warning: {plot} was not drawn: no layer could be probed, see the reasons above", markup=False)
 
 
-def _check_writable(option: str, path: Path | None) -> None:
-    """Raise InputError if a file cannot be written, before hours of work."""
+def _check_outputs(
+    output: Path | None, plot: Path | None, inputs: list[tuple[str, Path | None]], *, force: bool
+) -> None:
+    """Refuse outputs that would destroy something, before hours of work."""
     from ..core.errors import InputError
+    from ..core.outputs import PLOT, SENSITIVITY, check_output
 
-    if path is None:
-        return
-    if path.is_dir():
-        raise InputError(f"{option} {path} is a folder; give a file in it")
-    if not path.parent.is_dir():
-        raise InputError(f"{option} {path}: there is no folder {path.parent}; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{option} {path}: the folder {path.parent} is not writable; choose another")
+    if output is not None:
+        check_output(output, SENSITIVITY, inputs, force=force)
+    if plot is not None and output is not None and plot.resolve() == output.resolve():
+        raise InputError(f"--plot and -o name the same file, {plot}; name two")
+    if plot is not None:
+        check_output(plot, PLOT, inputs, force=force, option="--plot")
 
 
 def _names(text: str) -> list[str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
-from .console import console, print_json, progress, set_threads
+from .console import console, print_json, progress, set_threads, warn
+
+if TYPE_CHECKING:
+    from ..core.model import HashModel, Step
 
 NAME = "train"
 EXAMPLES = options.examples(
@@ -22,6 +26,7 @@ EXAMPLES = options.examples(
 
 def verb(
     *,
+    context: typer.Context,
     output: options.Output,
     system: Annotated[
         str, typer.Option("--system", metavar="NAME", help="Name from: hashpress ls systems; or module:Class.")
@@ -68,6 +73,8 @@ def verb(
         typer.Option("--set", metavar="NAME=VALUE", help="Setting of the system, such as eta=0.1; may be repeated."),
     ] = [],  # noqa: B006  # typer reads it and nothing writes to it
     resume: options.Resume = False,
+    restart: options.Restart = False,
+    force: options.Force = False,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     trust_code: options.TrustCode = False,
@@ -78,10 +85,11 @@ def verb(
     set_threads(threads)
     from ..core.data import load_data
     from ..core.inputs import input_of
+    from ..core.lock import locked
     from ..hashnets.build import default_arch, untrained
     from ..hashnets.training.distributed import is_main_process
     from ..hashnets.training.schedule import Schedule
-    from ..hashnets.training.train import train
+    from ..hashnets.training.train import train, training_step
     from ..modelfile.file import load, save
 
     schedule = Schedule(
@@ -99,27 +107,93 @@ def verb(
         precision=precision,
     )
     own = dict(options.setting(text) for text in settings)
+    main = is_main_process()  # one of several under torchrun: the first speaks and writes
+    if main:
+        _check_outputs(output, init, data, resume=resume, restart=restart, force=force)
     checkpoint = output.with_suffix(".checkpoint")
-    if not resume and is_main_process():
-        checkpoint.unlink(missing_ok=True)
-    with progress() if is_main_process() else nullcontext():
+    with locked(output) if main else nullcontext(), progress() if main else nullcontext():
+        if restart and main:
+            checkpoint.unlink(missing_ok=True)
         split = load_data(data, protocol=protocol, trust_code=trust_code)
         if init:
             start = load(init, trust_code=trust_code)
         else:
             arch = default_arch(encoder, bits, input_of(split))
             start = untrained(arch, seed=seed, trust_code=trust_code)
-        model = train(
-            start, split, system, schedule, seed=seed, checkpoint=checkpoint, settings=own, device=device,
-            trust_code=trust_code,
-        )  # fmt: skip
-        if not is_main_process():
-            return  # one of several under torchrun; the first writes
-        save(model, output)
-    checkpoint.unlink(missing_ok=True)
-    log = model.history[-1].to_json()
+        step = training_step(split, system, schedule, seed=seed, settings=own, device=device)
+        resuming = resume and not checkpoint.exists()
+        model = _finished(output, start, step, trust_code=trust_code) if resuming else None
+        finished_before = model is not None
+        if resuming and main and not finished_before:
+            warn(f"nothing to resume: there is no {checkpoint}; starting with the first epoch")
+        if model is None:
+            with _named_when_interrupted(checkpoint, context):
+                model = train(
+                    start, split, system, schedule, seed=seed, checkpoint=checkpoint, settings=own, device=device,
+                    trust_code=trust_code,
+                )  # fmt: skip
+        if main and not finished_before:
+            save(model, output)
+            checkpoint.unlink(missing_ok=True)
+    if main:
+        _report(model, output, finished_before=finished_before, json=json)
+
+
+def _report(model: HashModel, output: Path, *, finished_before: bool, json: bool) -> None:
+    size = output.stat().st_size
     if json:
-        print_json({"path": str(output), "bytes": output.stat().st_size, "step": log})
-    else:
-        console().print(str(model), markup=False)
-        console().print(f"{output}: {output.stat().st_size:,} bytes")
+        log = model.history[-1].to_json()
+        print_json({"path": str(output), "bytes": size, "finished_before": finished_before, "step": log})
+        return
+    if finished_before:
+        console().print("nothing was left to do: this training had been finished", markup=False)
+    console().print(str(model), markup=False)
+    console().print(f"{output}: {size:,} bytes", markup=False)
+
+
+def _check_outputs(output: Path, init: Path | None, data: str, *, resume: bool, restart: bool, force: bool) -> None:
+    """Refuse outputs that would destroy something, before any work."""
+    from ..core.errors import InputError
+    from ..core.outputs import CHECKPOINT, MODEL, check_output
+
+    if resume and restart:
+        raise InputError("--resume goes on with an interrupted training and --restart discards it: give one of them")
+    inputs = [("model of --init", init), *options.data_inputs(data)]
+    check_output(output, MODEL, inputs, force=force)
+    checkpoint = output.with_suffix(".checkpoint")
+    if checkpoint == output:
+        raise InputError(f"-o {output}: the checkpoint of the training has this name; give the model another suffix")
+    check_output(checkpoint, CHECKPOINT, inputs, option=f"-o {output}, whose checkpoint")
+    if checkpoint.exists() and not resume and not restart:
+        raise InputError(
+            f"{checkpoint} keeps the state of an interrupted training: go on from there with --resume, or discard it and "
+            "start over with --restart"
+        )
+
+
+def _finished(output: Path, start: HashModel, step: Step, *, trust_code: bool) -> HashModel | None:
+    """Return the model in ``output`` if it is the result of this training."""
+    from dataclasses import replace
+
+    from ..core.errors import ModelFileError
+    from ..modelfile.file import load
+
+    try:
+        model = load(output, trust_code=trust_code)
+    except ModelFileError:
+        return None
+    same = model.arch == start.arch and model.history[:-1] == start.history and bool(model.history)
+    return model if same and replace(model.history[-1], after={}).to_json() == step.to_json() else None
+
+
+@contextmanager
+def _named_when_interrupted(checkpoint: Path, context: typer.Context) -> Iterator[None]:
+    """Say after an interruption what is kept, and how to go on."""
+    from ..core.errors import InterruptedRunError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = f"{checkpoint} keeps the finished epochs; go on with: {options.again(context, '--resume')}"
+        what = kept if checkpoint.exists() else "no epoch was finished"
+        raise InterruptedRunError(f"interrupted; {what}") from None

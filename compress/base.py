@@ -12,7 +12,7 @@ from typing import Any, ClassVar, final
 from ..core.data.images import Split
 from ..core.errors import InputError
 from ..core.model import HashModel, Json, Step
-from .usable_weights import unusable
+from ..core.usable_weights import unusable
 
 PHASES = ("fold", "structure", "values", "finetune", "code")
 FINAL = ("run", "preview", "__call__")

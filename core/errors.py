@@ -10,7 +10,8 @@ HashpressError            1   a fault of ours
 │   ├── ReportError           a report file
 │   └── TargetError           an unknown target, a layer that cannot be lowered, a broken bundle
 ├── OverBudgetError       3   measured figures exceed the budget
-└── DeviceError           4   a device that cannot be reached or failed while running
+├── DeviceError           4   a device that cannot be reached or failed while running
+└── InterruptedRunError   130 a run that was interrupted, and how it is resumed
 """
 
 from __future__ import annotations
@@ -76,6 +77,12 @@ class DeviceError(HashpressError):
     """A device cannot be reached or failed while running."""
 
     exit_code = 4
+
+
+class InterruptedRunError(HashpressError):
+    """A run was interrupted; the message says what is kept and how to go on."""
+
+    exit_code = 130
 
 
 def lookup(registry: Mapping[str, Value], name: str, kind: str, error: type[HashpressError] = InputError) -> Value:

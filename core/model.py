@@ -15,6 +15,8 @@ from .errors import InputError
 from .inputs import Input, input_from_json
 from .settings import Json, check_fields
 
+MAX_BITS = 4096  # several times the longest codes that are published; a dense head of 100,000,000 fits no memory
+
 
 @dataclass(frozen=True)
 class Arch:
@@ -27,8 +29,8 @@ class Arch:
 
     def __post_init__(self) -> None:
         check_fields("arch", self)
-        if self.bits < 1:
-            raise InputError(f"a code needs at least one bit, got {self.bits}")
+        if not 1 <= self.bits <= MAX_BITS:
+            raise InputError(f"a code needs at least one bit and at most {MAX_BITS:,}, got {self.bits:,}")
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
 
     def to_json(self) -> dict[str, Json]:

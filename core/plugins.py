@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import reduce
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,6 +28,18 @@ def import_name(name: str, kind: str, *, trust_code: bool, error: type[Hashpress
         return reduce(getattr, attribute.split("."), import_module(module))
     except Exception as fault:  # whatever a module raises while it is imported
         raise error(f"{kind} {name!r} cannot be imported: {fault}") from fault
+
+
+@contextmanager
+def foreign_code(name: str, kind: str, error: type[HashpressError] = InputError) -> Iterator[None]:
+    """Turn what code named ``module:name`` raises in this block into ``error``, in one line."""
+    try:
+        yield
+    except HashpressError:
+        raise
+    except Exception as fault:  # whatever it raises
+        line = (str(fault).strip().splitlines() or [""])[0]
+        raise error(f"{kind} {name!r} failed: {type(fault).__name__}: {line[:200]}") from fault
 
 
 def exists(name: str) -> bool:

@@ -11,6 +11,7 @@ Item = TypeVar("Item")
 Reporter = Callable[[str, int, int | None], None]  # (what, done, of how many)
 
 _reporter: ContextVar[Reporter | None] = ContextVar("reporter", default=None)
+_stage: ContextVar[str] = ContextVar("stage", default="")
 
 
 @contextmanager
@@ -23,6 +24,16 @@ def reporting(reporter: Reporter) -> Iterator[None]:
         _reporter.reset(token)
 
 
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Put ``name``, such as ``step 2/4 share``, before the description of all work in this block."""
+    token = _stage.set(name)
+    try:
+        yield
+    finally:
+        _stage.reset(token)
+
+
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
     """Yield ``items``, reporting how many are done."""
     report = _reporter.get()
@@ -31,6 +42,7 @@ def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterato
         return
     if total is None:
         total = len(items) if isinstance(items, Sized) else None
+    what = f"{_stage.get()}: {what}" if _stage.get() else what
     report(what, 0, total)
     for done, item in enumerate(items, start=1):
         yield item

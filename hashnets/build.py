@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from ..core.errors import InputError, lookup
 from ..core.inputs import Input
 from ..core.model import Arch, HashModel
-from ..core.plugins import import_name
+from ..core.plugins import foreign_code, import_name
 from . import heads
 from .encoders import ENCODERS
 from .net import HashNet
@@ -31,7 +32,12 @@ def build(arch: Arch, *, seed: int = 0, trust_code: bool = False) -> HashNet:
     options = {**arch.input.encoder_options, **arch.options}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = maker(arch.input.shape, **options)
+        with foreign_code(arch.encoder, "encoder") if ":" in arch.encoder else nullcontext():
+            encoder = maker(arch.input.shape, **options)
+            if not isinstance(encoder, nn.Module):
+                raise InputError(
+                    f"encoder {arch.encoder!r} must give a torch.nn.Module, gave a {type(encoder).__name__}"
+                )
         try:
             width = _width(encoder, arch)
         except RuntimeError:  # it looks at its own values, and there are none on the meta device

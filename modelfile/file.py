@@ -13,6 +13,7 @@ from torch import nn
 
 from ..core.errors import HashpressError, ModelFileError
 from ..core.model import Arch, Edit, HashModel, Step
+from ..core.usable_weights import not_finite
 from . import container, reader
 from .coding import floats, integers
 from .edits import edit_from_json, edit_to_json, rebuild
@@ -29,7 +30,8 @@ def save(model: HashModel, path: str | os.PathLike[str]) -> None:
 
     Raises:
         InputError: the file cannot be written.
-        ModelFileError: the network does not match its architecture and edits, or has tensors that a file cannot store.
+        ModelFileError: the network does not match its architecture and edits, or has values that are not finite or
+            tensors that a file cannot store.
     """
     encode(model).write(path)
 
@@ -54,6 +56,10 @@ def content(model: HashModel) -> list[bytes | memoryview]:
     Raises:
         ModelFileError: as :func:`save`.
     """
+    if fault := not_finite(model.net):
+        raise ModelFileError(
+            f"{fault}: a network whose weights are not finite gives no codes and is not saved; train it again"
+        )
     state = {name: value.detach().cpu() for name, value in model.net.state_dict().items()}
     _check(rebuild(model.arch, model.edits, trust_code=True).state_dict(), _described(state), "the network")
     rows: list[list[Any]] = []

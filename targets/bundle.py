@@ -20,6 +20,7 @@ from typing import Any
 
 from ..core.errors import TargetError
 from ..core.files import sha256_file
+from ..core.outputs import BUNDLE, kind_of
 from .table import cpu_flags
 
 FORMAT = 2
@@ -110,6 +111,8 @@ def _manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TargetError(f"{path} is no bundle: it has no {MANIFEST}") from None
+    except NotADirectoryError:
+        raise TargetError(f"{path} is a file, not a bundle; compile a model file first: hashpress compile") from None
     except (OSError, ValueError) as fault:
         raise TargetError(f"{file} cannot be read: {fault}") from fault
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -121,14 +124,15 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def new_bundle(path: str | os.PathLike[str]) -> Iterator[Path]:
+def new_bundle(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
     """Yield an empty directory that becomes ``path`` when the block ends well and vanishes when not.
 
     Raises:
-        TargetError: ``path`` exists and is no bundle, or its folder cannot be written.
+        TargetError: ``path`` exists and is no bundle with nothing else in it (with ``force``, a file may be there), or
+            its folder cannot be written.
     """
     path = Path(path)
-    if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
+    if path.exists() and kind_of(path) not in (BUNDLE, "") and not (force and path.is_file()):
         raise TargetError(f"{path} exists and is no bundle; name another place")
     try:
         work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))

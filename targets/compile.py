@@ -34,7 +34,12 @@ TOOLS = ("hashpress", "torch", "apache-tvm", "apache-tvm-ffi", "numpy", "constri
 
 
 def compile_model(
-    model: HashModel, target: str | Target | HostTarget, out: str | os.PathLike[str], *, trust_code: bool = False
+    model: HashModel,
+    target: str | Target | HostTarget,
+    out: str | os.PathLike[str],
+    *,
+    trust_code: bool = False,
+    force: bool = False,
 ) -> Bundle:
     """Compile ``model`` for a target and write the bundle ``out``, whole or not at all.
 
@@ -43,6 +48,7 @@ def compile_model(
         target: a name of ``TARGETS``, ``module:NAME`` of a target outside of hashpress, or the target itself.
         out: the bundle's directory; a bundle that is there is replaced.
         trust_code: allow ``module:NAME``, whose module is imported and run.
+        force: replace a file at ``out`` that is no bundle; folders that are none are never replaced.
 
     Raises:
         TargetError: an unknown target, a layer without a kernel, no linker, a place that cannot be written.
@@ -51,7 +57,7 @@ def compile_model(
     check_images(model)
     plain = densified(model)
     made = plan_model(plain, chosen)
-    with new_bundle(out) as folder:
+    with new_bundle(out, force=force) as folder:
         module = generate(made, chosen)
         generate_library(module, chosen, folder / LIBRARY)
         save(own_encodings_only(model), folder / MODEL)

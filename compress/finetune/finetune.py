@@ -36,6 +36,7 @@ from .masks import mask_enforcer, masks_of
 from .temporary_norms import norm_positions, with_temporary_norms
 
 Match = Callable[[Tensor, Tensor], Tensor]
+MOST_STEPS = 10**9
 PROBES = 256  # images by which networks are compared
 NOISE = 1e-5  # of the outputs' mean size: what another order of sums makes of float32
 
@@ -111,6 +112,8 @@ class Finetune(Pass):
             for name in ("task", "distill", "steps")
             if not 0 <= getattr(self, name) < float("inf")
         ]
+        if self.steps > MOST_STEPS:
+            problems.append(f"finetune: steps must be at most {MOST_STEPS:,}, got {self.steps:,}")
         if not self.distill and not (self.system and self.task):
             problems.append("finetune: nothing to learn from; set distill above 0 or name a system")
         if problems:

@@ -22,10 +22,12 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ...core.data.images import Pixels, fitting_batch
+from ...core.errors import InputError
 from ...core.heap import released
 from ...core.layers import get_layer, set_layer
 from ...core.model import HashModel
 from ...core.progress import track
+from ...core.usable_weights import max_abs
 from ...hashnets.retrieval.codes import outputs
 
 Rounded = tuple[Tensor, Tensor]  # whole numbers of the weight's shape, of any type; biases (O,) as real numbers
@@ -159,6 +161,18 @@ def _descend(
             group.setdefault("full", group["lr"])
             group["lr"] = group["full"] * 0.5 * (1 + math.cos(math.pi * step / steps))
         optimizer.step()
+        _check_finite(soft, step + 1, steps, lr)
+
+
+def _check_finite(soft: Mapping[str, SoftRounding], step: int, steps: int, lr: float) -> None:
+    """Raise InputError if learning has diverged."""
+    for path, layer in soft.items():
+        values = [layer.bias] if layer.choice is None else [layer.bias, layer.choice]
+        if not all(math.isfinite(max_abs(value)) for value in values):
+            raise InputError(
+                f"learned rounding diverged: layer {path!r} is no longer finite after step {step} of {steps}; try a tenth "
+                f"of lr {lr:g}, or another rounding"
+            )
 
 
 def _settle(soft: Mapping[str, SoftRounding], *, settled: bool) -> None:

@@ -38,6 +38,7 @@ from .adaround import QuantizationGrid, Rounded, learn_rounding, mixed, nearest
 ROUNDINGS = ("nearest", "obs", "learned")
 POOL = 4096  # images that rounding is learned on
 BATCH = 16  # images that run at once, fewer of large ones
+MOST_STEPS = 10**6
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class Int8(Pass):
                 problems.append(f"int8: unknown {name} {getattr(self, name)!r} (there are: {', '.join(known)})")
         if min(self.images, self.batch) < 1 or self.steps < 0 or not 0 < self.lr < float("inf"):
             problems.append("int8: images, batch, steps and lr must be positive")
+        if self.steps > MOST_STEPS:
+            problems.append(f"int8: steps must be at most {MOST_STEPS:,}, got {self.steps:,}")
         if not 0 <= self.task < float("inf"):
             problems.append(f"int8: task must be at least 0, got {self.task}")
         elif self.task and self.rounding != "learned":

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...core.data.images import Pixels
 from ...core.model import HashModel
-from ...modelfile.layers.base import max_abs
+from ...core.usable_weights import max_abs
 from ..observe.runner import observe
 
 RANGES = ("minmax", "percentile", "mse")

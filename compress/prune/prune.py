@@ -26,6 +26,7 @@ from .compensate import COMPENSATIONS, ROWS, compensated, in_blocks, threshold, 
 from .densities import allocated, amounts, measured, predicted
 
 SCOPES = ("layer", "global", "sensitivity")
+MOST_STAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Prune(Pass):
             problems.append(f"prune: images must be at least 1, got {self.images}")
         if self.stages < 1:
             problems.append(f"prune: stages must be at least 1, got {self.stages}")
+        if self.stages > MOST_STAGES:
+            problems.append(f"prune: stages must be at most {MOST_STAGES:,}, got {self.stages:,}")
         if self.stages > 1 and self.finetune is None:
             problems.append("prune: several stages need finetune between them")
         if isinstance(self.finetune, Mapping):

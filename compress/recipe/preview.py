@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from ...core.data.images import Split
 from ...core.errors import HashpressError, InputError, RecipeError
 from ...core.model import HashModel, Json
+from ...hashnets.repeatable import check_repeatable
 from ...modelfile.file import file_size
 from ..base import Context, Pass, settings_of
 from .check import recipe_problems
@@ -31,6 +32,7 @@ def preview(
     problems = recipe_problems(passes, model, split, measure)
     if problems:
         raise RecipeError(problems)
+    check_repeatable(model, split)
     figures: dict[str, Json] = {"bytes": file_size(model)}
     lines = [Line(0, "start", figures=figures)]
     for number, (name, item) in enumerate(passes, start=1):

@@ -17,7 +17,7 @@ from ..passes import PASSES
 from .ledger import Ledger
 from .order import order_violation
 from .preview import preview
-from .run import compress
+from .run import OnStep, compress
 
 MEASURES = {
     "flips": "share of code bits that differ from the uncompressed network's",
@@ -116,10 +116,14 @@ class Recipe:
         out: str | os.PathLike[str] | None = None,
         seed: int = 0,
         resume: bool = False,
+        restart: bool = False,
         device: str = "cpu",
+        on_step: OnStep | None = None,
     ) -> HashModel:
         """Return ``model`` after all passes. See :func:`compress` for files, resuming, the device and errors."""
-        return compress(model, self, split, out=out, seed=seed, resume=resume, device=device)
+        return compress(
+            model, self, split, out=out, seed=seed, resume=resume, restart=restart, device=device, on_step=on_step
+        )
 
     def to_toml(self) -> str:
         """Return the recipe as TOML with all settings."""

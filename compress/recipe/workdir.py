@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import InputError
-from ...core.files import atomic_write
+from ...core.files import atomic_write, sha256_file
 from ...core.model import HashModel, Json
 from ...modelfile.container import dump
 from ...modelfile.encoded import EncodedModel
@@ -70,17 +70,37 @@ class WorkDirectory:
         return self.folder / f"step{number:02}.{self.prefixes[number - 1][:8]}"
 
 
+def kept(folder: Path) -> str:
+    """Return what a work directory keeps of an interrupted run, in words; empty if there is nothing to resume from."""
+    if not (folder / MARKER).exists():
+        return ""
+    steps = len(
+        {path.stem for path in folder.glob("step*.json")} & {path.stem for path in folder.glob("step*.safetensors")}
+    )
+    unfinished = any(path.is_file() for path in folder.glob("step*/**/*"))
+    found = [f"{steps} finished step{'s' * (steps > 1)}"] * bool(steps) + [
+        "the state of an unfinished step"
+    ] * unfinished
+    return " and ".join(found)
+
+
 def open_work_directory(
-    folder: Path, start: HashModel, made_of: Mapping[str, Json], steps: Sequence[str], *, resume: bool
+    folder: Path, start: HashModel, identity: Mapping[str, Json], *, resume: bool, restart: bool = False
 ) -> WorkDirectory:
-    """Return the work directory of a run from ``start``, identified by ``made_of`` and the TOML texts of its ``steps``.
+    """Return the work directory of the run from ``start`` that has this :func:`identity`.
 
     Raises:
-        InputError: The folder is not a work directory, cannot be created, or contains nothing of this run.
+        InputError: The folder is not a work directory, cannot be created, holds another run, or has steps of which
+            neither ``resume`` nor ``restart`` says what to do with them.
     """
-    marker, identity = folder / MARKER, {**made_of, "recipe": list(steps)}
+    marker = folder / MARKER
     if folder.exists() and not marker.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} must hold the finished steps of a run, but it is another folder; move it away")
+    if not resume and not restart and (found := kept(folder)):
+        raise InputError(
+            f"{folder} keeps {found} of an earlier run: go on from there with --resume, or discard that and start over "
+            "with --restart"
+        )
     if folder.exists() and not resume:
         shutil.rmtree(folder)
     if marker.exists():
@@ -96,8 +116,19 @@ def open_work_directory(
         if not any(folder.iterdir()):
             folder.rmdir()
         raise
+    made_of = {key: value for key, value in identity.items() if key != "recipe"}
+    steps = identity["recipe"]
     prefixes = [hashlib.sha256(dump([made_of, steps[: end + 1]]).encode()).hexdigest() for end in range(len(steps))]
     return WorkDirectory(folder, json.loads(dump(start.arch.to_json())), tuple(prefixes))
+
+
+def is_finished(out: Path, record: Path, identity: Mapping[str, Json]) -> bool:
+    """Return whether ``out`` is the unchanged result of the run with this identity."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        return found == {**json.loads(dump(identity)), "result": sha256_file(out)}
+    except (OSError, ValueError, RecursionError):
+        return False
 
 
 def _check(folder: Path, marker: Path, identity: Mapping[str, Json]) -> None:
@@ -118,5 +149,5 @@ def _check(folder: Path, marker: Path, identity: Mapping[str, Json]) -> None:
     if other:
         raise InputError(
             f"cannot resume: {folder} belongs to a run with another {', '.join(other)}; "
-            "give the same again (steps after the first may differ), or omit --resume to start over"
+            "give the same again (steps after the first may differ), or start over with --restart"
         )

@@ -17,6 +17,7 @@ from ...core.data.images import Split
 from ...core.errors import HashpressError, InputError, lookup
 from ...core.model import HashModel, Json
 from ...core.progress import track
+from ...hashnets.repeatable import check_repeatable
 from ...hashnets.retrieval.codes import outputs
 from ...modelfile.file import coded
 from ...modelfile.layers.int8 import Quantized
@@ -120,10 +121,11 @@ def sensitivity(
     """Return the curves of ``passes`` for ``layers`` (by default all plain layers), measured on ``images`` queries.
 
     Raises:
-        InputError: There is no pass, or an unknown pass or layer.
+        InputError: There is no pass, an unknown pass or layer, or a network that answers differently each time.
     """
     known, others = weighted(model.net), skipped(model.net)
     _check(passes, layers, {**known, **others})
+    check_repeatable(model, split)
     couplings = channels(model)
     pixels = split.queries.values
     pixels = pixels[np.sort(np.random.default_rng(seed).permutation(len(pixels))[:images])]

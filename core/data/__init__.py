@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from ..errors import DataError, lookup
-from ..plugins import exists, import_name
+from ..plugins import exists, foreign_code, import_name
 from . import cifar10, digits, idx, imagefolder, pairs, texts, vectors
 from .image_files import fitted
 from .images import Images
@@ -60,7 +61,11 @@ def load_data(spec: str, *, protocol: str | None = None, trust_code: bool = Fals
     if parsed.path is not None and not source.takes_path:
         raise DataError(f"{parsed.kind} is embedded and takes no path, got {parsed.path}")
     late = source.one_size and parsed.limit is not None  # then only the images that are kept are resized
-    parts = _limited(source.read(replace(parsed, size=None) if late else parsed), parsed.limit)
+    with nullcontext() if parsed.kind in DATASETS else foreign_code(parsed.kind, "data set", DataError):
+        parts = source.read(replace(parsed, size=None) if late else parsed)
+        if not isinstance(parts, Parts):
+            raise DataError(f"data set {parsed.kind!r} must give hashpress.Parts, gave a {type(parts).__name__}")
+    parts = _limited(parts, parsed.limit)
     if late:
         parts = replace(parts, train=_sized(parts.train, parsed), test=parts.test and _sized(parts.test, parsed))
     return divide(parts, spec, protocol or "B", parsed.seed)

@@ -16,6 +16,7 @@ OPTIONS = {
     "side": "of pairs: images or texts",
     "seed": "by which queries are drawn where the source or the protocol leaves that open (0)",
 }
+MOST_PIXELS = 8192  # of a side
 FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -99,6 +100,9 @@ def _flag(value: str) -> bool:
 
 
 def _count(name: str, value: str, least: int) -> int:
-    if not (value.isascii() and value.isdigit() and least <= int(value) <= 2**31):
+    most = MOST_PIXELS if name == "size" else 2**31
+    if not (value.isascii() and value.isdigit() and int(value[:20]) >= least):
         raise DataError(f"{name}={value}: write a whole number from {least} on")
+    if len(value) > 20 or int(value) > most:
+        raise DataError(f"{name}={value}: write a whole number from {least} to {most:,}")
     return int(value)

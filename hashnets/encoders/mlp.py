@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ...core.errors import InputError
-from .spec import Encoder, Shape, he_normal
+from .spec import WIDEST, Encoder, Shape, he_normal
 
 
 class Mlp(Encoder):
@@ -18,8 +18,8 @@ class Mlp(Encoder):
         super().__init__()
         if len(shape) != 1:
             raise InputError(f"mlp takes vectors (size,), got an input of shape {tuple(shape)}")
-        if not widths or any(width < 1 for width in widths):
-            raise InputError(f"mlp: option 'widths' takes positive numbers, got {list(widths)}")
+        if not widths or any(not 1 <= width <= WIDEST for width in widths):
+            raise InputError(f"mlp: option 'widths' takes positive numbers of at most {WIDEST:,}, got {list(widths)}")
         layers: list[nn.Module] = []
         for inputs, outputs in zip((shape[0], *widths), widths, strict=False):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]

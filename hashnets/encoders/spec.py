@@ -12,6 +12,8 @@ from ...core.inputs import ImageInput, Input
 
 Shape = tuple[int, ...]  # of one input: (C, H, W), (size,) or (length,)
 
+WIDEST = 1 << 16  # layer; wider ones are mistakes
+
 MNIST = ImageInput((1, 28, 28), (0.1307,), (0.3081,))
 CIFAR = ImageInput((3, 32, 32), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 IMAGENET = ImageInput((3, 224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -46,9 +48,11 @@ def check_input(name: str, shape: Shape, smallest: int) -> None:
 
 
 def check_count(name: str, option: str, values: Sequence[int], count: int) -> None:
-    """Raise InputError unless the option holds ``count`` positive numbers."""
-    if len(values) != count or any(value < 1 for value in values):
-        raise InputError(f"{name}: option {option!r} takes {count} positive numbers, got {list(values)}")
+    """Raise InputError unless the option holds ``count`` positive numbers of at most WIDEST."""
+    if len(values) != count or any(not 1 <= value <= WIDEST for value in values):
+        raise InputError(
+            f"{name}: option {option!r} takes {count} positive numbers of at most {WIDEST:,}, got {list(values)}"
+        )
 
 
 def he_normal(net: nn.Module) -> None:

@@ -16,6 +16,7 @@ from ...core.data.split import Split
 from ...core.device import open_device
 from ...core.files import atomic_write
 from ...core.model import HashModel
+from ..repeatable import check_repeatable
 from .codes import outputs, pack
 from .evaluate import Flips, Quality, bit_flips, quality
 
@@ -54,10 +55,13 @@ def assess(model: HashModel, split: Split, against: HashModel | None = None, *, 
     """Return the quality of ``model`` on ``split`` and, with ``against``, what it lost.
 
     Raises:
-        InputError: codes of different length, items that a network does not take, or no such device.
+        InputError: codes of different length, items that a network does not take, a network that answers differently
+            each time, or no such device.
     """
     place = open_device(device)
     model, against = model.on(place), against and against.on(place)
+    for network in filter(None, (model, against)):
+        check_repeatable(network, split)
     bits = model.arch.bits
     queries, database = outputs(model, split.queries.values), outputs(model, split.database.values)
     own = quality(pack(queries), pack(database), bits, split)

@@ -16,6 +16,15 @@ DECAYS = {"cosine": "to zero along a half cosine", "step": "a tenth at 1/2 and a
 PRECISIONS = {"float32": "single precision", "bfloat16": "convolutions and products in bfloat16, fast on recent CPUs"}
 
 
+RANGES = {
+    "epochs": (0, 10**6),
+    "batch": (1, 10**6),
+    "weight_decay": (0, 1000),
+    "head_lr": (0, 10**6),
+    "clip": (0, 10**9),
+}
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The settings of one training run.
@@ -54,12 +63,11 @@ class Schedule:
                 lookup(known, getattr(self, name), kind)
             except InputError as fault:
                 problems.append(str(fault))
-        least = {"epochs": 0, "batch": 1, "weight_decay": 0, "head_lr": 0, "clip": 0}
-        problems += [
-            f"{name} must be at least {smallest}, got {getattr(self, name)}"
-            for name, smallest in least.items()
-            if not getattr(self, name) >= smallest
-        ]
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                bound = f"at most {most:,}" if value > most else f"at least {least}"
+                problems.append(f"{name} must be {bound}, got {value}")
         problems += [
             f"{name} must be in [0, 1), got {getattr(self, name)}"
             for name in ("momentum", "warmup")

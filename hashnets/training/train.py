@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...core.data.images import Images
 from ...core.data.items import Items
@@ -25,7 +27,9 @@ from ...core.errors import DataError, InputError
 from ...core.inputs import Input
 from ...core.model import HashModel, Json, Step
 from ...core.progress import track
+from ...core.usable_weights import unusable
 from .. import heads
+from ..repeatable import check_repeatable
 from ..systems import find_system
 from ..systems.base import Batch, Objective
 from .augment import AUGMENTATIONS
@@ -34,6 +38,7 @@ from .distributed import Ranks
 from .features import head_and_features, solve_head
 from .schedule import Schedule
 
+EXPLODED = 1000.0  # times the first loss, or 1: no training recovers from there
 START = 512  # items that set the scale of a new head
 
 Log = list[dict[str, Json]]
@@ -65,6 +70,8 @@ def train(
         InputError: an unknown system, setting or device, data the network cannot take, a loss that is not finite.
         CheckpointError: ``checkpoint`` holds another run.
     """
+    _check_count(split.train)
+    check_repeatable(model, split)
     maker = find_system(system, trust_code=trust_code)
     net, settings, seed = model.copy_net(), dict(settings or {}), int(seed)
     try:
@@ -90,11 +97,30 @@ def train(
             solve_head(dense, objective, features)
             schedule = replace(schedule, epochs=0)
     log = fit(part[0], objective, *part[1:], schedule, seed=seed, checkpoint=path, device=device)
-    about = {"system": system, **settings, **schedule.to_json()}
+    figures = {"loss": log[-1]["loss"]} if log else {}
+    step = training_step(split, system, schedule, seed=seed, settings=settings, device=device)
+    return model.edited(net, (), replace(step, after=figures))
+
+
+def training_step(
+    split: Split,
+    system: str,
+    schedule: Schedule,
+    *,
+    seed: int = 0,
+    settings: Mapping[str, float] | None = None,
+    device: str = "cpu",
+) -> Step:
+    """Return the line of history of a training, without its figures: what :func:`train` was asked for."""
+    about = {"system": system, **(settings or {}), **schedule.to_json()}
     data = {"data": split.name, "protocol": split.protocol, "digest": split.digest}
     where = {} if device == "cpu" else {"device": device}
-    figures = {"loss": log[-1]["loss"]} if log else {}
-    return model.edited(net, (), Step("train", about | data | where, seed, after=figures))
+    return Step("train", about | data | where, seed)
+
+
+def _check_count(items: Items) -> None:
+    if len(items) < 2:
+        raise DataError(f"training needs at least two {items.noun}, got {len(items)}")
 
 
 def fit(
@@ -118,8 +144,7 @@ def fit(
         InputError: data the network cannot take, or a loss that is not finite.
         CheckpointError: ``checkpoint`` holds another run.
     """
-    if len(items) < 2:
-        raise DataError(f"training needs at least two {items.noun}, got {len(items)}")
+    _check_count(items)
     if schedule.augment != "none" and not isinstance(items, Images):
         raise InputError(f"augmentation {schedule.augment!r} is for images; {items.noun} train without")
     place = open_device(device)
@@ -130,7 +155,7 @@ def fit(
     objective.to(place)
     objective.prepare(net, items)
     optimizer = _optimizer(net, objective, schedule)
-    run = _Run(net, objective, items, input, schedule, seed, optimizer, after_step, place, ranks, net)
+    run = _Run(net, objective, items, input, schedule, seed, optimizer, after_step, place, ranks, net, checkpoint)
     log: Log = []
     name = ""
     if checkpoint is not None:
@@ -165,6 +190,8 @@ class _Run:
     device: torch.device
     ranks: Ranks
     wrapped: nn.Module  # the network, or what averages its gradients over processes
+    checkpoint: Path | None = None
+    first_loss: float = math.inf  # before the first step; not known to a run that goes on
 
     def fingerprint(self) -> str:
         """Return a hash of everything that decides how this run ends, before it starts."""
@@ -176,7 +203,7 @@ class _Run:
         """See every item once; the global generator (dropout) is seeded here, so the caller forks it."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         torch.manual_seed(self.seed * 1_000_003 + epoch)
-        per_epoch = math.ceil(len(self.items) / self.schedule.batch)
+        per_epoch = self.batches_per_epoch
         steps = self.schedule.epochs * per_epoch
         self.net.train()
         total, begin = 0.0, time.perf_counter()
@@ -185,14 +212,45 @@ class _Run:
         for place, batch in enumerate(track(self.batches(generator, per_epoch), what, per_epoch)):
             self.set_rate(self.schedule.rate(epoch * per_epoch + place, steps))
             value = self.step(batch)
-            if not math.isfinite(value):
-                raise InputError(
-                    f"training diverged: the loss is {value} at step {place + 1} of epoch {epoch + 1}; "
-                    f"take a lower lr than {self.schedule.lr} or bound the gradient with clip"
-                )
+            where = f"at step {place + 1} of epoch {epoch + 1}"
+            self.check_finite(value, where, weights=place + 1 == per_epoch)
             total += value * len(batch.index)
+            if epoch == place == 0:
+                self.first_loss = value
+        if total / len(self.items) > EXPLODED * max(self.first_loss, 1.0):
+            self.diverged(
+                f"the loss rose from {self.first_loss:.3g} to {total / len(self.items):.3g} in epoch {epoch + 1}"
+            )
         speed = len(self.items) / (time.perf_counter() - begin)
         return {"epoch": epoch + 1, "loss": total / len(self.items), "images_per_s": round(speed, 1)}
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of an epoch; a last batch of one joins the others where a batch norm could not train on it."""
+        count = math.ceil(len(self.items) / self.schedule.batch)
+        alone = len(self.items) // count == 1 and self.schedule.batch > 1
+        return count - 1 if alone and any(isinstance(layer, _BatchNorm) for layer in self.net.modules()) else count
+
+    def check_finite(self, loss: float, where: str, *, weights: bool) -> None:
+        """Check the loss and, where the ``weights`` are to be kept, every value of the network.
+
+        Raises:
+            InputError: the training has diverged.
+        """
+        found = "" if math.isfinite(loss) else f"the loss is {loss}"
+        if weights and not found:
+            found = unusable(self.net)
+        if found:
+            self.diverged(f"{found} {where}")
+
+    def diverged(self, how: str) -> NoReturn:
+        """Raise InputError with what to try; a state that has diverged is not kept for a run to go on from."""
+        if self.checkpoint is not None and self.ranks.rank == 0:
+            self.checkpoint.unlink(missing_ok=True)
+        raise InputError(
+            f"training diverged: {how}; nothing of it is kept; try a tenth of lr {self.schedule.lr:g}, or bound the gradient "
+            f"with {'a smaller' if self.schedule.clip else 'a'} clip"
+        )
 
     def batches(self, generator: torch.Generator, count: int) -> Iterator[Batch]:
         """Yield all items in random order, on the device, in ``count`` batches whose sizes differ by at most one."""
@@ -213,7 +271,15 @@ class _Run:
         """Take one step of the optimizer and return the loss before it."""
         half = self.schedule.precision == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
-            outputs = self.wrapped(self.ranks.rows(batch.inputs))
+            try:
+                outputs = self.wrapped(self.ranks.rows(batch.inputs))
+            except ValueError as fault:  # of batch norms, whose message lacks what to do
+                if "more than 1 value per channel" not in str(fault):
+                    raise
+                raise InputError(
+                    "a batch norm cannot train on a batch of one item, whose variance is zero; take a larger batch than "
+                    f"{self.schedule.batch}"
+                ) from fault
         loss = self.objective(self.ranks.gather(outputs.float(), len(batch.inputs)), batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -11,16 +11,9 @@ from torch.nn import functional
 
 from ...core.errors import InputError, ModelFileError
 from ...core.layers import get_layer, set_layer
+from ...core.usable_weights import max_abs
 
 HALF_OVERFLOW = 65520.0  # binary16 rounds values from here on to infinity
-
-
-def max_abs(values: torch.Tensor) -> float:
-    """Return the maximum of ``|values|``, NaN if any value is NaN, 0 for an empty tensor; allocates no tensor of that size."""
-    if not values.numel():
-        return 0.0
-    low, high = torch.aminmax(values.detach())
-    return max(-float(low), float(high))
 
 
 def check_half_range(path: str, values: Iterable[torch.Tensor]) -> None:

@@ -48,7 +48,12 @@ def test_a_run_that_was_stopped_ends_in_the_same_bytes(model_file, tmp_path, how
     process.send_signal(how)
     _, err = process.communicate(timeout=60)
     assert process.returncode == (130 if how == signal.SIGINT else -9)
-    assert err == ("hashpress: interrupted\n" if how == signal.SIGINT else "")
+    if how == signal.SIGINT:
+        assert err.startswith("hashpress: interrupted; ")
+        assert err.endswith(" --resume\n")
+        assert err.count("\n") == 1
+    else:
+        assert err == ""
     assert not out.exists()
 
     done(compress(model_file, tmp_path, out, "--resume"))

@@ -8,7 +8,7 @@ import sys
 from inspect import getmodule
 
 import pytest
-from hashpress.cli.ls import listing
+from hashpress.cli.ls import listing, measured
 from hashpress.cli.main import run
 from hashpress.cli.registries import first_line
 from hashpress.compress.passes import PASSES
@@ -50,7 +50,23 @@ def test_what_is_listed_is_what_the_registry_holds(kind):
 
 def test_every_kind_is_listed(capsys):
     assert run(["ls", "--json"]) == 0
-    assert list(json.loads(capsys.readouterr().out)) == list(HELD)
+    assert list(json.loads(capsys.readouterr().out)) == [*HELD, "measured"]
+
+
+def test_every_recipe_has_its_measured_figures(capsys):
+    found = measured()
+    assert sorted(found) == named_recipes(), "run: python -m benchmarks.recipes"
+    for row in found.values():
+        assert row["bytes"][0] > row["bytes"][1] > 0
+        assert row["speed"] > 0
+        assert 0 < row["map"][1] <= 1
+    assert run(["ls", "recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    row = found["int8"]
+    line = next(line for line in lines if line.startswith("  int8 "))
+    for part in (f"1/{row['bytes'][0] / row['bytes'][1]:.1f}", f"{row['speed']:.2f}x", f"{row['flips']:.1%}"):
+        assert part in line
+    assert load_recipe("int8").about.split()[0] in line
 
 
 def test_listing_imports_nothing_heavy():

@@ -13,7 +13,7 @@ from frozen_files import Record, committed, digest, pixels
 BUNDLES = {  # and whether it takes long
     "lenet300-dpsh": False,
     "smallest": False,  # codebooks
-    "int8": False,
+    "int8-alone": False,
     "narrowed-repadded": True,  # residual joins
 }
 

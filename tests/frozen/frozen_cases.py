@@ -92,6 +92,7 @@ RECIPES = {
     "deep-fried": Run("lenet300-dlbhc", "deep-fried", share=0.02, seed=2),
     "fastest": Run("smallconv-dlbhc", "fastest"),
     "hashednet": Run("lenet300-dpsh", "hashednet", seed=3),
+    "int8": Run("resnet20-dpsh", "int8"),
     "lenet-300": Run("lenet300-classes", "lenet-300"),
     "lenet-5": Run("lenet5-classes", "lenet-5", data="digits?size=16&limit=200", share=0.03),
     "one-shot": Run("lenet300-dpsh", "one-shot"),
@@ -134,7 +135,7 @@ PASSES = {  # every kind of edit, and every form in which it stands in a file
     "pq": one(_CONV, "pq", width={"conv": 4, "dense": 4}, entries=16, samples=100, sweeps=1),
     "pq-permuted": one(_DENSE, "pq", width=4, entries=16, sweeps=0, permute=True),
     "pq-priced": one(_DENSE, "pq", width=4, entries=32, samples=300, sweeps=2, lam=0.01, precision="float32"),
-    "int8": one(_CONV, "int8"),
+    "int8-alone": one(_CONV, "int8"),
     "int8-residual": Run(
         _RESNET,
         passes=({"name": "fold"}, {"name": "int8", "bits": {"conv": 6, "*": 8}, "images": 100}),

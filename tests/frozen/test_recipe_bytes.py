@@ -68,14 +68,14 @@ def flipped(record, count):
 
 
 def test_where_arithmetic_is_the_same_nothing_may_differ():
-    wanted = expected()["files"]["int8"]
+    wanted = expected()["files"]["int8-alone"]
     assert changes(copy.deepcopy(wanted), wanted, 0.01, exact=True) == []
     for other in (wanted | {"sha256": "0"}, wanted | {"ledger": wanted["ledger"][:1]}, flipped(wanted, 1)):
         assert len(changes(other, wanted, 0.01, exact=True)) == 1
 
 
 def test_elsewhere_structure_keys_and_most_bits_count():
-    wanted = expected()["files"]["int8"]
+    wanted = expected()["files"]["int8-alone"]
     number = copy.deepcopy(wanted)
     number["ledger"][-1]["figures"]["flips"] = 0.123
     number["edits"][0]["scale"] *= 1.01
@@ -94,4 +94,4 @@ def test_the_fingerprint_of_arithmetic_stays_within_a_process():
     arithmetic.cache_clear()
     assert arithmetic() == first
     assert len(first) == 64
-    assert committed("int8").is_file()
+    assert committed("int8-alone").is_file()

@@ -58,7 +58,7 @@ def listing(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-DONE = ["out.st", "out.st.ledger.json", "out.st.recipe.toml"]
+DONE = ["out.st", "out.st.ledger.json", "out.st.recipe.toml", "out.st.run.json"]
 
 
 def test_all_problems_are_reported_together() -> None:
@@ -184,7 +184,7 @@ def test_preview_runs_no_training_and_predicts_sizes(
     assert "kB" in str(ledger)
 
 
-def test_a_run_writes_three_files_and_a_ledger(model: HashModel, split: Split, tmp_path: Path) -> None:
+def test_a_run_writes_its_files_and_a_ledger(model: HashModel, split: Split, tmp_path: Path) -> None:
     result = compress(model, parse(RECIPE, "a"), split, out=tmp_path / "out.st", seed=4)
     assert listing(tmp_path) == DONE
     ledger = json.loads((tmp_path / "out.st.ledger.json").read_text())
@@ -240,7 +240,10 @@ def test_resume_refuses_another_run(model: HashModel, split: Split, tmp_path: Pa
     assert (tmp_path / "out.st.work").is_dir()
     with pytest.raises(InputError, match="another recipe, seed"):
         compress(model, Recipe.of(Share(bits=3)), split, out=tmp_path / "out.st", resume=True, seed=9)
-    compress(model, Recipe.of(Share(bits=3)), split, out=tmp_path / "out.st")
+    with pytest.raises(InputError, match=r"keeps 1 finished step .*--resume, or .* with --restart"):
+        compress(model, Recipe.of(Share(bits=3)), split, out=tmp_path / "out.st")
+    assert (tmp_path / "out.st.work" / "step01.safetensors").is_file()
+    compress(model, Recipe.of(Share(bits=3)), split, out=tmp_path / "out.st", restart=True)
     assert listing(tmp_path) == DONE
 
 

@@ -113,7 +113,9 @@ def _x86(name: str, lanes: int, registers: int, needs: tuple[str, ...], about: s
 
 
 def _arm64(name: str, cpu: str, needs: tuple[str, ...], about: str, features: tuple[str, ...] = ()) -> Target:
-    tvm = {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": cpu} | ({"mattr": list(features)} if features else {})
+    tvm = {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": cpu} | (
+        {"mattr": list(features)} if features else {}
+    )
     linker = ("ld.lld", "aarch64-linux-gnu-ld", "aarch64-linux-gnu-gcc")
     return Target(name, tvm, NEON.lanes, NEON.registers, "aarch64", linker=linker, flags=(), needs=needs, about=about)
 

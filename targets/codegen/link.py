@@ -15,7 +15,6 @@ import tvm_ffi
 from ...core.errors import TargetError
 from ..table import Target
 
-
 LLD = "ld.lld"  # also in the wheel ziglang, which has no program on the PATH
 
 

@@ -59,8 +59,8 @@ def verb(
         if model.is_dir():
             from ..targets.devices.table import parse_device
 
-            deployment = parse_device(device).push(model, threads=threads)
-            codes = deployment.encode(read_inputs(inputs, ImageInput(tuple(deployment.bundle.input_shape), (), ())))
+            with parse_device(device).push(model, threads=threads) as deployment:
+                codes = deployment.encode(read_inputs(inputs, ImageInput(tuple(deployment.bundle.input_shape), (), ())))
         elif device != "local":
             raise InputError(
                 f"{model} is a model file, which runs on this machine only; for --device {device}, compile it to a bundle first"

@@ -26,6 +26,7 @@ from . import (
     compile,  # noqa: A004  # the command has this name
     compress,
     demo,
+    devices,
     encode,
     evaluate,
     export,
@@ -50,6 +51,7 @@ app = typer.Typer(
 for _verb in (
     demo,
     ls,
+    devices,
     train,
     importing,
     show,

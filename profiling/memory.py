@@ -3,61 +3,23 @@
 - activations: the static memory plan for intermediate results, from the manifest (static)
 - weights: bytes of all decoded weights in the layout of the network (static)
 - packed: bytes of the weights packed in the layout of the kernels (static)
-- rss: peak resident set (VmHWM) of a fresh process that opens the bundle and runs it (measured)
+- rss: peak resident set (VmHWM) of a fresh process on the device that opens the bundle and runs it (measured)
 - idle: resident set of that process before it opens the bundle: interpreter, numpy, TVM runtime (measured)
-
-``ru_maxrss`` cannot be used: on Linux a child process inherits the peak of its parent.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import resource
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
-from ..core.errors import DeviceError
+from ..targets.devices.base import Footprint
 from .report import Figure
 
-_SECONDS = 300
 
-
-def fresh_process(bundle: Path, runs: int = 3, threads: int = 1) -> dict[str, Any]:
-    """Return ``rss`` and ``idle`` in bytes and ``open_ms``, measured by :mod:`.memory_child` in a process without torch.
-
-    Raises:
-        DeviceError: the process failed or timed out.
-    """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TVM_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "hashpress.profiling.memory_child", str(bundle), str(runs), str(threads)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_SECONDS, check=False)
-    except subprocess.TimeoutExpired as fault:
-        raise DeviceError(f"the process that runs {bundle} did not end within {_SECONDS} s") from fault
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise DeviceError(f"the process that runs {bundle} failed: {last}")
-    return dict(json.loads(done.stdout))
-
-
-def memory_figures(measured: dict[str, Any], planned: dict[str, int]) -> dict[str, Figure]:
-    """Return the figures ``memory.*`` from the result of :func:`fresh_process` and from the ``planned`` bytes by name."""
+def memory_figures(measured: Footprint | None, planned: Mapping[str, int]) -> dict[str, Figure]:
+    """Return the figures ``memory.*`` from what a process took, if it was measured, and from the ``planned`` bytes by name."""
     figures = {f"memory.{name}": Figure(size, "B", "static") for name, size in planned.items()}
-    for name in ("rss", "idle"):
-        figures[f"memory.{name}"] = Figure(measured[name], "B", "measured")
+    if measured is not None:
+        figures["memory.rss"] = Figure(measured.rss, "B", "measured")
+        if measured.idle is not None:
+            figures["memory.idle"] = Figure(measured.idle, "B", "measured")
     return figures
-
-
-def peak_bytes() -> int:
-    """Return the peak resident set of this process in bytes."""
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -14,7 +14,7 @@ from ..targets.devices.base import Deployment, Device
 from ..targets.devices.local import LocalDevice
 from . import machine
 from .clock import measure_samples
-from .memory import fresh_process, memory_figures
+from .memory import memory_figures
 from .metrics import METRICS
 from .quality import quality_figures
 from .report import Figure, Layer, Report
@@ -48,12 +48,15 @@ def profile(
     """
     path, device = Path(bundle), device or LocalDevice()
     about = dict(device.describe())  # before the measurement raises the load
-    deployment = device.push(path, threads=threads)
-    deployment.verify()
-    manifest, model = deployment.bundle.manifest, read_manifest(path / MODEL_FILE)
-    figures, layers = _latency(deployment, repeats, warmup, seconds)
-    fresh = fresh_process(path, threads=threads)
-    figures["latency.open"] = Figure(fresh["open_ms"], "ms", "measured")
+    with device.push(path, threads=threads) as deployment:
+        deployment.verify()
+        manifest, model = deployment.bundle.manifest, read_manifest(path / MODEL_FILE)
+        figures, layers = _latency(deployment, repeats, warmup, seconds, device.kind)
+        fresh = (
+            deployment.footprint() if device.kind == "measured" else None
+        )  # an emulator's memory is not the program's
+    if fresh is not None:
+        figures["latency.open"] = Figure(fresh.open_ms, "ms", "measured")
     parts = bundle_parts(path)
     figures |= storage_figures(parts) | _uncompressed(model["arch"]) | memory_figures(fresh, manifest["memory"])
     figures |= quality_figures(quality) if quality else {}
@@ -74,16 +77,19 @@ def profile(
 
 
 def _latency(
-    deployment: Deployment, repeats: int, warmup: int, seconds: float
+    deployment: Deployment, repeats: int, warmup: int, seconds: float, kind: str
 ) -> tuple[dict[str, Figure], tuple[Layer, ...]]:
     """Return the latency figures for one image and the median time of each layer."""
     pixels = np.random.default_rng(0).integers(0, 256, (1, *deployment.bundle.input_shape), dtype=np.uint8)
     deployment.bench(pixels, 1, warmup)
     timing = measure_samples(lambda runs: deployment.bench(pixels, runs), min_runs=repeats, seconds=seconds)
     times = {"min": timing.min_ms, "p50": timing.p50_ms, "p90": timing.p90_ms, "p99": timing.p99_ms}
-    figures = {f"latency.{name}": Figure(time, "ms", "measured") for name, time in times.items()}
+    if kind == "measured":
+        figures = {f"latency.{name}": Figure(time, "ms", kind) for name, time in times.items()}
+    else:
+        figures = {"emulated.p50": Figure(timing.p50_ms, "ms", kind)}
     single = deployment.bench_steps(pixels, max(repeats, 10))
-    layers = (Layer(name, Figure(float(np.median(samples)), "ms", "measured")) for name, samples in single.items())
+    layers = (Layer(name, Figure(float(np.median(samples)), "ms", kind)) for name, samples in single.items())
     return figures, tuple(layers)
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 from ..core.errors import TargetError
 from ..core.files import sha256_file
 from ..core.outputs import BUNDLE, kind_of
-from .table import cpu_flags
+from .table import cpu_flags, host_machine
 
 FORMAT = 2
 LIBRARY, MODEL, GOLDEN, MANIFEST = "lib.so", "model.safetensors", "golden.npz", "manifest.json"
@@ -81,14 +80,23 @@ def check_machine(bundle: Bundle) -> None:
     Raises:
         TargetError: it is for another architecture, or needs instructions that this machine does not have.
     """
-    library, wanted = bundle.path / LIBRARY, platform.machine().lower()
+    library, wanted = bundle.path / LIBRARY, host_machine()
     found = elf_machine(library)
-    if found != {"amd64": "x86_64", "arm64": "aarch64"}.get(wanted, wanted):
-        raise TargetError(f"{library} is for {found}, this machine is {wanted}; compile for this machine")
-    target = bundle.manifest["target"]
-    missing = [name for name in target.get("needs", ()) if name not in cpu_flags()]
+    if found != wanted:
+        raise TargetError(
+            f"{library} is for {found}, this machine is {wanted}; run it elsewhere (--device) or compile it for host"
+        )
+    missing = missing_features(bundle, cpu_flags())
     if missing:
-        raise TargetError(f"{library} needs {', '.join(missing)}, which this machine does not have; compile it here")
+        raise TargetError(
+            f"{library} needs {', '.join(missing)}, which this machine does not have; compile it for host"
+        )
+
+
+def missing_features(bundle: Bundle, features: Iterable[str]) -> list[str]:
+    """Return the instruction sets that a bundle's library needs and a machine with ``features`` lacks."""
+    has = set(features)
+    return [name for name in bundle.manifest["target"].get("needs", ()) if name not in has]
 
 
 def elf_machine(path: Path) -> str:

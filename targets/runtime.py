@@ -9,7 +9,6 @@ import os
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,9 @@ from ..modelfile.reader import read_dense
 from .abi import IMAGE, OUTPUTS, PACK, PARAMETERS, RUN, Argument, buffer_bytes, itemsize
 from .bundle import GOLDEN, LIBRARY, MODEL, check_machine, open_bundle
 from .ffi import aligned, load_library, tensor
+from .verification import Verification
 
 MARGIN = 1e-4  # a bit whose output is nearer to zero may differ between machines
-
-
-@dataclass(frozen=True)
-class Verification:
-    """How the golden codes came out; ``worst`` is the largest difference of an output from torch's."""
-
-    bits: int
-    differing: int
-    worst: float
 
 
 class Runtime:
@@ -68,6 +59,7 @@ class Runtime:
             "decode": (decoded - loaded) * 1e3,
             "pack": (packed - decoded) * 1e3,
         }
+        self.threads = threads
         self._contexts = [_ExecutionContext(self) for _ in range(threads)]
 
     def outputs(self, inputs: np.ndarray) -> np.ndarray:

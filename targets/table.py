@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class HostTarget:
         Raises:
             TargetError: no rule for this machine's vector registers.
         """
-        machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+        machine = host_machine()
         if machine not in ("x86_64", "aarch64"):
             raise TargetError(f"target {self.name!r}: no schedule rule for {machine}; use an x86-64 or AArch64 machine")
         cpu, level = _host_cpu(machine)
@@ -92,15 +92,77 @@ class Level:
 
 
 NEON = Level("generic", 4, 32)
+NEON32 = Level("generic", 4, 16)
 X86 = (
     Level("x86-64-v4", 16, 32, ("avx512f", "avx512vl", "avx512bw", "avx512dq", "fma")),
     Level("x86-64-v3", 8, 16, ("avx2", "fma")),
     Level("x86-64", 4, 16),
 )
 
+# instruction sets as /proc/cpuinfo calls them, of which compilers emit instructions unasked
+_SSE4 = ("ssse3", "sse4_1", "sse4_2", "popcnt")
+_AVX2 = (*_SSE4, "avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm")
+_AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+_ARM8_2 = ("asimd", "atomics", "asimdrdm")
+_A76 = (*_ARM8_2, "asimdhp", "asimddp", "lrcpc")
+
+
+def _x86(name: str, lanes: int, registers: int, needs: tuple[str, ...], about: str) -> Target:
+    tvm = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": name}
+    return Target(name, tvm, lanes, registers, "x86_64", flags=("-O2",), needs=needs, about=about)
+
+
+def _arm64(name: str, cpu: str, needs: tuple[str, ...], about: str, features: tuple[str, ...] = ()) -> Target:
+    tvm = {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": cpu} | (
+        {"mattr": list(features)} if features else {}
+    )
+    linker = ("ld.lld", "aarch64-linux-gnu-ld", "aarch64-linux-gnu-gcc")
+    return Target(name, tvm, NEON.lanes, NEON.registers, "aarch64", linker=linker, flags=(), needs=needs, about=about)
+
+
+def _arm32(name: str, cpu: str, features: tuple[str, ...], needs: tuple[str, ...], about: str) -> Target:
+    tvm = {"kind": "llvm", "mtriple": "armv7l-linux-gnueabihf", "mcpu": cpu, "mattr": list(features)}
+    tvm |= {"mfloat-abi": "hard"}
+    linker = ("ld.lld", "arm-linux-gnueabihf-ld", "arm-linux-gnueabihf-gcc")
+    return Target(
+        name, tvm, NEON32.lanes, NEON32.registers, "armv7l", linker=linker, flags=(), needs=needs, about=about
+    )
+
+
 TARGETS: dict[str, Target | HostTarget] = {
     "host": HostTarget("host", vectors=True, about="this machine, by LLVM"),
     "c": HostTarget("c", vectors=False, about="this machine, as C source through its compiler: fall-back and oracle"),
+    "x86-64-v2": _x86("x86-64-v2", 4, 16, _SSE4, about="x86-64 with SSE4.2: Nehalem and Atom of 2013 and later"),
+    "x86-64-v3": _x86("x86-64-v3", 8, 16, _AVX2, about="x86-64 with AVX2: Haswell, Zen and later"),
+    "x86-64-v4": _x86("x86-64-v4", 16, 32, _AVX512, about="x86-64 with AVX-512: Skylake-X, Zen 4 and later"),
+    "aarch64": _arm64("aarch64", "generic", ("asimd",), about="any 64-bit ARM processor"),
+    "cortex-a53": _arm64("cortex-a53", "cortex-a53", ("asimd",), about="Raspberry Pi 3, Zero 2 W; small cores of 2015"),
+    "cortex-a72": _arm64("cortex-a72", "cortex-a72", ("asimd",), about="Raspberry Pi 4; large cores of 2016"),
+    "cortex-a76": _arm64("cortex-a76", "cortex-a76", _A76, about="Raspberry Pi 5, RK3588; large cores of 2019"),
+    "cortex-a78": _arm64("cortex-a78", "cortex-a78", _A76, about="Jetson Orin, phones; large cores of 2021"),
+    "armv8.2-dotprod": _arm64(
+        "armv8.2-dotprod",
+        "generic",
+        (*_ARM8_2, "asimddp"),
+        features=("+v8.2a", "+dotprod"),
+        about="64-bit ARM with int8 dot products: most phones since 2018",
+    ),
+    "armv8.6-i8mm": _arm64(
+        "armv8.6-i8mm",
+        "generic",
+        (*_ARM8_2, "asimddp", "i8mm", "bf16"),
+        features=("+v8.2a", "+dotprod", "+i8mm", "+bf16"),
+        about="64-bit ARM with int8 matrix products: phones since 2022",
+    ),
+    "armv7": _arm32(
+        "armv7", "generic", ("+v7", "+neon"), ("neon", "vfpv3"), about="any 32-bit ARM processor with NEON"
+    ),
+    "cortex-a7": _arm32(
+        "cortex-a7", "cortex-a7", ("+neon", "+vfp4"), ("neon", "vfpv4", "idiva"), about="Raspberry Pi 2, small boards"
+    ),
+    "cortex-a15": _arm32(
+        "cortex-a15", "cortex-a15", ("+neon", "+vfp4"), ("neon", "vfpv4", "idiva"), about="Odroid XU4, Jetson TK1"
+    ),
 }
 
 
@@ -139,10 +201,26 @@ def _host_cpu(machine: str) -> tuple[str, Level]:
     return (cpu if known and (level is X86[0] or not promises) else level.name), level
 
 
+def machine_name(machine: str) -> str:
+    """Return the ELF machine of what ``uname -m`` or Python's platform calls an architecture."""
+    machine = machine.lower()
+    return {"amd64": "x86_64", "arm64": "aarch64", "armv8l": "armv7l", "i686": "i386"}.get(machine, machine)
+
+
+def host_machine() -> str:
+    """Return the ELF machine of this one."""
+    return machine_name(platform.machine())
+
+
 def cpu_flags() -> frozenset[str]:
     """Return the instruction sets the kernel lets programs use: a hypervisor may hide what the processor's name says."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return frozenset()
-    return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
+    return frozenset(flags_of(lines))
+
+
+def flags_of(cpuinfo: Iterable[str]) -> list[str]:
+    """Return the instruction sets in the lines of a /proc/cpuinfo: ``flags`` of x86, ``Features`` of ARM."""
+    return next((line.partition(":")[2] for line in cpuinfo if line.startswith(("flags", "Features"))), "").split()

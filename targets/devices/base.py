@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..bundle import Bundle
-from ..runtime import Verification
+from ..verification import Verification
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a fresh process on the device takes to open a bundle and run it."""
+
+    open_ms: float
+    rss: int  # bytes, peak resident set
+    idle: int | None = (
+        None  # bytes, resident set before the bundle is opened; None where the program starts by opening it
+    )
 
 
 class Deployment(Protocol):
-    """A bundle on a device, opened and ready to run."""
+    """A bundle on a device, ready to run; a context manager that cleans up on the device when it ends."""
+
+    def __enter__(self) -> Deployment: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None: ...
+
+    def close(self) -> None:
+        """Remove the job from the device; what a later one may use again stays."""
 
     @property
     def bundle(self) -> Bundle:
@@ -51,6 +70,13 @@ class Deployment(Protocol):
     def bench_steps(self, pixels: np.ndarray, runs: int) -> dict[str, np.ndarray]:
         """Return milliseconds (runs,) of every step by name, in the order of the steps; timed one by one."""
 
+    def footprint(self) -> Footprint:
+        """Return opening time and peak memory of a process on the device that only opens the bundle and runs it.
+
+        Raises:
+            DeviceError: the process failed.
+        """
+
     def pull(self, name: str) -> bytes:
         """Return a file of the bundle as it lies on the device.
 
@@ -66,8 +92,12 @@ class Device(Protocol):
     def name(self) -> str:
         """The device as :func:`parse_device` reads it and reports show it."""
 
+    @property
+    def kind(self) -> str:
+        """The kind of evidence of its times: ``measured``, or ``emulated`` where the processor is not a real one."""
+
     def describe(self) -> Mapping[str, Any]:
-        """Return processor, cores, system, clock and load as JSON-able values; what cannot be read is None.
+        """Return processor, cores, features, system, clock, load, temperature and memory as JSON-able values; what cannot be read is None.
 
         Raises:
             DeviceError: the device cannot be reached.

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...core.errors import DeviceError, InputError
 from ..bundle import Bundle
-from ..runtime import Runtime, Verification
+from ..verification import Verification
+from .base import Footprint
+from .fresh import fresh_process
 from .machine import describe
+
+if TYPE_CHECKING:
+    from ..runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,11 @@ class LocalDevice:
         """``local``."""
         return "local"
 
+    @property
+    def kind(self) -> str:
+        """``measured``."""
+        return "measured"
+
     def describe(self) -> dict[str, Any]:
         """Return processor, cores, system, clock and load."""
         return describe()
@@ -45,6 +55,8 @@ class LocalDevice:
         Raises:
             TargetError: the bundle is broken or compiled for another machine.
         """
+        from ..runtime import Runtime  # noqa: PLC0415  # loads TVM's runtime, which other devices do without
+
         return LocalDeployment(Runtime(bundle, threads=threads))
 
 
@@ -53,6 +65,14 @@ class LocalDeployment:
     """A bundle opened by the Python runtime."""
 
     runtime: Runtime
+
+    def __enter__(self) -> LocalDeployment:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None: ...
+
+    def close(self) -> None:
+        """Do nothing: nothing was copied."""
 
     @property
     def bundle(self) -> Bundle:
@@ -86,6 +106,14 @@ class LocalDeployment:
     def bench_steps(self, pixels: np.ndarray, runs: int) -> dict[str, np.ndarray]:
         """See :meth:`Runtime.layer_times`."""
         return self.runtime.layer_times(self.runtime.normalise(pixels[:1]), runs)
+
+    def footprint(self) -> Footprint:
+        """See :func:`.fresh.fresh_process`.
+
+        Raises:
+            DeviceError: the process failed.
+        """
+        return fresh_process(self.bundle.path, threads=self.runtime.threads)
 
     def pull(self, name: str) -> bytes:
         """Return a file of the bundle.

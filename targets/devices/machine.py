@@ -1,46 +1,21 @@
-"""What this machine is, as far as the system tells: processor, clock, load."""
+"""What this machine is, as far as the system tells: processor, clock, load, temperature, memory."""
 
 from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
-_CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+from .survey import local_files, understand
 
 
 def describe() -> dict[str, Any]:
-    """Return processor, cores, governor and frequency where readable, and the load, as JSON-able values."""
+    """Return processor, cores, features, governor and clock where readable, load, temperature and memory."""
+    found = understand(local_files())
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {
-        "cpu": _cpu_model(),
-        "arch": platform.machine(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
-        "governor": _read(_CPUFREQ / "scaling_governor"),
-        "mhz": _megahertz(_read(_CPUFREQ / "scaling_cur_freq")),
-        "max_mhz": _megahertz(_read(_CPUFREQ / "cpuinfo_max_freq")),
+    return found | {
+        "cpu": found["cpu"] or platform.processor() or platform.machine(),
+        "cores": found["cores"] or os.cpu_count(),
+        "system": found["system"] or f"{platform.system()} {platform.release()}",
         "load": None if load is None else round(load, 2),
     }
-
-
-def _cpu_model() -> str:
-    """Return the processor's name as the system gives it."""
-    text = _read(Path("/proc/cpuinfo")) or ""
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Model", "Hardware"):
-            return value.strip()
-    return platform.processor() or platform.machine()
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-
-
-def _megahertz(kilohertz: str | None) -> int | None:
-    return int(kilohertz) // 1000 if kilohertz and kilohertz.isdigit() else None

@@ -105,9 +105,9 @@ def test_the_report_of_the_bundle(base, small, bundle, split, tmp_path):
 def test_memory_is_not_that_of_the_process_that_asks(bundle):
     hog = (
         "import json, sys; from pathlib import Path\n"
-        "from hashpress.profiling.memory import fresh_process\n"
+        "from hashpress.targets.devices.fresh import fresh_process\n"
         "big = bytearray(600_000_000)\n"
-        "sys.stdout.write(json.dumps(fresh_process(Path(sys.argv[1]), runs=1)))"
+        "sys.stdout.write(json.dumps(vars(fresh_process(Path(sys.argv[1]), runs=1))))"
     )
     done = subprocess.run([sys.executable, "-c", hog, bundle], capture_output=True, text=True, timeout=120, check=True)
     found = json.loads(done.stdout)

@@ -73,7 +73,10 @@ def test_the_machine_is_described_in_json_values():
 
 def test_names_of_devices():
     assert parse_device("local") == LocalDevice()
-    assert list(DEVICES) == [parse_device("local").name]
+    assert [parse_device(text).name for text in ("local", "ssh:pi@board:22", "adb", "qemu")] == [
+        "local", "ssh:pi@board:22", "adb", "qemu",
+    ]  # fmt: skip
+    assert list(DEVICES) == ["local", "ssh", "adb", "qemu"]
     with pytest.raises(InputError, match=r"unknown device 'locl'; did you mean 'local'\? \(there are: local"):
         parse_device("locl")
     with pytest.raises(InputError, match="device local takes no address, found 'here'"):

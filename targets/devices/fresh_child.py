@@ -8,8 +8,8 @@ import time
 
 sys.modules["torch"] = None  # type: ignore[assignment]  # tvm_ffi imports torch if it is installed; a device has none
 
-from ..targets.runtime import Runtime  # noqa: E402  # after torch is blocked
-from .memory import peak_bytes  # noqa: E402
+from ..runtime import Runtime  # noqa: E402  # after torch is blocked
+from .fresh import peak_bytes  # noqa: E402
 
 
 def main(bundle: str, runs: str, threads: str) -> None:

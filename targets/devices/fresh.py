@@ -1,0 +1,48 @@
+"""A process of its own that opens a bundle and runs it, without torch: its peak memory and the time it takes to open.
+
+``ru_maxrss`` cannot be used: on Linux a child process inherits the peak of its parent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from ...core.errors import DeviceError
+from .base import Footprint
+
+_SECONDS = 300
+
+
+def fresh_process(bundle: Path, runs: int = 3, threads: int = 1) -> Footprint:
+    """Return memory and opening time, measured by :mod:`.fresh_child` in a process without torch.
+
+    Raises:
+        DeviceError: the process failed or timed out.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TVM_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-m", "hashpress.targets.devices.fresh_child", str(bundle), str(runs), str(threads)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired as fault:
+        raise DeviceError(f"the process that runs {bundle} did not end within {_SECONDS} s") from fault
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise DeviceError(f"the process that runs {bundle} failed: {last}")
+    return Footprint(**json.loads(done.stdout))
+
+
+def peak_bytes() -> int:
+    """Return the peak resident set of this process in bytes."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -44,7 +44,7 @@ class UhBdnn(System):
 
     def prepare(self, net: nn.Module, items: Items) -> None:  # noqa: ARG002  # the same for all systems
         """Keep the centred features, and begin with the codes of ITQ on them (signs of the features if they are few)."""
-        features = torch.from_numpy(items.values[:]).float().to(self.binary.device)
+        features = torch.from_numpy(items.values[:]).float().flatten(1).to(self.binary.device)
         self.features, bits = features - features.mean(0), self.binary.shape[1]
         if self.features.shape[1] >= bits:
             values = self.features @ principal_axes(self.features, bits)[0]

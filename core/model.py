@@ -20,12 +20,17 @@ MAX_BITS = 4096  # several times the longest codes that are published; a dense h
 
 @dataclass(frozen=True)
 class Arch:
-    """Enough to build the empty original network: encoder by name (or ``module:function``), bits, input, options."""
+    """Enough to build the empty original network: encoder by name (or ``module:function``), bits, input, options.
+
+    ``head`` lists the layers from features to outputs, as :func:`hashnets.heads.build` takes them; empty, it is one
+    dense layer with bias.
+    """
 
     encoder: str
     bits: int
     input: Input
     options: Mapping[str, Json] = field(default_factory=dict)
+    head: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields("arch", self)
@@ -34,13 +39,14 @@ class Arch:
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
 
     def to_json(self) -> dict[str, Json]:
-        """Return the architecture as plain JSON values."""
-        return {
+        """Return the architecture as plain JSON values; without ``head`` where it is one dense layer."""
+        value: dict[str, Json] = {
             "encoder": self.encoder,
             "bits": self.bits,
             "input": self.input.to_json(),
             "options": dict(self.options),
         }
+        return value | {"head": list(self.head)} if self.head else value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> Arch:
@@ -50,12 +56,15 @@ class Arch:
             InputError: a missing or unknown entry, or one of another type.
         """
         kinds = {"encoder": str, "bits": int, "input": dict, "options": dict}
-        if not isinstance(value, dict) or set(value) != set(kinds):
+        if not isinstance(value, dict) or set(value) - {"head"} != set(kinds):
             raise InputError(f"the architecture must have {', '.join(kinds)}, found {str(value)[:80]}")
+        head = value.get("head", [])
+        if not isinstance(head, list) or not all(isinstance(layer, str) for layer in head):
+            raise InputError(f"head of the architecture must be a list of texts, found {str(head)[:80]}")
         for key, kind in kinds.items():
             if type(value[key]) is not kind:
                 raise InputError(f"{key} of the architecture must be {kind.__name__}, found {str(value[key])[:80]}")
-        return cls(value["encoder"], value["bits"], input_from_json(value["input"]), value["options"])
+        return cls(value["encoder"], value["bits"], input_from_json(value["input"]), value["options"], tuple(head))
 
     def __deepcopy__(self, memo: dict[int, object]) -> Arch:
         return self  # frozen, and mapping proxies do not copy

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from .errors import HashpressError, InputError
@@ -14,6 +16,8 @@ from .errors import HashpressError, InputError
 
 def import_name(name: str, kind: str, *, trust_code: bool, error: type[HashpressError] = InputError) -> Any:
     """Return what ``name``, ``module:name``, names; ``kind`` says in errors what it should be.
+
+    The current folder is searched too, after installed packages.
 
     Raises:
         HashpressError: ``error``, where code is not trusted or there is no such thing.
@@ -24,6 +28,9 @@ def import_name(name: str, kind: str, *, trust_code: bool, error: type[Hashpress
             f"{kind} {name!r} would import and run code from module {module!r}; allow it with trust_code "
             "(--trust-code) if you know where it comes from"
         )
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
     try:
         return reduce(getattr, attribute.split("."), import_module(module))
     except Exception as fault:  # whatever a module raises while it is imported

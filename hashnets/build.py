@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import nn
 from ..core.errors import InputError, lookup
 from ..core.inputs import Input
 from ..core.model import Arch, HashModel
-from ..core.plugins import foreign_code, import_name
+from ..core.plugins import import_name
 from . import heads
 from .encoders import ENCODERS
 from .net import HashNet
@@ -28,22 +27,27 @@ def build(arch: Arch, *, seed: int = 0, trust_code: bool = False) -> HashNet:
     Raises:
         InputError: an unknown encoder or option, an input it cannot take, code that is not trusted.
     """
-    maker = import_name(arch.encoder, "encoder", trust_code=trust_code) if ":" in arch.encoder else _known(arch)
-    options = {**arch.input.encoder_options, **arch.options}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        with foreign_code(arch.encoder, "encoder") if ":" in arch.encoder else nullcontext():
-            encoder = maker(arch.input.shape, **options)
-            if not isinstance(encoder, nn.Module):
-                raise InputError(
-                    f"encoder {arch.encoder!r} must give a torch.nn.Module, gave a {type(encoder).__name__}"
-                )
-        try:
-            width = _width(encoder, arch)
-        except RuntimeError:  # it looks at its own values, and there are none on the meta device
-            with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-                width = _width(maker(arch.input.shape, **options), arch)
-        return HashNet(encoder, heads.linear(width, arch.bits))
+        encoder, width = build_encoder(arch, trust_code=trust_code)
+        return HashNet(encoder, heads.build(width, arch.bits, arch.head))
+
+
+def build_encoder(arch: Arch, *, trust_code: bool = False) -> tuple[nn.Module, int]:
+    """Return the encoder of ``arch`` and its number of features; values from torch's generator, errors as :func:`build`."""
+    if ":" not in arch.encoder:
+        known: Any = _known(arch)(arch.input.shape, **arch.input.encoder_options, **arch.options)
+        return known, known.width
+    maker = import_name(arch.encoder, "encoder", trust_code=trust_code)
+    encoder = _made(maker, arch)
+    try:
+        return encoder, _width(encoder, arch)
+    except RuntimeError:  # it looks at its own values, and there are none on the meta device
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+            try:
+                return encoder, _width(_made(maker, arch), arch)
+            except RuntimeError as fault:
+                raise _failed(arch, fault) from fault
 
 
 def untrained(arch: Arch, *, seed: int = 0, trust_code: bool = False) -> HashModel:
@@ -79,13 +83,41 @@ def _known(arch: Arch) -> Callable[..., nn.Module]:
     return maker
 
 
+def _made(maker: Callable[..., nn.Module], arch: Arch) -> nn.Module:
+    """Return what code from outside makes, which may fail in any way."""
+    try:
+        encoder = maker(arch.input.shape, **arch.input.encoder_options, **arch.options)
+    except InputError:
+        raise
+    except Exception as fault:
+        raise InputError(
+            f"encoder {arch.encoder!r} cannot be made by calling it with the input's shape {arch.input.shape} "
+            f"{f'and {dict(arch.options)} ' if arch.options else ''}({_first_line(fault)}); "
+            "write a function (shape, **options) that returns the network"
+        ) from fault
+    if not isinstance(encoder, nn.Module):
+        raise InputError(f"encoder {arch.encoder!r} must return a torch.nn.Module, gave a {type(encoder).__name__}")
+    return encoder
+
+
 def _width(encoder: nn.Module, arch: Arch) -> int:
-    """Return the number of features: the encoder's ``width`` or, of foreign code, what one input of zeros gives."""
-    width = getattr(encoder, "width", None)
-    if isinstance(width, int):
-        return width
-    with torch.no_grad():
-        features = encoder.eval()(arch.input.example())
-    if features.ndim != 2:
-        raise InputError(f"encoder {arch.encoder!r} must give features (N, D), gave a shape of {tuple(features.shape)}")
-    return features.shape[1]
+    """Return the number of features that one input of zeros gives; an attribute ``width`` may mean anything."""
+    try:
+        with torch.no_grad():
+            features = encoder.eval()(arch.input.example())
+    except RuntimeError:
+        raise
+    except Exception as fault:
+        raise _failed(arch, fault) from fault
+    shape = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+    if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] < 1:
+        raise InputError(f"encoder {arch.encoder!r} must give features (N, D), gave a shape of {shape}")
+    return shape[1]
+
+
+def _failed(arch: Arch, fault: Exception) -> InputError:
+    return InputError(f"encoder {arch.encoder!r} fails on an input of shape {arch.input.shape}: {_first_line(fault)}")
+
+
+def _first_line(fault: Exception) -> str:
+    return f"{type(fault).__name__}: {fault}".partition("\n")[0][:200]

@@ -1,4 +1,4 @@
-"""One reading of a foreign state dict: which encoder of ours it could be, with which widths."""
+"""One reading of a foreign state dict: which encoder of ours it could be, with which options."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Candidate:
-    """An encoder with options read from shapes; tensors under ``classifier`` are what the hash head replaces."""
+    """An encoder with options read from shapes.
+
+    ``by_order`` says that names differ and tensors are paired in the order in which they were saved; ``note`` is told.
+    """
 
     encoder: str
-    classifier: tuple[str, ...]
     options: Mapping[str, Json] = field(default_factory=dict)
+    by_order: bool = False
+    note: str = ""
 
 
 def outputs_of(shapes: Shapes, layers: tuple[str, ...], otherwise: tuple[int, ...]) -> list[int]:

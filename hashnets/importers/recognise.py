@@ -1,27 +1,32 @@
-"""Import a checkpoint: the encoder and its widths are recognised by keys and shapes, the classifier becomes a new hash head.
-
-The preprocessing is the one the encoder was published with, unless an input is given.
-"""
+"""Import a checkpoint: encoder, widths and head are recognised by keys and shapes; a classifier becomes a new hash head."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-import torch
 from torch import nn
 
-from ...core.errors import CheckpointError, InputError, lookup
+from ...core.errors import CheckpointError, lookup
 from ...core.files import sha256_file
-from ...core.inputs import Input
-from ...core.model import Arch, HashModel, Step
-from ..build import build, default_arch
+from ...core.inputs import ImageInput, Input
+from ...core.model import HashModel, Json, Step
+from .. import heads
+from ..build import build
 from ..encoders import ENCODERS
-from . import IMPORTERS
-from .read import Tensors, read_tensors
+from .computed import with_computed_weights
+from .head import is_hash
+from .match import Match, Tensors, in_order
+from .names import parse_map, renamed, with_children_named, without_aliases, without_wrappings
+from .preprocessing import Preprocessing
+from .read import CodeInPickleError, read_tensors
+from .readings import OUTSIDE, Asked, published_shapes, readings
 from .unpickle import convert
+
+BITS = 48  # of a new head
 
 
 def import_checkpoint(
@@ -29,112 +34,172 @@ def import_checkpoint(
     *,
     format: str = "auto",  # noqa: A002  # the option's name
     encoder: str | None = None,
-    bits: int = 48,
+    bits: int | None = None,
     seed: int = 0,
     input: Input | None = None,  # noqa: A002  # the field's name in Arch
     unpickle: bool = False,
+    head: str | None = None,
+    classifier: bool = False,
+    activation: str | None = None,
+    map: Sequence[str] = (),  # noqa: A002  # the option's name
+    options: Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    trust_code: bool = False,
 ) -> HashModel:
-    """Return the network in ``path`` with an untrained head of ``bits``, drawn from ``seed``.
+    """Return the network in ``path`` with its own hash head, or with an untrained one in the place of a classifier.
 
-    ``unpickle`` first converts a pickle by running what is in it, in a process of its own.
+    ``bits`` is the length of an untrained head (48), drawn from ``seed``; ``head`` names the layer that gives the codes,
+    ``classifier`` says that there is none, ``activation`` what stands between its layers. ``map`` renames tensors
+    (``OLD=NEW``, by how names begin). ``encoder`` may be ``module:function`` with ``options``. ``unpickle`` first
+    converts a pickle by running what is in it, in a process of its own; ``trust_code`` does so where it is needed.
 
     Raises:
         CheckpointError: the file is damaged, holds code, or fits no encoder.
+        InputError: an unknown encoder or option.
     """
     path = Path(path)
-    tensors = _converted(path) if unpickle else read_tensors(path)
-    tensors, aliases = without_aliases(tensors)
-    readings = list(_readings(tensors, format, encoder, bits, input))
-    if not readings:
-        raise CheckpointError(f"format {format!r} knows no encoder {encoder!r}")
-    best = min(readings, key=lambda reading: len(reading.problems))
-    if best.problems:
-        raise CheckpointError(
-            f"{path} fits no encoder; nearest is {best.arch.encoder} with {len(best.problems)} "
-            f"mismatch{'es' if len(best.problems) > 1 else ''}, the first: {best.problems[0]}"
-        )
-    net = build(best.arch, seed=seed)
-    net.encoder.load_state_dict(_completed(net.encoder, best.tensors))
+    if head is not None and classifier:
+        raise CheckpointError("--head keeps a layer as the hash head, --classifier replaces it: give one of them")
+    if activation not in (None, "none"):
+        lookup(heads.LAYERS, activation or "", "activation", CheckpointError)
+    tensors, unpickled = _read(path, unpickle, trust_code)
+    tensors, notes, aliases = _prepared(tensors, parse_map(map))
+    asked = Asked(format, encoder, options or {}, input, preprocessing or Preprocessing(), head, activation, trust_code)
+    found = _best(path, tensors, asked)
+    decision = _head_of(found, bits, head, classifier)
+    arch = replace(found.arch, bits=decision["bits"], head=tuple(decision["layers"]))
+    net = build(arch, seed=seed, trust_code=trust_code)
+    net.encoder.load_state_dict(_completed(net.encoder, {own: tensors[name] for own, name in found.pairs.items()}))
+    if decision["kept"] and found.head is not None:
+        net.head.load_state_dict(_completed(net.head, found.head.state()))
+    kept = (
+        {f"{module.path}.{leaf}" for module in found.head.modules for leaf in module.tensors} if found.head else set()
+    )
     settings = {
         "source": path.name,
         "sha256": sha256_file(path),
-        "format": best.format,
-        "replaced": sorted(set(tensors) - set(best.tensors)),
+        "format": found.format,
+        "replaced": sorted(set(found.rest) - (kept if decision["kept"] else set())),
         "aliases": aliases,
-        "unpickled": unpickle,
+        "unpickled": unpickled,
+        "head": decision,
+        "notes": [_encoder_note(found), *notes, decision["note"], *_input_notes(found)],
     }
-    return HashModel(net.eval(), best.arch, history=(Step("import", settings, seed),))
+    return HashModel(net.eval(), arch, history=(Step("import", settings, seed),))
 
 
-def without_aliases(tensors: Tensors) -> tuple[Tensors, list[str]]:
-    """Drop tensors saved twice, as ``feature_layers.*`` beside the layers themselves; return the rest and their names.
+def _read(path: Path, unpickle: bool, trust_code: bool) -> tuple[Tensors, bool]:
+    """Return the tensors in a file, and whether code in it ran."""
+    if not unpickle:
+        try:
+            return read_tensors(path), False
+        except CodeInPickleError:
+            if not trust_code:
+                raise
+    with TemporaryDirectory() as folder:
+        return read_tensors(convert(path, Path(folder) / "converted.safetensors")), True
+
+
+def _prepared(tensors: Tensors, table: Mapping[str, str]) -> tuple[Tensors, list[str], list[str]]:
+    """Return tensors under the names that networks have, what is to be told, and names of tensors saved twice."""
+    tensors, notes = with_computed_weights(without_wrappings(renamed(tensors, table)))
+    tensors, aliases = without_aliases(tensors)
+    tensors, children = with_children_named(tensors)
+    return tensors, [*notes, children] if children else notes, aliases
+
+
+def _best(path: Path, tensors: Tensors, asked: Asked) -> Match:
+    """Return the encoder that fits.
 
     Raises:
-        CheckpointError: an alias differs from every layer.
+        CheckpointError: none does; the message names the one whose tensors agree best.
     """
-    aliases = [name for name in tensors if name.startswith("feature_layers.")]
-    rest = {name: value for name, value in tensors.items() if name not in aliases}
-    for alias in aliases if rest else ():
-        field = alias.rpartition(".")[2]
-        same = (value for name, value in rest.items() if name.rpartition(".")[2] == field)
-        if not any(torch.equal(tensors[alias], value) for value in same):
-            raise CheckpointError(f"{alias} looks like a second name of a layer but differs from all of them")
-    return (rest, aliases) if rest else (tensors, [])
+    found = readings(tensors, asked)
+    if not found:
+        if asked.encoder and asked.format == "auto":
+            raise CheckpointError(
+                f"{path} is none of {asked.encoder!r}, which no format can recognise; import takes networks of your own "
+                "with --encoder module:function"
+            )
+        raise CheckpointError(f"format {asked.format!r} knows no encoder {asked.encoder!r} for this file")
+    fitting = [match for match in found if not match.problems]
+    if fitting:
+        return max(fitting, key=lambda match: (match.agreeing, not match.by_order))
+    best = max(found, key=lambda match: (match.agreeing, -len(match.problems)))
+    count = len(best.problems)
+    if not best.agreeing and asked.encoder is None:
+        some = ", ".join(f"{name} {tuple(value.shape)}" for name, value in list(tensors.items())[:3])
+        raise CheckpointError(
+            f"{path} fits no encoder, not one tensor agrees by name and shape ({some}, ...){_hint(tensors, asked)}; "
+            "a network of your own: --encoder module:function"
+        )
+    raise CheckpointError(
+        f"{path} fits no encoder; nearest is {best.arch.encoder} with {count} mismatch{'es' if count > 1 else ''}, "
+        f"the first: {best.problems[0]} ({best.agreeing} of {best.of} tensors agree){_hint(tensors, asked)}"
+    )
 
 
-@dataclass(frozen=True)
-class _Reading:
-    format: str
-    arch: Arch
-    tensors: Tensors
-    problems: list[str]
+def _hint(tensors: Tensors, asked: Asked) -> str:
+    """Return what to do where only the names differ."""
+    for name in ENCODERS if asked.encoder is None else ():
+        shapes = published_shapes(name)
+        if shapes and in_order(shapes, tensors):
+            return f"; in the order of saving all tensors of {name} agree: if it is one, add --encoder {name}, or --map OLD=NEW"
+    return ""
 
 
-def _readings(tensors: Tensors, wanted: str, encoder: str | None, bits: int, spec: Input | None) -> Iterator[_Reading]:
-    """Yield every encoder that the formats propose, with what speaks against it."""
-    formats = IMPORTERS if wanted == "auto" else {wanted: lookup(IMPORTERS, wanted, "format", CheckpointError)}
-    if encoder is not None:
-        lookup(ENCODERS, encoder, "encoder")
-    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-    for name, importer in formats.items():
-        for candidate in importer(shapes):
-            if encoder in (None, candidate.encoder):
-                cut = tuple(f"{layer}." for layer in candidate.classifier)
-                kept = {key: value for key, value in tensors.items() if not key.startswith(cut)}
-                arch = default_arch(candidate.encoder, bits, spec, **candidate.options)
-                yield _Reading(name, arch, kept, _problems(arch, kept))
+def _head_of(found: Match, bits: int | None, key: str | None, classifier: bool) -> dict[str, Json]:
+    """Return what becomes of the head: whether it is kept, its layers, bits, and one line about it.
+
+    Raises:
+        CheckpointError: another number of bits is asked for than a hash head has.
+    """
+    new = {"kept": False, "layers": [], "bits": BITS if bits is None else bits}
+    if found.head is None:
+        if found.format != OUTSIDE:
+            return new | {"note": f"head: none in the file; an untrained one of {new['bits']} bits"}
+        if classifier or bits not in (None, found.width):
+            return new | {"note": f"head: an untrained one of {new['bits']} bits on {found.width} features"}
+        note = f"head: the network's {found.width} outputs are the code; --classifier puts an untrained head on them"
+        return {"kept": True, "layers": ["identity"], "bits": found.width, "note": note}
+    head = found.head
+    kept, why = is_hash(head, bits)
+    if key is not None or classifier:
+        kept, why = not classifier, "as --head says" if key else "as --classifier says"
+    about = f"head {head.path}: {', '.join(head.layers)}"
+    beside = f"; beside it {', '.join(module.path for module in found.auxiliary)}, left out" if found.auxiliary else ""
+    if not kept:
+        note = f"{about}; taken for a classifier ({why}) and replaced by an untrained head of {new['bits']} bits"
+        return new | {"note": f"{note}{beside}; --head {head.path} keeps it"}
+    if bits not in (None, head.bits):
+        raise CheckpointError(
+            f"--bits {bits}, but the hash head {head.path} of the file has {head.bits} outputs ({why}); leave out --bits, "
+            "or replace it by an untrained head with --classifier"
+        )
+    assumed = "; the activations between its layers are assumed (--activation)" if head.assumed else ""
+    note = f"{about}; kept, {head.bits} bits ({why}){assumed}{beside}; --classifier replaces it"
+    return {"kept": True, "layers": [] if head.plain else list(head.layers), "bits": head.bits, "note": note}
 
 
-def _problems(arch: Arch, tensors: Tensors) -> list[str]:
-    """Return every difference between the encoder of ``arch`` and ``tensors``, in the encoder's order."""
-    try:
-        with torch.device("meta"):
-            expected = build(arch).encoder.state_dict()
-    except (InputError, RuntimeError, OverflowError) as fault:
-        usual = replace(arch, input=ENCODERS[arch.encoder].input or arch.input)
-        others = [f"{name} is unknown" for name in tensors] if usual == arch else _problems(usual, tensors)
-        return [str(fault), *others]
-    problems = []
-    for name, value in expected.items():
-        if name in tensors:
-            found = tensors[name]
-            if found.shape != value.shape:
-                problems.append(f"{name} is {tuple(found.shape)}, should be {tuple(value.shape)}")
-            elif found.is_floating_point() != value.is_floating_point():
-                problems.append(f"{name} is {found.dtype}, should be {value.dtype}")
-            elif not bool(torch.isfinite(found).all()):
-                problems.append(f"{name} holds values that are not finite")
-        elif not name.endswith("num_batches_tracked"):
-            problems.append(f"{name} {tuple(value.shape)} is missing")
-    return problems + [f"{name} {tuple(tensors[name].shape)} is unknown" for name in tensors if name not in expected]
+def _encoder_note(found: Match) -> str:
+    how = "in the order of saving, names differ" if found.by_order else "by name"
+    note = f"; {found.candidate.note}" if found.candidate.note else ""
+    return f"encoder {found.arch.encoder} ({found.format}): {found.agreeing} of {found.of} tensors agree {how}{note}"
 
 
-def _completed(encoder: nn.Module, tensors: Tensors) -> Tensors:
-    """Return ``tensors`` as float32, with counters that old versions of torch did not save."""
-    own = encoder.state_dict()
-    return {name: tensors[name].to(value.dtype) if name in tensors else value for name, value in own.items()}
+def _input_notes(found: Match) -> list[str]:
+    given = found.arch.input
+    if not isinstance(given, ImageInput):
+        return [f"input {given.kind} of {' x '.join(map(str, given.shape))}"]
+    values = f"mean {', '.join(map(str, given.mean))}, std {', '.join(map(str, given.std))}"
+    assumed = f"; assumed: {'; '.join(found.assumed)} (--input-size, --mean, --std)" if found.assumed else ""
+    return [f"input {'x'.join(map(str, given.shape))}, {values}{assumed}"]
 
 
-def _converted(path: Path) -> Tensors:
-    with TemporaryDirectory() as folder:
-        return read_tensors(convert(path, Path(folder) / "converted.safetensors"))
+def _completed(module: nn.Module, tensors: Tensors) -> Tensors:
+    """Return ``tensors`` in the types and shapes of ``module``, with counters that old versions of torch did not save."""
+    own = module.state_dict()
+    return {
+        name: tensors[name].to(value.dtype).reshape(value.shape) if name in tensors else value
+        for name, value in own.items()
+    }

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ...core.errors import CheckpointError
 from ...core.files import atomic_write
+from .read import check_content
 
 WARNING = "opening a pickle runs the code in it, with your rights, in a process of its own"
 TIMEOUT_S = 600
@@ -32,6 +33,7 @@ def convert(source: Path, output: Path) -> Path:
     """
     if not source.is_file():
         raise CheckpointError(f"no checkpoint at {source}")
+    check_content(source)
     command = [sys.executable, "-W", "ignore", "-m", __name__, str(source.resolve()), str(output.resolve())]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)

@@ -11,3 +11,10 @@ def refused(capsys, *arguments, code=2):
     assert err.startswith("hashpress: ")
     assert err.count("\n") == 1
     return err
+
+
+def run_program(capsys, *arguments):
+    """Run the program; return its exit code, output and errors."""
+    code = run([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err

@@ -116,7 +116,8 @@ class AdbTransport:
 
     def explain(self, message: str) -> str:
         """Return what adb complained about and how to mend it."""
-        line = last_line(message, "the connection ended").removeprefix("adb: ").removeprefix("error: ")
+        told = "\n".join(line for line in message.splitlines() if re.search(r"error|failed", line, re.IGNORECASE))
+        line = last_line(told or message, "the connection ended").removeprefix("adb: ").removeprefix("error: ")
         if "No space left" in line:
             return f"{line}; remove files there: adb shell rm -r /data/local/tmp/..."
         if re.search(r"not found|closed|disconnected|no devices|device offline", line):
@@ -126,7 +127,8 @@ class AdbTransport:
     def _copy(self, words: list[str], seconds: float, what: str) -> Finished:
         done = execute(self, [adb_program(), "-s", self.connected(), *words], seconds)
         if done.code:
-            raise DeviceError(f"{self.name}: {what} cannot be copied: {self.explain(done.err or done.text)}")
+            reason = self.explain(f"{done.text}\n{done.err}")
+            raise DeviceError(f"{self.name}: {what} cannot be copied: {reason}")
         return done
 
 

@@ -6,6 +6,7 @@ over its command line: ``rewrite`` maps texts of commands to others.
 
 from __future__ import annotations
 
+import queue
 import socket
 import struct
 import subprocess
@@ -86,6 +87,8 @@ class Link:
                 command, first, second, size, _, _ = struct.unpack("<6I", self.read(24))
                 self.answer(command, first, second, self.read(size))
         except (EOFError, OSError):
+            pass
+        finally:
             self.close()
 
     def answer(self, command: int, first: int, second: int, data: bytes) -> None:
@@ -110,6 +113,8 @@ class Link:
             self.streams.pop(second).close()
 
     def close(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
         self.connection.close()
         for stream in list(self.streams.values()):
             stream.close()
@@ -119,15 +124,21 @@ class Stream:
     def __init__(self, link: Link, number: int) -> None:
         self.link, self.number = link, number
         self.ready = threading.Semaphore(1)  # one write at a time, until the other side said that it is there
+        self.waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        threading.Thread(target=self._drain, daemon=True).start()
 
     def write(self, data: bytes) -> None:
         for start in range(0, len(data), MOST):
-            if not self.ready.acquire(timeout=20):
-                raise OSError("the other side does not read")
-            self.link.send(WRTE, self.number, self.number, data[start : start + MOST])
+            self.waiting.put(data[start : start + MOST])
 
     def end(self) -> None:
-        self.link.send(CLSE, self.number, self.number)
+        self.waiting.put(None)
+
+    def _drain(self) -> None:
+        with suppress(OSError):
+            while (data := self.waiting.get()) is not None and self.ready.acquire(timeout=20):
+                self.link.send(WRTE, self.number, self.number, data)
+            self.link.send(CLSE, self.number, self.number)
 
 
 class Shell(Stream):
@@ -150,11 +161,11 @@ class Shell(Stream):
         for pump in pumps:
             pump.join()
         code = self.process.wait()
-        try:
-            self.write(struct.pack("<BIB", EXIT, 1, code & 255))
-            self.end()
-        except OSError:
-            pass
+        self.write(struct.pack("<BIB", EXIT, 1, code & 255))
+        self.end()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            with suppress(OSError):
+                stream.close()
 
     def pump(self, kind: int, source) -> None:
         try:
@@ -171,10 +182,11 @@ class Shell(Stream):
                 return
             body, self.held = self.held[5 : 5 + size], self.held[5 + size :]
             if kind == STDIN:
-                self.process.stdin.write(body)
-                self.process.stdin.flush()
+                with suppress(OSError, ValueError):
+                    self.process.stdin.write(body)
+                    self.process.stdin.flush()
             elif kind == CLOSE_STDIN:
-                self.process.stdin.close()
+                self.close()
 
     def close(self) -> None:
         with suppress(OSError):

@@ -39,7 +39,7 @@ def build(features: int, bits: int, layers: Sequence[str] = ()) -> nn.Module:
     """
     if not layers:
         return nn.Linear(features, bits)
-    width, modules = features, []
+    width, modules = features, list[nn.Module]()
     for layer in layers:
         if found := _LINEAR.fullmatch(layer):
             modules.append(nn.Linear(width, int(found[1]), bias=not found[2]))

@@ -12,7 +12,7 @@ from ...core.errors import CheckpointError
 
 Tensors = dict[str, Tensor]
 
-HASH_NAME = re.compile(r"hash|encode|code|binar|latent|bits", re.IGNORECASE)
+HASH_NAME = re.compile(r"hash|encode|code|binar|latent|bits|fc_plus|fc8_kevin|(^|\.)linear1$", re.IGNORECASE)
 CLASSES = {20: "Pascal VOC", 40: "CelebA", 80: "COCO", 100: "CIFAR-100", 120: "Stanford Dogs", 196: "Stanford Cars",
            200: "CUB-200", 400: "Kinetics", 1000: "ImageNet", 10000: "iNaturalist"}  # fmt: skip
 ACTIVATION = "relu"  # between dense layers, where names leave room for one
@@ -178,5 +178,8 @@ def is_hash(head: Head, bits: int | None) -> tuple[bool, str]:
 
 
 def is_auxiliary(module: Module, head: Head, width: int) -> bool:
-    """Return whether a layer beside the head is a classifier on the codes or on the features, used in training alone."""
-    return module.kind == "linear" and module.inputs in (head.bits, width)
+    """Return whether what is beside the head works on codes or features and in training alone: a classifier, or centres."""
+    if module.kind == "linear":
+        return module.inputs in (head.bits, width)
+    rows = [value for value in module.tensors.values() if value.ndim == 2]
+    return not module.kind and len(rows) == len(module.tensors) and all(value.shape[1] == head.bits for value in rows)

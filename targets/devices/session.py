@@ -219,6 +219,7 @@ class Session:
         timer = threading.Timer(START_SECONDS, keeper.kill)
         timer.start()
         try:
+            assert keeper.stdout is not None  # noqa: S101  # it was asked for
             word, _, rest = keeper.stdout.readline().decode(errors="replace").strip().partition(" ")
         except BaseException:
             self._drop()

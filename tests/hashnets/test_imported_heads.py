@@ -286,7 +286,7 @@ def test_networks_of_ones_own(tmp_path, capsys, monkeypatch):
     here = [*start, "--trust-code", "--input-size", "16"]
     assert "conv.bias (6,) is missing" in refused(capsys, *here)
     assert "write a function (shape, **options)" in refused(capsys, *here, "--option", "colour=3")
-    Net = importlib.import_module("own_nets_17").Net  # noqa: N806
+    Net = importlib.import_module("own_nets_17").Net
 
     net = fill(Net())
     for content in (net.state_dict(), net):  # the second is the pickle of a whole module

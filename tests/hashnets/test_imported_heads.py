@@ -304,6 +304,7 @@ def test_networks_of_ones_own(tmp_path, capsys, monkeypatch):
     assert load("o.safetensors", trust_code=True).arch.bits == 12
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 def test_damaged_and_odd_inputs_are_refused_in_words(tmp_path):
     """Whatever is done to a state dict, it is imported or refused by an error of ours in one line."""
     generator = torch.Generator().manual_seed(3)

@@ -82,7 +82,7 @@ def _real(target: str, value: Tensor) -> Tensor:
 def _weight_norm(target: str, length: Tensor, direction: Tensor) -> Tensor:
     """Return ``length * direction / |direction|``, the norm over the axes that ``length`` lacks."""
     if length.numel() == 1:
-        return length.reshape(()) * direction / direction.norm()
+        return length.reshape(()) * direction / torch.linalg.vector_norm(direction)
     if length.ndim != direction.ndim or any(
         a not in (1, b) for a, b in zip(length.shape, direction.shape, strict=True)
     ):
@@ -90,7 +90,9 @@ def _weight_norm(target: str, length: Tensor, direction: Tensor) -> Tensor:
             f"{target}: the lengths {tuple(length.shape)} of weight norm do not fit {tuple(direction.shape)}"
         )
     axes = [axis for axis, size in enumerate(length.shape) if size == 1]
-    return length * direction / (direction.norm(dim=axes, keepdim=True) if axes else direction.abs())
+    return (
+        length * direction / (torch.linalg.vector_norm(direction, dim=axes, keepdim=True) if axes else direction.abs())
+    )
 
 
 def _spectral(target: str, weight: Tensor, left: Tensor, right: Tensor) -> Tensor:

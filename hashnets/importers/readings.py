@@ -13,6 +13,7 @@ from torch import Tensor
 from ...core.errors import CheckpointError, InputError, lookup
 from ...core.inputs import ImageInput, Input
 from ...core.model import Arch
+from ...core.plugins import import_name
 from ..build import build_encoder
 from ..encoders import ENCODERS
 from . import IMPORTERS
@@ -83,6 +84,7 @@ def published_shapes(encoder: str) -> dict[str, tuple[int, ...]]:
 
 def _candidates(inner: Tensors, asked: Asked) -> Iterator[tuple[str, Candidate]]:
     if asked.encoder is not None and ":" in asked.encoder:
+        import_name(asked.encoder, "encoder", trust_code=asked.trust_code)  # says first what is wrong with the name
         yield OUTSIDE, Candidate(asked.encoder, asked.options)
         return
     if asked.encoder is not None:

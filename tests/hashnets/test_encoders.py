@@ -24,6 +24,10 @@ PUBLISHED = {  # parameters with the classifier they were published with (torchv
     "resnet18": (1000, 11_689_512),
     "resnet34": (1000, 21_797_672),
     "resnet50": (1000, 25_557_032),
+    "mobilenet_v2": (1000, 3_504_872),
+    "mobilenet_v3_small": (1000, 2_542_856),
+    "mobilenet_v3_large": (1000, 5_483_032),
+    "efficientnet_b0": (1000, 5_288_548),
 }
 FAST = ("lenet300", "lenet5", "smallconv", "resnet20", "resnet56")
 DIGITS = ImageInput((1, 8, 8), (0.3,), (0.4,))

@@ -40,7 +40,8 @@ def verb(
     from ..targets.compile import compile_model
 
     with progress():
-        bundle = compile_model(load(model, trust_code=trust_code), target, output, trust_code=trust_code)
+        network = load(model, trust_code=trust_code)
+        bundle = compile_model(network, target, output, trust_code=trust_code, source=model)
     if json:
         print_json(bundle.manifest)
     else:

@@ -10,7 +10,8 @@ HashpressError            1   a fault of ours
 │   ├── ReportError           a report file
 │   └── TargetError           an unknown target, a layer that cannot be lowered, a broken bundle
 ├── OverBudgetError       3   measured figures exceed the budget
-└── DeviceError           4   a device that cannot be reached or failed while running
+├── DeviceError           4   a device that cannot be reached or failed while running
+└── InconclusiveError     5   times are over the budget by less than the measurement can tell
 """
 
 from __future__ import annotations
@@ -76,6 +77,12 @@ class DeviceError(HashpressError):
     """A device cannot be reached or failed while running."""
 
     exit_code = 4
+
+
+class InconclusiveError(HashpressError):
+    """Times exceed the budget by less than the measurement can tell."""
+
+    exit_code = 5
 
 
 def lookup(registry: Mapping[str, Value], name: str, kind: str, error: type[HashpressError] = InputError) -> Value:

@@ -5,6 +5,7 @@
 - packed: bytes of the weights packed in the layout of the kernels (static)
 - rss: peak resident set (VmHWM) of a fresh process that opens the bundle and runs it (measured)
 - idle: resident set of that process before it opens the bundle: interpreter, numpy, TVM runtime (measured)
+- network: peak resident set from opening the bundle on, less idle: what the network itself adds to a process (measured)
 
 ``ru_maxrss`` cannot be used: on Linux a child process inherits the peak of its parent.
 """
@@ -26,7 +27,7 @@ _SECONDS = 300
 
 
 def fresh_process(bundle: Path, runs: int = 3, threads: int = 1) -> dict[str, Any]:
-    """Return ``rss`` and ``idle`` in bytes and ``open_ms``, measured by :mod:`.memory_child` in a process without torch.
+    """Return ``rss``, ``idle`` and ``network`` in bytes and ``open_ms``, measured by :mod:`.memory_child` in a process without torch.
 
     Raises:
         DeviceError: the process failed or timed out.
@@ -46,18 +47,40 @@ def fresh_process(bundle: Path, runs: int = 3, threads: int = 1) -> dict[str, An
 def memory_figures(measured: dict[str, Any], planned: dict[str, int]) -> dict[str, Figure]:
     """Return the figures ``memory.*`` from the result of :func:`fresh_process` and from the ``planned`` bytes by name."""
     figures = {f"memory.{name}": Figure(size, "B", "static") for name, size in planned.items()}
-    for name in ("rss", "idle"):
+    for name in ("network", "rss", "idle"):
         figures[f"memory.{name}"] = Figure(measured[name], "B", "measured")
     return figures
 
 
 def peak_bytes() -> int:
     """Return the peak resident set of this process in bytes."""
+    found = _status("VmHWM")
+    if found is not None:
+        return found
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_bytes() -> int:
+    """Return the resident set of this process in bytes now; where the system does not tell, its peak."""
+    found = _status("VmRSS")
+    return peak_bytes() if found is None else found
+
+
+def restart_peak() -> bool:
+    """Set the peak resident set of this process to its resident set of now; False where the system cannot."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def _status(field: str) -> int | None:
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{field}:"):
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return None

@@ -34,7 +34,12 @@ TOOLS = ("hashpress", "torch", "apache-tvm", "apache-tvm-ffi", "numpy", "constri
 
 
 def compile_model(
-    model: HashModel, target: str | Target | HostTarget, out: str | os.PathLike[str], *, trust_code: bool = False
+    model: HashModel,
+    target: str | Target | HostTarget,
+    out: str | os.PathLike[str],
+    *,
+    trust_code: bool = False,
+    source: str | os.PathLike[str] | None = None,
 ) -> Bundle:
     """Compile ``model`` for a target and write the bundle ``out``, whole or not at all.
 
@@ -43,6 +48,7 @@ def compile_model(
         target: a name of ``TARGETS``, ``module:NAME`` of a target outside of hashpress, or the target itself.
         out: the bundle's directory; a bundle that is there is replaced.
         trust_code: allow ``module:NAME``, whose module is imported and run.
+        source: the file that ``model`` was loaded from, whose hash the manifest then holds.
 
     Raises:
         TargetError: an unknown target, a layer without a kernel, no linker, a place that cannot be written.
@@ -60,6 +66,8 @@ def compile_model(
             name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in PARTS
         }
         manifest = _manifest(model, chosen, made) | {"files": files}
+        if source is not None:
+            manifest["source"] = {"name": Path(source).name, "sha256": sha256_file(Path(source))}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return open_bundle(Path(out))
 

@@ -1,4 +1,4 @@
-"""What this machine is, as far as the system tells: processor, clock, load."""
+"""What this machine is, as far as the system tells: processor, clock, temperature, load."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def describe() -> dict[str, Any]:
         "governor": _read(_CPUFREQ / "scaling_governor"),
         "mhz": _megahertz(_read(_CPUFREQ / "scaling_cur_freq")),
         "max_mhz": _megahertz(_read(_CPUFREQ / "cpuinfo_max_freq")),
+        "celsius": _temperature(),
         "load": None if load is None else round(load, 2),
     }
 
@@ -33,6 +34,12 @@ def _cpu_model() -> str:
         if key.strip() in ("model name", "Model", "Hardware"):
             return value.strip()
     return platform.processor() or platform.machine()
+
+
+def _temperature() -> float | None:
+    """Return the highest temperature of the thermal zones in degrees Celsius."""
+    values = [_read(zone) for zone in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
+    return max((int(value) / 1000 for value in values if value and value.lstrip("-").isdigit()), default=None)
 
 
 def _read(path: Path) -> str | None:

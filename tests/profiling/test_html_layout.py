@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from functools import cache
 from html import unescape
 from pathlib import Path
 
@@ -62,6 +63,24 @@ def text() -> str:
     return page([crowded("base.bundle", 0), crowded(LONG, 1), crowded("int8.bundle", 2)])
 
 
+@cache
+def advance(sign: str, weight: str = "normal") -> float:
+    """Width of a character per unit of the font's size, in the widest of the usual fonts."""
+    font = FontProperties(family="DejaVu Sans", weight=weight)
+    return float(TextPath((0, 0), f"|{sign}|", size=100, prop=font).get_extents().width) / 100 - bars(weight)
+
+
+@cache
+def bars(weight: str) -> float:
+    """Width of the two bars between which a character is measured."""
+    font = FontProperties(family="DejaVu Sans", weight=weight)
+    return float(TextPath((0, 0), "||", size=100, prop=font).get_extents().width) / 100
+
+
+def width_of(words: str, size: float, weight: str = "normal") -> float:
+    return size * sum(advance(sign, weight) for sign in words)
+
+
 def boxes(body: str) -> list[tuple[str, float, float, float, float, float]]:
     """Text, left, top, right, bottom and font size of every text of a plot, by the metrics of the widest usual font."""
     found = []
@@ -69,11 +88,7 @@ def boxes(body: str) -> list[tuple[str, float, float, float, float, float]]:
         turned, x, y = PLACE.search(attributes).groups()
         moved = re.search(r"translate\((-?[0-9.]+) (-?[0-9.]+)\)", attributes)
         x, y = (float(value) for value in (moved.groups() if moved else (x, y)))
-        width = (
-            TextPath((0, 0), unescape(words), size=float(size), prop=FontProperties(family="DejaVu Sans"))
-            .get_extents()
-            .width
-        )
+        width = width_of(unescape(words), float(size))
         shift = {"middle": width / 2, "end": width}.get((re.search(r"text-anchor: (\w+)", style) or [0, "start"])[1], 0)
         height = 0.75 * float(size)
         if abs(float(turned)) > 45:
@@ -143,11 +158,10 @@ def test_nothing_is_wider_than_a_telephone(text):
 
 def test_values_fit_their_tiles(text):
     room = (390 - 2 * 14.4 - 9.6) / 2 - 2 * 12 - 2
-    bold = FontProperties(family="DejaVu Sans", weight="bold")
     values = re.findall(r"<strong>([^<]*)</strong>", text)
     assert values
     for value in [*values, "-12.34 points", "999.9 kB"]:
-        assert TextPath((0, 0), value, size=1.2 * 16, prop=bold).get_extents().width < room, value
+        assert width_of(value, 1.2 * 16, "bold") < room, value
 
 
 @pytest.mark.slow

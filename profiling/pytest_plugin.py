@@ -31,9 +31,8 @@ def hold(report: Any, budget: Path | Mapping[str, Any], baseline: Any = None) ->
     from .budget import check, load_budget, parse_budget  # noqa: PLC0415  # pytest loads the plugin in every run
     from .report import Report, load_report  # noqa: PLC0415
 
-    measured, reference = (
-        one if one is None or isinstance(one, Report) else load_report(one) for one in (report, baseline)
-    )
+    measured = report if isinstance(report, Report) else load_report(report)
+    reference = baseline if baseline is None or isinstance(baseline, Report) else load_report(baseline)
     limits = parse_budget(budget) if isinstance(budget, Mapping) else load_budget(budget)
     excesses = check(measured, limits, reference)
     errors = [excess for excess in excesses if excess.verdict == "error"]

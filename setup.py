@@ -62,7 +62,10 @@ setup(
             "torch-pruning>=1.6,<2",
         ]
     },
-    entry_points={"console_scripts": ["hashpress = hashpress.cli.main:run"]},
+    entry_points={
+        "console_scripts": ["hashpress = hashpress.cli.main:run"],
+        "pytest11": ["hashpress = hashpress.profiling.pytest_plugin"],
+    },
     classifiers=[
         "Development Status :: 3 - Alpha",
         "License :: OSI Approved :: Apache Software License",

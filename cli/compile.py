@@ -47,7 +47,7 @@ def verb(
     with progress():
         network = load(model, trust_code=trust_code)
         check_repeatable(network)
-        bundle = compile_model(network, target, output, trust_code=trust_code, force=force)
+        bundle = compile_model(network, target, output, trust_code=trust_code, force=force, source=model)
     if json:
         print_json(bundle.manifest)
     else:

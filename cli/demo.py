@@ -45,8 +45,8 @@ lr = 0.0005
 storage.file = "32 kB"
 latency.p50 = { limit = "2 ms", level = "warn" }
 memory.rss = "250 MB"
-quality.map_drop = "2 %"
-quality.map_drop_asymmetric = "2 %"
+quality.map_drop = "2 points"
+quality.map_drop_asymmetric = "2 points"
 quality.bit_flips = { limit = "5 %", level = "warn" }
 """,
 }
@@ -121,9 +121,10 @@ def arguments_of(line: str, folder: Path, seed: int, threads: int) -> list[str]:
 
 
 def _end(folder: Path) -> None:
-    from ..profiling.report import load_report
+    from ..profiling.report import load_report, show_metric
 
     base, small = load_report(folder / "base.json"), load_report(folder / "small.json")
-    rows = [(name, base.figures.get(name, ""), small.figures.get(name, "")) for name in _ENDING]
+    both = base.figures, small.figures
+    rows = [(name, *(show_metric(name, one[name].value) if name in one else "" for one in both)) for name in _ENDING]
     console().print(table("", ("", "original", "compressed"), rows, right=(1, 2)))
     console().print(f"\nreport: {folder / 'report.html'}", markup=False, soft_wrap=True)

@@ -37,13 +37,15 @@ def verb(
 ) -> None:
     """Measure retrieval quality (mAP, precision, PR curve) and, with --against, bit flips and their margins."""
     set_threads(threads)
+    from dataclasses import replace
+
     from ..core.outputs import EVALUATION, check_output
 
     if output is not None:
         inputs = [("model", model), ("original model", against), *options.data_inputs(data)]
         check_output(output, EVALUATION, inputs, force=force)
     from ..core.data import load_data
-    from ..hashnets.retrieval.assess import assess
+    from ..hashnets.retrieval.assess import assess, file_id
     from ..hashnets.retrieval.query_leakage import leakage_warning
     from ..modelfile.file import load
 
@@ -51,7 +53,11 @@ def verb(
         split = load_data(data, protocol=protocol, trust_code=trust_code)
         base = load(against, trust_code=trust_code) if against else None
         network = load(model, trust_code=trust_code)
-        assessment = assess(network, split, base, device=device)
+        assessment = replace(
+            assess(network, split, base, device=device),
+            model=file_id(model),
+            against=file_id(against) if against else None,
+        )
     warn(leakage_warning(network, split))
     if output:
         assessment.save(output)

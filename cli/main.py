@@ -5,6 +5,7 @@
 2   wrong usage, configuration or input
 3   over budget
 4   a device cannot be reached or failed
+5   inconclusive: a time is over budget by less than the measurement can tell
 130 interrupted        141 the reader of the output closed the pipe
 """
 
@@ -42,7 +43,8 @@ from . import (
 app = typer.Typer(
     name="hashpress",
     help="Compress a trained deep-hashing network, compile it for a device, measure it there, and check budgets in CI.",
-    epilog="Exit codes: 0 success, 1 internal error, 2 wrong usage or input, 3 over budget, 4 device failed or unreachable.",
+    epilog="Exit codes: 0 success, 1 internal error, 2 wrong usage or input, 3 over budget, 4 device failed or unreachable, "
+    "5 inconclusive.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -11,7 +11,8 @@ HashpressError            1   a fault of ours
 │   └── TargetError           an unknown target, a layer that cannot be lowered, a broken bundle
 ├── OverBudgetError       3   measured figures exceed the budget
 ├── DeviceError           4   a device that cannot be reached or failed while running
-└── InterruptedRunError   130 a run that was interrupted, and how it is resumed
+├── InterruptedRunError   130 a run that was interrupted, and how it is resumed
+└── InconclusiveError     5   times are over the budget by less than the measurement can tell
 """
 
 from __future__ import annotations
@@ -83,6 +84,12 @@ class InterruptedRunError(HashpressError):
     """A run was interrupted; the message says what is kept and how to go on."""
 
     exit_code = 130
+
+
+class InconclusiveError(HashpressError):
+    """Times exceed the budget by less than the measurement can tell."""
+
+    exit_code = 5
 
 
 def lookup(registry: Mapping[str, Value], name: str, kind: str, error: type[HashpressError] = InputError) -> Value:

@@ -18,6 +18,7 @@ class Metric:
     kinds: tuple[str, ...]
     what: str
     more_is_better: bool = False
+    difference: bool = False  # of two shares: shown in percentage points
 
 
 _TIME = ("measured",)
@@ -49,13 +50,20 @@ METRICS: dict[str, Metric] = {
     "memory.activations": Metric("B", _PLAN, "planned memory for intermediate results"),
     "memory.weights": Metric("B", _PLAN, "decoded weights in the layout of the network"),
     "memory.packed": Metric("B", _PLAN, "weights packed in the layout of the kernels"),
+    "memory.network": Metric(
+        "B", ("measured",), "peak memory of opening and running the network, without the interpreter"
+    ),
     "memory.rss": Metric("B", ("measured",), "peak resident set of a fresh process that opens and runs the bundle"),
-    "memory.idle": Metric("B", ("measured",), "resident set of that process before it opens the bundle"),
+    "memory.idle": Metric(
+        "B", ("measured",), "resident set of that process before it opens the bundle: the interpreter"
+    ),
     "quality.map": Metric("share", _QUALITY, "mean average precision", more_is_better=True),
     "quality.map_asymmetric": Metric(
         "share", _QUALITY, "mAP of the queries against a database with original codes", more_is_better=True
     ),
-    "quality.map_drop": Metric("share", _QUALITY, "drop of mAP against the original network"),
-    "quality.map_drop_asymmetric": Metric("share", _QUALITY, "drop of mAP when the database keeps its original codes"),
+    "quality.map_drop": Metric("share", _QUALITY, "drop of mAP against the original network", difference=True),
+    "quality.map_drop_asymmetric": Metric(
+        "share", _QUALITY, "drop of mAP when the database keeps its original codes", difference=True
+    ),
     "quality.bit_flips": Metric("share", _QUALITY, "share of bits that differ from the codes of the original network"),
 }

@@ -38,6 +38,31 @@ def load_evaluation(path: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(value)
 
 
+def require_same_network(value: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+    """Check that an evaluation is one of the model file that a bundle holds or was compiled from.
+
+    An evaluation of earlier versions names no model file and passes; see :func:`names_network`.
+
+    Raises:
+        ReportError: it is the evaluation of another network.
+    """
+    if not names_network(value):
+        return
+    evaluated = value["model"]
+    known = {manifest["files"]["model.safetensors"]["sha256"], (manifest.get("source") or {}).get("sha256")}
+    if evaluated["sha256"] not in known:
+        raise ReportError(
+            f"the evaluation is of another network: it evaluated {evaluated.get('name')} ({evaluated['sha256'][:12]}), the "
+            f"bundle holds {manifest['files']['model.safetensors']['sha256'][:12]}; evaluate the bundle's model.safetensors"
+        )
+
+
+def names_network(value: Mapping[str, Any]) -> bool:
+    """Return whether an evaluation says which model file it evaluated."""
+    model = value.get("model")
+    return isinstance(model, Mapping) and isinstance(model.get("sha256"), str)
+
+
 def quality_figures(value: Mapping[str, Any]) -> dict[str, Figure]:
     """Return the figures in the JSON of an evaluation: mAP, its drop, and the share of flipped bits.
 

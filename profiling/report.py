@@ -15,10 +15,11 @@ from typing import Any
 
 from ..core.errors import ReportError, lookup
 from ..core.files import atomic_write
-from ..core.units import format_bytes, format_ms
+from ..core.units import format_bytes, format_ms, format_points
 from .metrics import KINDS, METRICS
 
-FORMAT = 2
+FORMAT = 3
+_READS = (2, FORMAT)  # format 2 has neither hashes nor timing
 GROUPS = ("values", "codebooks", "biases", "metadata", "tables", "library", "manifest", "golden", "other")
 UNITS = ("ms", "B", "share", "count", "cycles")
 
@@ -58,6 +59,12 @@ def show(value: float, unit: str) -> str:
     return f"{value:,.0f}"
 
 
+def show_metric(name: str, value: float) -> str:
+    """Return a value of the metric ``name`` as readable text; differences of shares in points: ``1.5 points``."""
+    metric = METRICS[name]
+    return format_points(value) if metric.difference else show(value, metric.unit)
+
+
 @dataclass(frozen=True)
 class Layer:
     """The cost of one kernel per input."""
@@ -95,6 +102,8 @@ class Report:
     quality: Mapping[str, Any] = field(default_factory=dict)  # JSON of an evaluation, for the curves
     history: tuple[Mapping[str, Any], ...] = ()  # one entry for each step that led to the model
     decoded: Mapping[str, str] = field(default_factory=dict)  # layer -> encoding that is decoded to dense on loading
+    hashes: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of the files of the bundle by name
+    timing: Mapping[str, Any] = field(default_factory=dict)  # how the latency was measured, see rounds.py
 
     def __post_init__(self) -> None:
         for name, figure in self.figures.items():
@@ -121,6 +130,8 @@ class Report:
             "quality": dict(self.quality),
             "history": [dict(step) for step in self.history],
             "decoded": dict(self.decoded),
+            "hashes": dict(self.hashes),
+            "timing": dict(self.timing),
         }
 
     @classmethod
@@ -132,8 +143,11 @@ class Report:
         """
         if not isinstance(value, dict) or "format" not in value:
             raise ReportError("not a hashpress report: the field 'format' is missing")
-        if value["format"] != FORMAT:
-            raise ReportError(f"report of format {value['format']!r}, this version of hashpress reads format {FORMAT}")
+        if value["format"] not in _READS:
+            reads = " and ".join(map(str, _READS))
+            raise ReportError(f"report of format {value['format']!r}, this version of hashpress reads format {reads}")
+        if value["format"] == 2:
+            value = {"hashes": {}, "timing": {}, **value}
         value = _checked(value, _SHAPE, "the report")
         figures = {name: _figure(entry, name) for name, entry in value["figures"].items()}
         layers = [_checked(entry, {"name": str, "cost": dict}, "a layer") for entry in value["layers"]]
@@ -151,6 +165,8 @@ class Report:
             value["quality"],
             tuple(value["history"]),
             _checked(value["decoded"], dict.fromkeys(value["decoded"], str), "decoded layers"),
+            _checked(value["hashes"], dict.fromkeys(value["hashes"], str), "hashes"),
+            value["timing"],
         )
 
     def decodings(self) -> list[str]:
@@ -168,7 +184,10 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{self.name} for {self.target} on {self.device}"]
-        lines += [f"  {name:<28} {figure!s:>12}  {figure.kind}" for name, figure in self.figures.items()]
+        lines += [
+            f"  {name:<28} {show_metric(name, figure.value):>12}  {figure.kind}"
+            for name, figure in self.figures.items()
+        ]
         lines += [f"  decoded to dense when loaded: {about}" for about in self.decodings()]
         return "\n".join([*lines, *(f"  noisy: {reason}" for reason in self.noise)])
 
@@ -204,6 +223,8 @@ _SHAPE = {
     "quality": dict,
     "history": list,
     "decoded": dict,
+    "hashes": dict,
+    "timing": dict,
 }
 
 

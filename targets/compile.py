@@ -40,6 +40,7 @@ def compile_model(
     *,
     trust_code: bool = False,
     force: bool = False,
+    source: str | os.PathLike[str] | None = None,
 ) -> Bundle:
     """Compile ``model`` for a target and write the bundle ``out``, whole or not at all.
 
@@ -49,6 +50,7 @@ def compile_model(
         out: the bundle's directory; a bundle that is there is replaced.
         trust_code: allow ``module:NAME``, whose module is imported and run.
         force: replace a file at ``out`` that is no bundle; folders that are none are never replaced.
+        source: the file that ``model`` was loaded from, whose hash the manifest then holds.
 
     Raises:
         TargetError: an unknown target, a layer without a kernel, no linker, a place that cannot be written.
@@ -66,6 +68,8 @@ def compile_model(
             name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in PARTS
         }
         manifest = _manifest(model, chosen, made) | {"files": files}
+        if source is not None:
+            manifest["source"] = {"name": Path(source).name, "sha256": sha256_file(Path(source))}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return open_bundle(Path(out))
 

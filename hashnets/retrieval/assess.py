@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from ...core.data.split import Split
 from ...core.device import open_device
-from ...core.files import atomic_write
+from ...core.files import atomic_write, sha256_file
 from ...core.model import HashModel
 from ..repeatable import check_repeatable
 from .codes import outputs, pack
@@ -23,17 +25,26 @@ from .evaluate import Flips, Quality, bit_flips, quality
 
 @dataclass(frozen=True)
 class Assessment:
-    """Retrieval quality; the last three fields are there when an original network was given."""
+    """Retrieval quality; ``asymmetric``, ``original`` and ``flips`` are there when an original network was given.
+
+    ``model`` and ``against`` are the files that were evaluated, as :func:`file_id` describes them.
+    """
 
     symmetric: Quality
     asymmetric: Quality | None = None
     original: Quality | None = None
     flips: Flips | None = None
+    model: Mapping[str, str] | None = None
+    against: Mapping[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; what was not measured is left out."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: part.to_json() for name, part in parts.items() if part is not None}
+        return {
+            name: dict(part) if isinstance(part, Mapping) else part.to_json()
+            for name, part in parts.items()
+            if part is not None
+        }
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the JSON form, whole or not at all."""
@@ -49,6 +60,11 @@ class Assessment:
         for name, map_ in (("symmetric", self.symmetric.map), ("asymmetric", self.asymmetric.map)):
             lines.append(f"  mAP {name:<14} {map_:.4f}  ({map_ - before:+.4f})")
         return "\n".join([*lines, str(self.flips)])
+
+
+def file_id(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the ``name`` and the ``sha256`` of a model file, by which a bundle of the same network is recognised."""
+    return {"name": Path(path).name, "sha256": sha256_file(Path(path))}
 
 
 def assess(model: HashModel, split: Split, against: HashModel | None = None, *, device: str = "cpu") -> Assessment:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..report import Report
@@ -10,12 +10,48 @@ from ..report import Report
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
-def precision_recall(label: str, report: Report) -> Iterator[tuple[str, Curve]]:
-    """Yield (label, (recall, precision)) for the model, and for the original network if it was evaluated."""
-    for side, suffix in (("symmetric", ""), ("original", " (original)")):
-        entry = report.quality.get(side)
-        if isinstance(entry, Mapping):
-            yield f"{label}{suffix}", (entry["curve_recall"], entry["curve_precision"])
+def precision_recall(reports: Mapping[str, Report]) -> tuple[dict[str, Curve], dict[str, Curve]]:
+    """Return the curves (recall, precision) of the models by label, and those of the networks they were made from.
+
+    A network that several models were made from has one curve; none if it is one of the models.
+    """
+    models = {label: curve for label, report in reports.items() if (curve := _curve(report, "symmetric"))}
+    known, originals = list(models.values()), {}
+    for label, report in reports.items():
+        curve = _curve(report, "original")
+        if curve and curve not in known:
+            known.append(curve)
+            originals[label] = curve
+    several = len(originals) > 1
+    return models, {f"original of {label}" if several else "original": curve for label, curve in originals.items()}
+
+
+def size_quality(reports: Mapping[str, Report]) -> dict[str, list[tuple[float, float]]]:
+    """Return (bytes, mAP) of every step of each model for which both are known, the model itself last."""
+    points = {}
+    for label, report in reports.items():
+        size, quality = report.figures.get("storage.file"), report.figures.get("quality.map")
+        if size and quality:
+            steps = [(size, value) for _, size, value in file_ledger(report)[:-1] if value is not None]
+            points[label] = [*steps, (size.value, quality.value)]
+    return points
+
+
+def original_point(reports: Mapping[str, Report]) -> tuple[float, float] | None:
+    """Return (bytes in float32, mAP) of the network that the models were made from; None without it, or if they differ."""
+    found = set()
+    for report in reports.values():
+        entry, size = report.quality.get("original"), report.figures.get("storage.fp32")
+        if isinstance(entry, Mapping) and size and isinstance(entry.get("map"), float):
+            found.add((size.value, entry["map"]))
+    return found.pop() if len(found) == 1 else None
+
+
+def _curve(report: Report, side: str) -> Curve | None:
+    entry = report.quality.get(side)
+    if not isinstance(entry, Mapping):
+        return None
+    return tuple(entry["curve_recall"]), tuple(entry["curve_precision"])
 
 
 def flips_per_bit(report: Report) -> list[float]:
@@ -26,13 +62,13 @@ def flips_per_bit(report: Report) -> list[float]:
 
 
 def margin_histogram(report: Report) -> list[tuple[str, int, int]]:
-    """Return (range of the margin, bits, flipped bits) for every range that has bits."""
+    """Return (range of the margin, bits, flipped bits) for every range that has bits; a range begins where the last ends."""
     flips = report.quality.get("flips")
     entry = flips.get("margins") if isinstance(flips, Mapping) else None
     rows = entry if isinstance(entry, list) else []
     return [
         (
-            f"{row['low']:g}-{row['high']:g}" if row["high"] is not None else f"from {row['low']:g}",
+            f"to {row['high']:g}" if row["high"] is not None else f"from {row['low']:g}",
             row["outputs"],
             row["flipped"],
         )

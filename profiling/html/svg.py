@@ -20,13 +20,15 @@ from matplotlib.figure import Figure
 Arguments = ParamSpec("Arguments")
 
 INK, FAINT = "#010101", "#020202"
-SERIES = ("#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04", "#0a0a05", "#0a0a06", "#0a0a07", "#0a0a08", "#0a0a09")
-_VARIABLES = {INK: "var(--ink)", FAINT: "var(--faint)"} | {
-    colour: f"var(--series-{place})" for place, colour in enumerate(SERIES, start=1)
-}
+SERIES = tuple(f"#0a0a0{place}" for place in range(1, 10))  # of models
+CLASSES = tuple(f"#0b0b0{place}" for place in range(1, 10))  # of bytes; a colour means one thing on the page
+_VARIABLES = {INK: "var(--ink)", FAINT: "var(--faint)"}
+_VARIABLES |= {colour: f"var(--series-{place})" for place, colour in enumerate(SERIES, start=1)}
+_VARIABLES |= {colour: f"var(--class-{place})" for place, colour in enumerate(CLASSES, start=1)}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hashpress",
+    "text.parse_math": False,  # names of models may have dollar signs
     "font.size": 9.0,
     "font.family": "sans-serif",
     "text.color": INK,
@@ -74,6 +76,7 @@ def inline(figure: Figure, name: str, title: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"font-family: [^;]*; ", "", text)  # the page's own
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(href="|url\()#', rf"\g<1>#{name}-", text)
     for colour, variable in _VARIABLES.items():
@@ -85,3 +88,8 @@ def inline(figure: Figure, name: str, title: str) -> str:
 def _opening(title: str) -> str:
     safe = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;").replace("\\", "")
     return rf'<svg viewBox="\1" role="img" aria-label="{safe}">'
+
+
+def css_colour(colour: str) -> str:
+    """Return the CSS value that stands for a placeholder colour on the page: ``var(--series-1)``."""
+    return _VARIABLES[colour]

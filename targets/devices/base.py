@@ -19,9 +19,8 @@ class Footprint:
 
     open_ms: float
     rss: int  # bytes, peak resident set
-    idle: int | None = (
-        None  # bytes, resident set before the bundle is opened; None where the program starts by opening it
-    )
+    idle: int | None = None  # bytes, resident set before the bundle is opened; None where the program begins by that
+    network: int | None = None  # bytes, rss from opening the bundle on, less idle
 
 
 class Deployment(Protocol):

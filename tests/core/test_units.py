@@ -1,6 +1,14 @@
 import pytest
 from hashpress.core.errors import InputError
-from hashpress.core.units import format_bytes, format_ms, parse_bytes, parse_ms, parse_share
+from hashpress.core.units import (
+    format_bytes,
+    format_ms,
+    format_points,
+    parse_bytes,
+    parse_ms,
+    parse_points,
+    parse_share,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,13 +29,45 @@ def test_shares(text, share):
     assert parse_share(text) == pytest.approx(share)
 
 
-@pytest.mark.parametrize("text", ["900 kb", "900 KB", "9 ms", "9 furlongs"])
+@pytest.mark.parametrize(
+    ("spellings", "size"),
+    [
+        (("9 kB", "9 KB", "9 kb", "9 Kb", "9kB", "9e3 b"), 9000),
+        (("9 MB", "9 mb", "9 Mb"), 9_000_000),
+        (("9 KiB", "9 kib", "9 KIB", "9 kiB"), 9216),
+        (("2 GiB", "2 gib"), 2_147_483_648),
+    ],
+)
+def test_upper_and_lower_case_mean_the_same(spellings, size):
+    assert {parse_bytes(text) for text in spellings} == {size}
+    assert parse_ms("9 MS") == 9.0
+    assert parse_ms("9 \u03bcs") == parse_ms("9 \u00b5s") == pytest.approx(0.009)
+
+
+@pytest.mark.parametrize("text", ["1 point", "1 points", "1 pp", "1 %-points", "1 Percentage Points", "1points"])
+def test_points(text):
+    assert parse_points(text) == pytest.approx(0.01)
+    assert parse_points("1 %") is None
+    with pytest.raises(InputError):
+        parse_points("one point")
+
+
+@pytest.mark.parametrize(
+    ("difference", "text"), [(0.01, "1 point"), (0.015, "1.5 points"), (-0.0001, "-0.01 points"), (0, "0 points")]
+)
+def test_format_points(difference, text):
+    assert format_points(difference) == text
+
+
+@pytest.mark.parametrize("text", ["900 kbit", "900 k", "9 ms", "9 furlongs"])
 def test_unknown_units_are_answered_with_the_known_ones(text):
     with pytest.raises(InputError, match=r"storage.file: unknown unit .*kB.*MiB"):
         parse_bytes(text, "storage.file")
 
 
-@pytest.mark.parametrize("text", ["", "kB", "-3 kB", "1.2.3 kB", "nan B", "inf B", "1 2 kB", "९ kB", "1,000 kB"])
+@pytest.mark.parametrize(
+    "text", ["", "kB", "-3 kB", "1.2.3 kB", "1e999 kB", "nan B", "inf B", "1 2 kB", "९ kB", "1,000 kB"]
+)
 def test_what_is_no_quantity(text):
     with pytest.raises(InputError):
         parse_bytes(text)

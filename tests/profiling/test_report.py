@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 from hashpress.core.errors import ReportError
 from hashpress.profiling.metrics import KINDS, METRICS
-from hashpress.profiling.report import UNITS, Figure, Report, load_report, show
+from hashpress.profiling.report import UNITS, Figure, Report, load_report, show, show_metric
 from reports import report
 
 
@@ -14,7 +14,7 @@ def test_it_comes_back_equal(tmp_path):
     before = report()
     before.save(tmp_path / "report.json")
     assert load_report(tmp_path / "report.json") == before
-    assert json.loads((tmp_path / "report.json").read_text())["format"] == 2
+    assert json.loads((tmp_path / "report.json").read_text())["format"] == 3
 
 
 def test_the_same_report_gives_the_same_bytes(tmp_path):
@@ -33,7 +33,18 @@ def test_every_figure_shows_its_kind():
     for name, figure in report().figures.items():
         (line,) = [line for line in text.splitlines() if line.split()[0] == name]
         assert figure.kind in line
-        assert str(figure) in line
+        assert show_metric(name, figure.value) in line
+
+
+def test_reports_of_format_2_are_read(tmp_path):
+    """The last format had neither hashes nor timing."""
+    value = report().to_json() | {"format": 2}
+    old = {name: entry for name, entry in value.items() if name not in ("hashes", "timing")}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    assert load_report(tmp_path / "old.json") == report()
+    (tmp_path / "new.json").write_text(json.dumps(old | {"format": 3}))
+    with pytest.raises(ReportError, match="field 'hashes' is missing; field 'timing' is missing"):
+        load_report(tmp_path / "new.json")
 
 
 def test_all_metrics_have_known_units_and_kinds():
@@ -77,7 +88,7 @@ def test_an_unknown_figure_is_answered_with_the_nearest():
         (lambda value: value.pop("layers"), "field 'layers' is missing"),
         (lambda value: value.update(more=1), "unknown field 'more'"),
         (lambda value: value.update(parts={}), "field 'parts' must be list, found dict"),
-        (lambda value: value.update(format=1), "report of format 1, this version of hashpress reads format 2"),
+        (lambda value: value.update(format=1), "report of format 1, this version of hashpress reads format 2 and 3"),
         (lambda value: value.pop("format"), "'format' is missing"),
         (lambda value: value["parts"].append({"name": "x"}), "field 'group' is missing; field 'bytes' is missing"),
         (lambda value: value["parts"][0].update(bytes=1.5), "field 'bytes' must be int, found float"),

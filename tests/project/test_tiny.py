@@ -94,7 +94,7 @@ def test_the_report_of_the_bundle(base, small, bundle, split, tmp_path):
     assert report.figures["memory.weights"].value == 4 * (64 * 300 + 300 + 300 * 100 + 100 + 100 * 16 + 16)
     assert report.figures["quality.bit_flips"].value == quality["flips"]["rate"]
 
-    budget = parse_budget({"storage.file": "1 kB", "quality.map_drop": "5 %", "memory.rss": "2 GB"})
+    budget = parse_budget({"storage.file": "1 kB", "quality.map_drop": "5 points", "memory.rss": "2 GB"})
     (excess,) = check(report, budget)
     assert excess.metric == "storage.file"
     assert "encoder" in excess.why[0]

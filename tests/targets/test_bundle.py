@@ -218,6 +218,48 @@ def test_golden_codes_that_come_out_otherwise_are_a_device_error(copy, monkeypat
     assert 0 < runtime.verify().differing < 80  # zeros have no margin: flips are counted, not raised
 
 
+@pytest.mark.parametrize("place", [(0, 0), (1, 7), (2, 8), (3, 19)])
+def test_one_wrong_golden_bit_is_enough(copy, place):
+    """The codes of 4 images with 20 bits, of which one is another than torch's: first, last and byte edges."""
+    with np.load(copy / "golden.npz") as file:
+        golden = dict(file)
+    assert np.abs(golden["outputs"][place]) > 1e-3
+    golden["outputs"][place] *= -1
+    np.savez(copy / "golden.npz", **golden)
+    forged(copy, "golden.npz", (copy / "golden.npz").read_bytes())
+    with pytest.raises(DeviceError, match="1 of 80 golden bits differ beyond a margin"):
+        Runtime(copy).verify()
+
+
+@pytest.mark.parametrize(("margin", "raises"), [(0.99e-4, False), (1.01e-4, True), (-0.99e-4, False), (-1.01e-4, True)])
+def test_a_bit_may_differ_only_within_the_margin(copy, monkeypatch, margin, raises):
+    with np.load(copy / "golden.npz") as file:
+        golden = dict(file)
+    golden["outputs"][2, 3] = margin
+    np.savez(copy / "golden.npz", **golden)
+    forged(copy, "golden.npz", (copy / "golden.npz").read_bytes())
+    runtime = Runtime(copy)
+    found = golden["outputs"].copy()
+    found[2, 3] = -margin
+    monkeypatch.setattr(runtime, "outputs", lambda inputs: found)
+    if raises:
+        with pytest.raises(DeviceError, match="1 of 80 golden bits"):
+            runtime.verify()
+    else:
+        assert runtime.verify().differing == 1
+
+
+def test_an_output_that_is_no_number_is_wrong(copy, monkeypatch):
+    runtime = Runtime(copy)
+    with np.load(copy / "golden.npz") as file:
+        found = file["outputs"].copy()
+    wrong = int(np.argmax(found.ravel() < 0))  # NaN is not >= 0, as this bit should be
+    found.ravel()[wrong] = np.nan
+    monkeypatch.setattr(runtime, "outputs", lambda inputs: found)
+    with pytest.raises(DeviceError, match="golden bits differ"):
+        runtime.verify()
+
+
 @pytest.mark.parametrize("inputs", [PIXELS, np.zeros((1, 3, 16, 15), np.float32), np.zeros((3, 16, 16), np.float32)])
 def test_inputs_of_another_kind_are_refused(bundle, inputs):
     with pytest.raises(InputError, match="takes float32 images of shape"):

@@ -14,6 +14,7 @@ NAME = "evaluate"
 EXAMPLES = options.examples(
     "evaluate model.safetensors --data digits",
     "evaluate small.safetensors --data cifar10:cifar.tar.xz --against model.safetensors -o quality.json",
+    "evaluate model.safetensors --data cifar10:cifar.tar.xz?validation=5000 --on validation",
 )
 
 
@@ -28,6 +29,15 @@ def verb(
             "--against", metavar="BASE", help="Original model, to measure bit flips and asymmetric mAP as well."
         ),
     ] = None,
+    on: Annotated[
+        str,
+        typer.Option(
+            "--on",
+            metavar="PART",
+            help="queries, or validation: the training images that --data SPEC?validation=5000 (or 0.1) holds out. "
+            "Choose settings on validation, and publish figures of queries.",
+        ),
+    ] = "queries",
     output: options.MaybeOutput = None,
     device: options.Device = "cpu",
     trust_code: options.TrustCode = False,
@@ -37,16 +47,18 @@ def verb(
     """Measure retrieval quality (mAP, precision, PR curve) and, with --against, bit flips and their margins."""
     set_threads(threads)
     from ..core.data import load_data
+    from ..core.errors import lookup
     from ..hashnets.retrieval.assess import assess
     from ..hashnets.retrieval.query_leakage import seen
     from ..modelfile.file import load
 
+    lookup({"queries": "", "validation": ""}, on, "part")
     with progress():
         split = load_data(data, protocol=protocol, trust_code=trust_code)
         base = load(against, trust_code=trust_code) if against else None
         network = load(model, trust_code=trust_code)
-        assessment = assess(network, split, base, device=device)
-    warn(seen(network, split))
+        assessment = assess(network, split if on == "queries" else split.validation, base, device=device)
+    warn(seen(network, split, on=on))
     if output:
         assessment.save(output)
     if json:

@@ -33,7 +33,7 @@ def verb(
     ] = "prune,share,int8",
     layers: Annotated[str, typer.Option("--layers", metavar="NAMES", help="Comma-separated layers; default all.")] = "",
     images: Annotated[
-        int, typer.Option("--images", min=1, help="Number of queries on which bit flips are counted.")
+        int, typer.Option("--images", min=1, help="Number of held-out training images on which bit flips are counted.")
     ] = 500,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curves (.svg, .png or .pdf).")

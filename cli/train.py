@@ -32,6 +32,14 @@ def verb(
     bits: Annotated[int, typer.Option("--bits", min=1, help="Length of the code in bits.")] = 48,
     data: options.Data = "digits",
     protocol: options.Protocol = None,
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            "--validation",
+            metavar="N",
+            help="Hold N training images (or a share, 0.1) out and report mAP on them; the same as --data SPEC?validation=N.",
+        ),
+    ] = None,
     init: Annotated[
         Path | None,
         typer.Option(
@@ -77,8 +85,10 @@ def verb(
     """Train a hashing network with one of the published systems and write a model file."""
     set_threads(threads)
     from ..core.data import load_data
+    from ..core.data.spec import with_option
     from ..core.inputs import input_of
     from ..hashnets.build import default_arch, untrained
+    from ..hashnets.retrieval.evaluate import evaluate
     from ..hashnets.training.distributed import is_main_process
     from ..hashnets.training.schedule import Schedule
     from ..hashnets.training.train import train
@@ -99,6 +109,7 @@ def verb(
         precision=precision,
     )
     own = dict(options.setting(text) for text in settings)
+    data = data if validation is None else with_option(data, "validation", validation)
     checkpoint = output.with_suffix(".checkpoint")
     if not resume and is_main_process():
         checkpoint.unlink(missing_ok=True)
@@ -116,10 +127,14 @@ def verb(
         if not is_main_process():
             return  # one of several under torchrun; the first writes
         save(model, output)
+        chosen_by = None if split.held_out is None else evaluate(model, split.validation, device=device)
     checkpoint.unlink(missing_ok=True)
     log = model.history[-1].to_json()
     if json:
-        print_json({"path": str(output), "bytes": output.stat().st_size, "step": log})
+        found = {} if chosen_by is None else {"validation": chosen_by.to_json()}
+        print_json({"path": str(output), "bytes": output.stat().st_size, "step": log, **found})
     else:
         console().print(str(model), markup=False)
+        if chosen_by is not None:
+            console().print(f"mAP on {chosen_by.queries:,} held-out training images: {chosen_by.map:.4f}", markup=False)
         console().print(f"{output}: {output.stat().st_size:,} bytes")

@@ -81,6 +81,8 @@ def train(
     log = fit(net, objective, split.train, model.arch.input, schedule, seed=seed, checkpoint=path, device=device)
     about = {"system": system, **settings, **schedule.to_json()}
     data = {"data": split.name, "protocol": split.protocol, "digest": split.digest}
+    if split.held_out is not None:
+        data["queries"] = split.queries.digest  # the same without the validation part
     where = {} if device == "cpu" else {"device": device}
     figures = {"loss": log[-1]["loss"]} if log else {}
     return model.edited(net, (), Step("train", about | data | where, seed, after=figures))

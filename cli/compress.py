@@ -49,6 +49,7 @@ def verb(
     from ..compress.recipe.load import compress, load_recipe
     from ..core.data import load_data
     from ..core.errors import InputError
+    from ..core.inputs import resized_as
     from ..core.units import format_bytes
     from ..hashnets.retrieval.query_leakage import seen
     from ..modelfile.file import load
@@ -61,7 +62,11 @@ def verb(
     plan.check()
     start = load(model, trust_code=trust_code)
     with progress():
-        split = None if data is None else load_data(data, protocol=protocol, trust_code=trust_code)
+        split = (
+            None
+            if data is None
+            else load_data(resized_as(data, start.arch.input), protocol=protocol, trust_code=trust_code)
+        )
         if split is not None:
             warn(seen(start, split))  # before hours of work, not after them
         if output is None or dry_run:

@@ -48,15 +48,16 @@ def verb(
     set_threads(threads)
     from ..core.data import load_data
     from ..core.errors import lookup
+    from ..core.inputs import resized_as
     from ..hashnets.retrieval.assess import assess
     from ..hashnets.retrieval.query_leakage import seen
     from ..modelfile.file import load
 
     lookup({"queries": "", "validation": ""}, on, "part")
     with progress():
-        split = load_data(data, protocol=protocol, trust_code=trust_code)
         base = load(against, trust_code=trust_code) if against else None
         network = load(model, trust_code=trust_code)
+        split = load_data(resized_as(data, network.arch.input), protocol=protocol, trust_code=trust_code)
         assessment = assess(network, split if on == "queries" else split.validation, base, device=device)
     warn(seen(network, split, on=on))
     if output:

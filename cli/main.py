@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -22,6 +23,7 @@ from typer.exceptions import Abort, TyperException
 
 from ..core.errors import HashpressError, InputError
 from . import (
+    cache,
     check,
     compile,  # noqa: A004  # the command has this name
     compress,
@@ -62,12 +64,15 @@ for _verb in (
     report,
     encode,
     export,
+    cache,
 ):
     app.command(_verb.NAME, epilog=_verb.EXAMPLES)(_verb.verb)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code; errors are printed as one line on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
         code = app(args=arguments, prog_name="hashpress", standalone_mode=False)
         sys.stdout.flush()

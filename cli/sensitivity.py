@@ -53,6 +53,7 @@ def verb(
     from ..compress.sensitivity.sensitivity import sensitivity
     from ..core.data import load_data
     from ..core.files import atomic_write
+    from ..core.inputs import resized_as
     from ..hashnets.retrieval.query_leakage import seen
     from ..modelfile.file import load
 
@@ -61,8 +62,8 @@ def verb(
     for option, path in (("--output", output), ("--plot", plot)):
         _check_writable(option, path)
     with progress():
-        split = load_data(data, protocol=protocol, trust_code=trust_code)
         network = load(model, trust_code=trust_code)
+        split = load_data(resized_as(data, network.arch.input), protocol=protocol, trust_code=trust_code)
         result = sensitivity(network, split, passes=_names(passes), layers=_names(layers), images=images, seed=seed)
     warn(seen(network, split))
     out = console(json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +47,15 @@ def verb(
             "--init", metavar="FILE", help="Start from this model file; --encoder and --bits are taken from it."
         ),
     ] = None,
+    resize: Annotated[
+        str | None,
+        typer.Option(
+            "--resize",
+            metavar="NAME",
+            help="How image files become square with --data SPEC?size=N, here and wherever the model is used: stretch "
+            "(default; with --init the model's), crop (the centre) or pad.",
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Number of epochs.")] = 20,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size.")] = 128,
     lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = 0.01,
@@ -85,8 +95,8 @@ def verb(
     """Train a hashing network with one of the published systems and write a model file."""
     set_threads(threads)
     from ..core.data import load_data
-    from ..core.data.spec import with_option
-    from ..core.inputs import input_of
+    from ..core.data.spec import parse_spec, with_option
+    from ..core.inputs import ImageInput, input_of, resized_as
     from ..hashnets.build import default_arch, untrained
     from ..hashnets.retrieval.evaluate import evaluate
     from ..hashnets.training.distributed import is_main_process
@@ -114,11 +124,19 @@ def verb(
     if not resume and is_main_process():
         checkpoint.unlink(missing_ok=True)
     with progress() if is_main_process() else nullcontext():
-        split = load_data(data, protocol=protocol, trust_code=trust_code)
+        data = data if resize is None else with_option(data, "resize", resize)
         if init:
             start = load(init, trust_code=trust_code)
-        else:
-            arch = default_arch(encoder, bits, input_of(split))
+            if resize is not None and isinstance(start.arch.input, ImageInput):
+                arch = replace(start.arch, input=replace(start.arch.input, resize=resize))
+                start = replace(start, arch=arch)
+            data = resized_as(data, start.arch.input)
+        split = load_data(data, protocol=protocol, trust_code=trust_code)
+        if not init:
+            taken = input_of(split)
+            if isinstance(taken, ImageInput):
+                taken = replace(taken, resize=parse_spec(data, foreign=True).resize)
+            arch = default_arch(encoder, bits, taken)
             start = untrained(arch, seed=seed, trust_code=trust_code)
         model = train(
             start, split, system, schedule, seed=seed, checkpoint=checkpoint, settings=own, device=device,

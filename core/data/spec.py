@@ -12,11 +12,17 @@ from ..errors import DataError, lookup
 
 OPTIONS = {
     "size": "resize every image to size x size",
+    "resize": "how images that are not square become so: stretch (as they are), crop (the centre) or pad (with black)",
     "limit": "at most this many items of each part, every class in its proportion",
     "gray": "1: one channel instead of three",
     "side": "of pairs: images or texts",
     "seed": "by which queries, and validation items, are drawn where the source or the protocol leaves that open (0)",
     "validation": "this many training items, or this share of them (0.1), held out for choosing settings",
+}
+RESIZES = {
+    "stretch": "width and height apart",
+    "crop": "the shorter side to the size, then the centre",
+    "pad": "the longer side to the size, black around",
 }
 FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -28,6 +34,7 @@ class Spec:
     kind: str
     path: Path | None = None
     size: int | None = None
+    resize: str = "stretch"
     limit: int | None = None
     gray: bool = False
     side: str | None = None
@@ -112,6 +119,9 @@ def _value(name: str, value: str) -> int | float | bool | str:
     lookup(OPTIONS, name, "option", DataError)
     if name == "gray":
         return _flag(value)
+    if name == "resize":
+        lookup(RESIZES, value, "way to resize", DataError)
+        return value
     if name == "validation":
         return _share(value)
     return value if name == "side" else _count(name, value, least=int(name != "seed"))

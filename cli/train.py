@@ -5,12 +5,15 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
 from .console import console, print_json, progress, set_threads
+
+if TYPE_CHECKING:
+    from ..core.model import HashModel
 
 NAME = "train"
 EXAMPLES = options.examples(
@@ -96,7 +99,7 @@ def verb(
     set_threads(threads)
     from ..core.data import load_data
     from ..core.data.spec import parse_spec, with_option
-    from ..core.inputs import ImageInput, input_of, resized_as
+    from ..core.inputs import input_of, resized_as
     from ..hashnets.build import default_arch, untrained
     from ..hashnets.retrieval.evaluate import evaluate
     from ..hashnets.training.distributed import is_main_process
@@ -127,16 +130,11 @@ def verb(
         data = data if resize is None else with_option(data, "resize", resize)
         if init:
             start = load(init, trust_code=trust_code)
-            if resize is not None and isinstance(start.arch.input, ImageInput):
-                arch = replace(start.arch, input=replace(start.arch.input, resize=resize))
-                start = replace(start, arch=arch)
+            start = _resizing(start, resize)
             data = resized_as(data, start.arch.input)
         split = load_data(data, protocol=protocol, trust_code=trust_code)
         if not init:
-            taken = input_of(split)
-            if isinstance(taken, ImageInput):
-                taken = replace(taken, resize=parse_spec(data, foreign=True).resize)
-            arch = default_arch(encoder, bits, taken)
+            arch = default_arch(encoder, bits, input_of(split, resize=parse_spec(data, foreign=True).resize))
             start = untrained(arch, seed=seed, trust_code=trust_code)
         model = train(
             start, split, system, schedule, seed=seed, checkpoint=checkpoint, settings=own, device=device,
@@ -156,3 +154,12 @@ def verb(
         if chosen_by is not None:
             console().print(f"mAP on {chosen_by.queries:,} held-out training images: {chosen_by.map:.4f}", markup=False)
         console().print(f"{output}: {output.stat().st_size:,} bytes")
+
+
+def _resizing(start: HashModel, resize: str | None) -> HashModel:
+    """Return the model with another way to bring images to size, where one was asked for."""
+    from ..core.inputs import ImageInput
+
+    if resize is None or not isinstance(start.arch.input, ImageInput):
+        return start
+    return replace(start, arch=replace(start.arch, input=replace(start.arch.input, resize=resize)))

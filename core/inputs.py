@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -280,8 +280,8 @@ INPUTS: dict[str, type[Input]] = {"image": ImageInput, "vector": VectorInput, "t
 _OF_ITEMS: dict[type, type[Input]] = {Images: ImageInput, Vectors: VectorInput, Texts: TextInput}
 
 
-def input_of(split: Split) -> Input:
-    """Return the input that fits the items of a data set.
+def input_of(split: Split, *, resize: str = "stretch") -> Input:
+    """Return the input that fits the items of a data set; ``resize`` is how images were brought to size.
 
     Raises:
         InputError: a data set whose items no single network takes, such as pairs.
@@ -289,7 +289,8 @@ def input_of(split: Split) -> Input:
     kind = _OF_ITEMS.get(type(split.train))
     if kind is None:
         raise InputError(f"{split.name}: one network takes images, vectors or texts, not {split.train.noun}")
-    return kind.of(split)
+    found = kind.of(split)
+    return replace(found, resize=resize) if isinstance(found, ImageInput) else found
 
 
 def input_from_json(value: Mapping[str, Any]) -> Input:

@@ -57,6 +57,7 @@ def verb(
     """
     set_threads(threads)
     from ..core.errors import InputError
+    from ..core.inputs import resized_as
 
     if output is None and not dry_run:
         raise InputError(
@@ -75,7 +76,11 @@ def verb(
     plan.check()
     start = load(model, trust_code=trust_code)
     with progress():
-        split = None if data is None else load_data(data, protocol=protocol, trust_code=trust_code)
+        split = (
+            None
+            if data is None
+            else load_data(resized_as(data, start.arch.input), protocol=protocol, trust_code=trust_code)
+        )
         if split is not None:
             warn(leakage_warning(start, split))  # before hours of work, not after them
         if output is None or dry_run:

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -23,6 +24,7 @@ from typer.exceptions import Abort, TyperException
 
 from ..core.errors import HashpressError, InputError
 from . import (
+    cache,
     check,
     compile,  # noqa: A004  # the command has this name
     compress,
@@ -66,6 +68,7 @@ for _verb in (
     report,
     encode,
     export,
+    cache,
 ):
     app.command(_verb.NAME, epilog=_verb.EXAMPLES)(_verb.verb)
 
@@ -73,6 +76,8 @@ for _verb in (
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code; errors are printed as one line on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
         code = app(args=words, prog_name="hashpress", standalone_mode=False, obj=words)
         sys.stdout.flush()

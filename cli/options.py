@@ -18,7 +18,8 @@ _DATA = typer.Option(
     metavar="SPEC",
     help="Data set: digits (embedded), mnist:DIR, fashion-mnist:DIR, cifar10:PATH, imagefolder:DIR, vectors:FILE, "
     "text:FILE, pairs:FILE or, with --trust-code, module:function (hashpress ls datasets), with options such as "
-    "imagefolder:DIR?size=64&limit=1000. Queries are drawn with ?seed=N (default 0), independently of --seed.",
+    "imagefolder:DIR?size=64&limit=1000. Queries are drawn with ?seed=N (default 0), independently of --seed. "
+    "?validation=5000 (or 0.1) holds training items out for choosing settings.",
 )
 Data = Annotated[str, _DATA]
 MaybeData = Annotated[str | None, _DATA]  # for commands that can run without images

@@ -32,7 +32,7 @@ def verb(
     ] = "prune,share,int8",
     layers: Annotated[str, typer.Option("--layers", metavar="NAMES", help="Comma-separated layers; default all.")] = "",
     images: Annotated[
-        int, typer.Option("--images", min=1, help="Number of queries on which bit flips are counted.")
+        int, typer.Option("--images", min=1, help="Number of held-out training images on which bit flips are counted.")
     ] = 500,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curves (.svg, .png or .pdf).")
@@ -53,6 +53,7 @@ def verb(
     from ..compress.sensitivity.sensitivity import sensitivity
     from ..core.data import load_data
     from ..core.files import atomic_write
+    from ..core.inputs import resized_as
     from ..hashnets.retrieval.query_leakage import leakage_warning
     from ..modelfile.file import load
 
@@ -60,8 +61,8 @@ def verb(
         format_of(plot)
     _check_outputs(output, plot, [("model", model), *options.data_inputs(data)], force=force)
     with progress():
-        split = load_data(data, protocol=protocol, trust_code=trust_code)
         network = load(model, trust_code=trust_code)
+        split = load_data(resized_as(data, network.arch.input), protocol=protocol, trust_code=trust_code)
         result = sensitivity(network, split, passes=_names(passes), layers=_names(layers), images=images, seed=seed)
     warn(leakage_warning(network, split))
     out = console(json)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from . import options
 from .console import console, print_json
 
 NAME = "show"
 EXAMPLES = options.examples(
     "show small.safetensors",
+    "show small.safetensors --tensors",
     "show small.safetensors --json | jq .storage",
     "show recipe:smallest > mine.toml",
     "show mine.toml",
@@ -15,8 +20,12 @@ EXAMPLES = options.examples(
 RECIPE, FILE = "recipe:", ".toml"
 
 
-def verb(model: options.Model, json: options.Json = False) -> None:
-    """Print architecture, bytes by tensor and class, edits and history of a model file, or the settings of a recipe as TOML.
+def verb(
+    model: options.Model,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor instead of every layer.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Print architecture, bytes by layer and class, edits and history of a model file, or the settings of a recipe as TOML.
 
     MODEL is a model file, recipe:NAME, or a recipe file that ends in .toml.
     """
@@ -28,7 +37,7 @@ def verb(model: options.Model, json: options.Json = False) -> None:
     if json:
         print_json(describe(model))
     else:
-        console().print(describe_text(model), markup=False)
+        console().print(describe_text(model, tensors=tensors), markup=False)
 
 
 def _recipe(name: str, *, json: bool) -> None:

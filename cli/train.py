@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from .console import console, print_json, progress, set_threads, warn
 
 if TYPE_CHECKING:
     from ..core.model import HashModel, Step
+    from ..hashnets.retrieval.evaluate import Quality
 
 NAME = "train"
 EXAMPLES = options.examples(
@@ -37,10 +39,27 @@ def verb(
     bits: Annotated[int, typer.Option("--bits", min=1, help="Length of the code in bits.")] = 48,
     data: options.Data = "digits",
     protocol: options.Protocol = None,
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            "--validation",
+            metavar="N",
+            help="Hold N training images (or a share, 0.1) out and report mAP on them; the same as --data SPEC?validation=N.",
+        ),
+    ] = None,
     init: Annotated[
         Path | None,
         typer.Option(
             "--init", metavar="FILE", help="Start from this model file; --encoder and --bits are taken from it."
+        ),
+    ] = None,
+    resize: Annotated[
+        str | None,
+        typer.Option(
+            "--resize",
+            metavar="NAME",
+            help="How image files become square with --data SPEC?size=N, here and wherever the model is used: stretch "
+            "(default; with --init the model's), crop (the centre) or pad.",
         ),
     ] = None,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Number of epochs.")] = 20,
@@ -84,9 +103,11 @@ def verb(
     """Train a hashing network with one of the published systems and write a model file."""
     set_threads(threads)
     from ..core.data import load_data
-    from ..core.inputs import input_of
+    from ..core.data.spec import parse_spec, with_option
+    from ..core.inputs import input_of, resized_as
     from ..core.lock import locked
     from ..hashnets.build import default_arch, untrained
+    from ..hashnets.retrieval.evaluate import evaluate
     from ..hashnets.training.distributed import is_main_process
     from ..hashnets.training.schedule import Schedule
     from ..hashnets.training.train import train, training_step
@@ -107,6 +128,7 @@ def verb(
         precision=precision,
     )
     own = dict(options.setting(text) for text in settings)
+    data = data if validation is None else with_option(data, "validation", validation)
     main = is_main_process()  # one of several under torchrun: the first speaks and writes
     if main:
         _check_outputs(output, init, data, resume=resume, restart=restart, force=force)
@@ -114,16 +136,19 @@ def verb(
     with locked(output) if main else nullcontext(), progress() if main else nullcontext():
         if restart and main:
             checkpoint.unlink(missing_ok=True)
-        split = load_data(data, protocol=protocol, trust_code=trust_code)
+        data = data if resize is None else with_option(data, "resize", resize)
         if init:
             start = load(init, trust_code=trust_code)
-        else:
-            arch = default_arch(encoder, bits, input_of(split))
+            start = _resizing(start, resize)
+            data = resized_as(data, start.arch.input)
+        split = load_data(data, protocol=protocol, trust_code=trust_code)
+        if not init:
+            arch = default_arch(encoder, bits, input_of(split, resize=parse_spec(data, foreign=True).resize))
             start = untrained(arch, seed=seed, trust_code=trust_code)
         step = training_step(split, system, schedule, seed=seed, settings=own, device=device)
         resuming = resume and not checkpoint.exists()
         model = _finished(output, start, step, trust_code=trust_code) if resuming else None
-        finished_before = model is not None
+        finished_before, chosen_by = model is not None, None
         if resuming and main and not finished_before:
             warn(f"nothing to resume: there is no {checkpoint}; starting with the first epoch")
         if model is None:
@@ -135,19 +160,24 @@ def verb(
         if main and not finished_before:
             save(model, output)
             checkpoint.unlink(missing_ok=True)
+        if main and split.held_out is not None:
+            chosen_by = evaluate(model, split.validation, device=device)
     if main:
-        _report(model, output, finished_before=finished_before, json=json)
+        _report(model, output, chosen_by, finished_before=finished_before, json=json)
 
 
-def _report(model: HashModel, output: Path, *, finished_before: bool, json: bool) -> None:
+def _report(model: HashModel, output: Path, chosen_by: Quality | None, *, finished_before: bool, json: bool) -> None:
     size = output.stat().st_size
     if json:
         log = model.history[-1].to_json()
-        print_json({"path": str(output), "bytes": size, "finished_before": finished_before, "step": log})
+        found = {} if chosen_by is None else {"validation": chosen_by.to_json()}
+        print_json({"path": str(output), "bytes": size, "finished_before": finished_before, "step": log, **found})
         return
     if finished_before:
         console().print("nothing was left to do: this training had been finished", markup=False)
     console().print(str(model), markup=False)
+    if chosen_by is not None:
+        console().print(f"mAP on {chosen_by.queries:,} held-out training images: {chosen_by.map:.4f}", markup=False)
     console().print(f"{output}: {size:,} bytes", markup=False)
 
 
@@ -173,8 +203,6 @@ def _check_outputs(output: Path, init: Path | None, data: str, *, resume: bool, 
 
 def _finished(output: Path, start: HashModel, step: Step, *, trust_code: bool) -> HashModel | None:
     """Return the model in ``output`` if it is the result of this training."""
-    from dataclasses import replace
-
     from ..core.errors import ModelFileError
     from ..modelfile.file import load
 
@@ -197,3 +225,12 @@ def _named_when_interrupted(checkpoint: Path, context: typer.Context) -> Iterato
         kept = f"{checkpoint} keeps the finished epochs; go on with: {options.again(context, '--resume')}"
         what = kept if checkpoint.exists() else "no epoch was finished"
         raise InterruptedRunError(f"interrupted; {what}") from None
+
+
+def _resizing(start: HashModel, resize: str | None) -> HashModel:
+    """Return the model with another way to bring images to size, where one was asked for."""
+    from ..core.inputs import ImageInput
+
+    if resize is None or not isinstance(start.arch.input, ImageInput):
+        return start
+    return replace(start, arch=replace(start.arch, input=replace(start.arch.input, resize=resize)))

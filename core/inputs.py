@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -14,6 +14,7 @@ import torch
 
 from .data.images import Images
 from .data.items import Items
+from .data.spec import RESIZES, parse_spec, with_option
 from .data.split import Split
 from .data.texts import Texts
 from .data.vectors import Vectors
@@ -65,11 +66,13 @@ class ImageInput(Input):
     shape: tuple[int, ...]  # (C, H, W)
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize: str = "stretch"  # how image files become square: stretch, crop (the centre) or pad
 
     kind: ClassVar[str] = "image"
 
     def __post_init__(self) -> None:
         check_fields("input", self)
+        lookup(RESIZES, self.resize, "way to resize")
 
     @classmethod
     def of(cls, split: Split) -> ImageInput:
@@ -101,7 +104,8 @@ class ImageInput(Input):
 
     def to_json(self) -> dict[str, Json]:
         """Return plain lists; an input without ``kind`` is one of images."""
-        return {"shape": list(self.shape), "mean": list(self.mean), "std": list(self.std)}
+        value: dict[str, Json] = {"shape": list(self.shape), "mean": list(self.mean), "std": list(self.std)}
+        return value if self.resize == "stretch" else value | {"resize": self.resize}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> ImageInput:
@@ -110,13 +114,15 @@ class ImageInput(Input):
         Raises:
             InputError: a missing or unknown entry, or one of another type.
         """
+        value = dict(value)
+        resize = value.pop("resize", "stretch")
         if set(value) != {"shape", "mean", "std"} or not all(isinstance(item, list) for item in value.values()):
             raise InputError(f"the input of the architecture needs shape, mean and std, found {str(value)[:80]}")
         if not value["shape"] or not all(_is_size(side) for side in value["shape"]):
             raise InputError(f"the input shape must be positive numbers, found {str(value['shape'])[:80]}")
         if not all(type(item) in (int, float) for item in (*value["mean"], *value["std"])):
             raise InputError("mean and std of the input must be numbers")
-        return cls(tuple(value["shape"]), tuple(value["mean"]), tuple(value["std"]))
+        return cls(tuple(value["shape"]), tuple(value["mean"]), tuple(value["std"]), resize)
 
 
 @dataclass(frozen=True)
@@ -274,8 +280,8 @@ INPUTS: dict[str, type[Input]] = {"image": ImageInput, "vector": VectorInput, "t
 _OF_ITEMS: dict[type, type[Input]] = {Images: ImageInput, Vectors: VectorInput, Texts: TextInput}
 
 
-def input_of(split: Split) -> Input:
-    """Return the input that fits the items of a data set.
+def input_of(split: Split, *, resize: str = "stretch") -> Input:
+    """Return the input that fits the items of a data set; ``resize`` is how images were brought to size.
 
     Raises:
         InputError: a data set whose items no single network takes, such as pairs.
@@ -283,7 +289,8 @@ def input_of(split: Split) -> Input:
     kind = _OF_ITEMS.get(type(split.train))
     if kind is None:
         raise InputError(f"{split.name}: one network takes images, vectors or texts, not {split.train.noun}")
-    return kind.of(split)
+    found = kind.of(split)
+    return replace(found, resize=resize) if isinstance(found, ImageInput) else found
 
 
 def input_from_json(value: Mapping[str, Any]) -> Input:
@@ -294,6 +301,22 @@ def input_from_json(value: Mapping[str, Any]) -> Input:
     """
     kind = lookup(INPUTS, str(value.get("kind", ImageInput.kind)), "kind of input")
     return kind.from_json({name: entry for name, entry in value.items() if name != "kind"})
+
+
+def resized_as(spec: str, taken: Input) -> str:
+    """Return a data spec whose images are resized the way that a network's input says.
+
+    Raises:
+        InputError: the spec asks for another way.
+    """
+    if not isinstance(taken, ImageInput):
+        return spec
+    asked = parse_spec(spec, foreign=True)
+    if asked.size is None or asked.resize == taken.resize:
+        return spec
+    if "resize=" in spec.rpartition("?")[2]:
+        raise InputError(f"the network resizes images by {taken.resize}, and {spec} by {asked.resize}")
+    return with_option(spec, "resize", taken.resize)
 
 
 def _check_kind(split: Split, items: type[Items]) -> None:

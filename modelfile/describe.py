@@ -35,8 +35,8 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
-def describe_text(path: str | os.PathLike[str]) -> str:
-    """Return the content of :func:`describe` as readable text."""
+def describe_text(path: str | os.PathLike[str], *, tensors: bool = False) -> str:
+    """Return the content of :func:`describe` as readable text, bytes by layer or by tensor."""
     summary = describe(path)
     arch = summary["arch"]
     lines = [
@@ -46,8 +46,7 @@ def describe_text(path: str | os.PathLike[str]) -> str:
         "bytes by class",
         *_columns(summary["classes"], summary["bytes"]),
         "",
-        "bytes by tensor",
-        *_columns(summary["tensors"], summary["bytes"]),
+        *_by_layer(summary, tensors=tensors),
     ]
     if summary["edits"]:
         lines += ["", "edits", *(f"  {pairs(edit)}" for edit in summary["edits"])]
@@ -58,6 +57,17 @@ def describe_text(path: str | os.PathLike[str]) -> str:
         lines.append(f"  {step['name']}{seed}: {pairs(step.get('settings', {}))}")
         lines += [f"    {side}: {pairs(step[side])}" for side in ("before", "after") if step.get(side)]
     return "\n".join(lines)
+
+
+def _by_layer(summary: Mapping[str, Any], *, tensors: bool) -> list[str]:
+    if tensors:
+        return ["bytes by tensor", *_columns(summary["tensors"], summary["bytes"])]
+    layers: dict[str, int] = {}
+    for name, size in summary["tensors"].items():
+        layer = name.partition(".form.")[0]
+        layer = layer.rpartition(".")[0] or layer
+        layers[layer] = layers.get(layer, 0) + size
+    return ["bytes by layer (each tensor: --tensors)", *_columns(layers, summary["bytes"])]
 
 
 def _columns(sizes: dict[str, int], whole: int) -> list[str]:

@@ -99,10 +99,14 @@ def unmeasurable(model: HashModel, split: Split | None, wanted: Sequence[str]) -
 def measured(
     model: HashModel, size: int, start: HashModel, split: Split | None, wanted: Sequence[str]
 ) -> dict[str, Json]:
-    """Return the file size in bytes (``size``) and the ``wanted`` figures, all of which have to be measurable."""
+    """Return the file size in bytes (``size``) and the ``wanted`` figures, all of which have to be measurable.
+
+    They are measured on the validation part of the data where one is held out, otherwise on the queries.
+    """
     figures: dict[str, Json] = {"bytes": size}
     if split is None:
         return figures
+    split = split.for_settings
     if "flips" in wanted and model is not start:
         pixels = split.queries.values[:PROBES]
         flips = (outputs(model, pixels) >= 0) != (outputs(start, pixels) >= 0)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ...core.data.images import Split
+from ...core.data.protocols import HOLD_OUT, hold_out
 from ...core.errors import HashpressError, InputError, lookup
 from ...core.model import HashModel, Json
 from ...core.progress import track
@@ -24,7 +25,6 @@ from ...modelfile.layers.int8 import Quantized
 from ..base import Context
 from ..channels.graph import channels
 from ..observe.macs import count
-from ..observe.sampling import choose
 from ..passes import PASSES
 from ..select import skipped, weighted
 from .probes import AMOUNTS, RISING, USUAL, WHAT, settings_for
@@ -118,7 +118,10 @@ def sensitivity(
     images: int = 500,
     seed: int = 0,
 ) -> Sensitivity:
-    """Return the curves of ``passes`` for ``layers`` (by default all plain layers), measured on ``images`` queries.
+    """Return the curves of ``passes`` for ``layers`` (by default all plain layers), measured on held-out training images.
+
+    These are ``images`` of the validation part of ``split``; without one, ``images`` of the training images (at most one in
+    five) are held out from the passes. Curves are for choosing settings, and settings are not chosen on queries.
 
     Raises:
         InputError: There is no pass, an unknown pass or layer, or a network that answers differently each time.
@@ -127,10 +130,10 @@ def sensitivity(
     _check(passes, layers, {**known, **others})
     check_repeatable(model, split)
     couplings = channels(model)
-    pixels = split.queries.values
+    if split.held_out is None and len(split.train) > 1:
+        split, _ = hold_out(split, min(images, max(1, len(split.train) // HOLD_OUT)), seed)
+    pixels = split.for_settings.queries.values
     pixels = pixels[np.sort(np.random.default_rng(seed).permutation(len(pixels))[:images])]
-    if not len(pixels):
-        pixels = choose(split, images, seed)
     before, sizes = outputs(model, pixels), tensor_bytes(model.net)
     macs = count(model).macs
     points: list[Point] = []

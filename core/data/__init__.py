@@ -46,10 +46,11 @@ DATASETS = {
 
 
 def load_data(spec: str, *, protocol: str | None = None, trust_code: bool = False) -> Split:
-    """Return the data set ``KIND[:PATH][?size=64&limit=1000&gray=1&seed=0]``, divided by ``protocol`` (default B).
+    """Return the data set ``KIND[:PATH][?size=64&limit=1000&gray=1&seed=0&validation=0.1]``, divided by ``protocol`` (default B).
 
     What is drawn at random, queries above all, is drawn by the ``seed`` of the spec: it is part of which data these are,
-    and no other seed may let items that trained a network become its queries.
+    and no other seed may let items that trained a network become its queries. With ``validation`` this many training
+    items, or this share of them, are held out: :attr:`Split.validation`.
 
     ``MODULE:NAME?path=PATH`` is a function from :class:`Spec` to :class:`Parts`, or a :class:`Source`, of your own; it is
     imported, which imports code and needs ``trust_code``.
@@ -68,7 +69,7 @@ def load_data(spec: str, *, protocol: str | None = None, trust_code: bool = Fals
     parts = _limited(parts, parsed.limit)
     if late:
         parts = replace(parts, train=_sized(parts.train, parsed), test=parts.test and _sized(parts.test, parsed))
-    return divide(parts, spec, protocol or "B", parsed.seed)
+    return divide(parts, spec, protocol or "B", parsed.seed, parsed.validation)
 
 
 def load_pairs(spec: str, *, protocol: str | None = None) -> PairedSplit:

@@ -110,11 +110,12 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def fingerprint(root: Path) -> str:
     """Return what changes when a file is added, removed, resized or touched: a hash of names, sizes and times."""
-    content = hashlib.sha256(str(root.resolve()).encode())
+    content = hashlib.sha256(os.fsencode(root.resolve()))
     for path in [root] if root.is_file() else _walk(root):
         try:
             status = path.stat()
         except OSError as fault:
             raise DataError(f"cannot read {path}: {fault.strerror}") from fault
-        content.update(f"{path.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        content.update(os.fsencode(path.relative_to(root)))  # names need not be UTF-8
+        content.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return content.hexdigest()

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,45 @@ def cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "hashpress"
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One decoded data set in the cache: where it came from, its folder, and its size in bytes."""
+
+    source: str
+    path: Path
+    bytes: int
+
+
+def cache_entries() -> list[Entry]:
+    """Return what the image cache holds, largest first; ``source`` is empty where an entry does not say it."""
+    found = []
+    root = cache_dir() / "images"
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        try:
+            about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+            source = str(about.get("source", ""))
+        except (OSError, ValueError, AttributeError):
+            source = ""
+        sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+        found.append(Entry(source, folder, sum(sizes)))
+    return sorted(found, key=lambda entry: -entry.bytes)
+
+
+def clear_cache() -> list[Entry]:
+    """Delete the decoded images; they are made again when they are needed. Return what was deleted.
+
+    Raises:
+        DataError: an entry cannot be deleted.
+    """
+    found = cache_entries()
+    for entry in found:
+        try:
+            shutil.rmtree(entry.path)
+        except OSError as fault:
+            raise DataError(f"cannot delete {entry.path}: {fault.strerror}") from fault
+    return found
+
+
 def cached(spec: Spec, chosen: str, produce: Produce) -> Parts:
     """Return the parts of ``produce()``, decoded at most once for this content of the spec's path.
 
@@ -45,6 +86,7 @@ def cached(spec: Spec, chosen: str, produce: Produce) -> Parts:
         DataError: the cache folder cannot be written, or what ``produce`` raises.
     """
     key = [VERSION, PIL.__version__, np.__version__, spec.kind, fingerprint(spec.where), spec.size, spec.gray, chosen]
+    key += [spec.resize] if spec.resize != "stretch" else []
     root = cache_dir() / "images"
     entry = root / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     parts = _open(entry)
@@ -123,7 +165,7 @@ def _write(folder: Path, items: Iterable[tuple[str, np.ndarray]], where: str) ->
             digests[name] = _write_part(entry, name, decoded, layout.label, chosen[shuffled(len(chosen))])
     if "train" not in digests:
         raise DataError(f"{where} has a {test} folder but no train folder")
-    about = {"classes": layout.classes, "digests": digests}
+    about = {"source": where, "classes": layout.classes, "digests": digests}
     (entry / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 

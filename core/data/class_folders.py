@@ -11,6 +11,15 @@ import numpy as np
 from ..errors import DataError
 
 PARTS = ("train", "test", "val")
+_PART_OF = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+}  # names of part folders, of any case
+
+
+def _part(folder: str) -> str | None:
+    return _PART_OF.get(folder.lower())
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +46,19 @@ def arrange(names: Sequence[str], where: str) -> Layout:
     if not names:
         raise DataError(f"{where} holds no images; expected class folders, with or without train/ and test/ above them")
     paths = _unwrapped([PurePosixPath(name).parts for name in names])
-    divided = [path[0] in PARTS for path in paths]
+    divided = [_part(path[0]) is not None for path in paths]
     if any(divided) and not all(divided):
         raise DataError(
-            f"{where} has {names[divided.index(True)]} in a part folder but {names[divided.index(False)]} outside"
+            f"{where} has {names[divided.index(True)]} in a part folder but {names[divided.index(False)]} outside; "
+            "train, test, val (training, testing, validation) are parts: rename a class of such a name"
         )
     if divided[0]:
-        part = [PARTS.index(path[0]) for path in paths]
+        part = [PARTS.index(str(_part(path[0]))) for path in paths]
+        folders = {(_part(path[0]), path[0]) for path in paths}
+        if len(folders) > len(set(part)):
+            raise DataError(
+                f"{where} has several folders of one part: {', '.join(sorted(name for _, name in folders))}"
+            )
         paths = [path[1:] for path in paths]
     else:
         part = [0] * len(paths)
@@ -59,6 +74,6 @@ def arrange(names: Sequence[str], where: str) -> Layout:
 
 def _unwrapped(paths: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Return the paths without folders that enclose everything, such as an archive's own name."""
-    while all(len(path) > 2 and path[0] == paths[0][0] and path[0] not in PARTS for path in paths):
+    while all(len(path) > 2 and path[0] == paths[0][0] and _part(path[0]) is None for path in paths):
         paths = [path[1:] for path in paths]
     return paths

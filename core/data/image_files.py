@@ -49,7 +49,7 @@ def decode(data: bytes, name: str, spec: Spec) -> np.ndarray:
             image = Image.open(io.BytesIO(data), formats=_formats())
             _check_extent(image, name)
             image = ImageOps.exif_transpose(image)
-            return _array(_sized(_coloured(image, name, spec.gray), spec.size))
+            return _array(_sized(_coloured(image, name, spec.gray), spec.size, spec.resize))
     except DataError:
         raise
     except Exception as fault:  # decoders raise whatever their format's authors chose
@@ -75,9 +75,13 @@ def _coloured(image: Image.Image, name: str, gray: bool) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _sized(image: Image.Image, size: int | None) -> Image.Image:
+def _sized(image: Image.Image, size: int | None, resize: str) -> Image.Image:
     if size is None or image.size == (size, size):
         return image
+    if resize == "crop":
+        return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    if resize == "pad":
+        return ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR)
     return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
@@ -94,5 +98,5 @@ def fitted(pixels: np.ndarray, spec: Spec) -> np.ndarray:
     pictures = []
     for picture in pixels:
         image = Image.fromarray(picture[0] if len(picture) == 1 else np.ascontiguousarray(picture.transpose(1, 2, 0)))
-        pictures.append(_array(_sized(image.convert("L") if gray else image, spec.size)))
+        pictures.append(_array(_sized(image.convert("L") if gray else image, spec.size, spec.resize)))
     return np.stack(pictures)

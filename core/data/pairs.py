@@ -38,6 +38,11 @@ class PairedSplit:
                 raise DataError(f"{self.images.name}: the {name} of images and of texts are not the same pairs")
 
     @property
+    def validation(self) -> PairedSplit:
+        """Both sides' held-out pairs as queries."""
+        return PairedSplit(self.images.validation, self.texts.validation)
+
+    @property
     def image_to_text(self) -> Split:
         """Queries are images, the database holds texts."""
         return _across(self.images, self.texts)

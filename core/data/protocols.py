@@ -6,12 +6,13 @@ They move the same method by 0.1 and more, so that a figure without its protocol
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from ..errors import DataError, lookup
 from .labels import ClassLabels, PairLabels
-from .source import Parts
+from .source import Parts, stratified
 from .split import Split
 
 HOLD_OUT = 5  # one item in five becomes a query where a source has no test part
@@ -23,21 +24,53 @@ PROTOCOLS = {
 }
 
 
-def divide(parts: Parts, name: str, protocol: str, seed: int) -> Split:
-    """Return the split that ``protocol`` makes of ``parts``.
+def divide(parts: Parts, name: str, protocol: str, seed: int, validation: float | None = None) -> Split:
+    """Return the split that ``protocol`` makes of ``parts``, ``validation`` training items (or that share) held out.
 
     Raises:
         DataError: an unknown protocol, or a class with too few items.
     """
     lookup(PROTOCOLS, protocol, "protocol", DataError)
-    if protocol == "B":
-        return _protocol_b(parts, name, seed)
-    return _protocol_a(parts, name, protocol, seed)
+    split, train, database = (
+        _protocol_b(parts, name, seed) if protocol == "B" else _protocol_a(parts, name, protocol, seed)
+    )
+    return split if validation is None else _held_out(split, train, database, validation, seed)
 
 
-def _protocol_b(parts: Parts, name: str, seed: int) -> Split:
+Divided = tuple[Split, np.ndarray, np.ndarray]  # which items of the pool the training items and the database are
+
+
+def _held_out(split: Split, train: np.ndarray, database: np.ndarray, amount: float, seed: int) -> Split:
+    """Hold items out of the training items and, wherever they are in it, out of the database."""
+    split, chosen = hold_out(split, amount, seed)
+    rest = ~np.isin(database, train[chosen])
+    return replace(split, database=split.train if np.array_equal(database, train) else split.database.take(rest))
+
+
+def hold_out(split: Split, amount: float, seed: int) -> tuple[Split, np.ndarray]:
+    """Return ``split`` with ``amount`` training items (below 1: that share) held out, and which; the database stays.
+
+    Every class is held out in its proportion, where items have one class each.
+
+    Raises:
+        DataError: more items than there are.
+    """
+    items = split.train
+    count = amount if isinstance(amount, int) else max(1, round(amount * len(items)))
+    if not 0 < count < len(items):
+        raise DataError(
+            f"{split.name}: cannot hold {count:,} of {len(items):,} training {items.noun} out for validation"
+        )
+    labels = items.labels if items.label_type is ClassLabels else np.zeros(len(items), dtype=np.int64)
+    chosen = stratified(labels, count, seed)
+    rest = np.setdiff1d(np.arange(len(items)), chosen)
+    return replace(split, train=items.take(rest), held_out=items.take(chosen)), chosen
+
+
+def _protocol_b(parts: Parts, name: str, seed: int) -> Divided:
     if parts.test is not None:
-        return Split(name, "B", parts.train, parts.test, parts.train, parts.classes)
+        whole = np.arange(len(parts.train))
+        return Split(name, "B", parts.train, parts.test, parts.train, parts.classes), whole, whole
     pool, words = parts.train, f"B (1/{HOLD_OUT} of each class held out, seed {seed})"
     if pool.label_type is ClassLabels:
         queries, _ = _drawn(parts, pool.labels, seed, lambda count: (max(1, round(count / HOLD_OUT)), 0))
@@ -48,11 +81,12 @@ def _protocol_b(parts: Parts, name: str, seed: int) -> Split:
         words = f"B (1/{HOLD_OUT} held out, seed {seed})"
     rest = np.setdiff1d(np.arange(len(pool)), queries)
     train = pool.take(rest)
-    database = pool if pool.label_type is PairLabels else train  # the other half of a pair is all that is relevant
-    return Split(name, words, train, pool.take(queries), database, parts.classes)
+    paired = pool.label_type is PairLabels  # the other half of a pair is all that is relevant
+    split = Split(name, words, train, pool.take(queries), pool if paired else train, parts.classes)
+    return split, rest, np.arange(len(pool)) if paired else rest
 
 
-def _protocol_a(parts: Parts, name: str, protocol: str, seed: int) -> Split:
+def _protocol_a(parts: Parts, name: str, protocol: str, seed: int) -> Divided:
     """Draw queries and training items out of all parts; of a small class 1/12 and 5/12 instead of 100 and 500."""
     pool = parts.train if parts.test is None else parts.train.joined(parts.test)
     if pool.label_type is PairLabels:
@@ -65,7 +99,8 @@ def _protocol_a(parts: Parts, name: str, protocol: str, seed: int) -> Split:
     if not len(database):
         raise DataError(f"{name}: protocol {protocol} leaves no database of {len(pool)} {pool.noun}")
     words = f"{protocol} (seed {seed})"
-    return Split(name, words, pool.take(train), pool.take(queries), pool.take(database), parts.classes)
+    split = Split(name, words, pool.take(train), pool.take(queries), pool.take(database), parts.classes)
+    return split, train, database
 
 
 def _drawn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +12,17 @@ from ..errors import DataError, lookup
 
 OPTIONS = {
     "size": "resize every image to size x size",
+    "resize": "how images that are not square become so: stretch (as they are), crop (the centre) or pad (with black)",
     "limit": "at most this many items of each part, every class in its proportion",
     "gray": "1: one channel instead of three",
     "side": "of pairs: images or texts",
-    "seed": "by which queries are drawn where the source or the protocol leaves that open (0)",
+    "seed": "by which queries, and validation items, are drawn where the source or the protocol leaves that open (0)",
+    "validation": "this many training items, or this share of them (0.1), held out for choosing settings",
+}
+RESIZES = {
+    "stretch": "width and height apart",
+    "crop": "the shorter side to the size, then the centre",
+    "pad": "the longer side to the size, black around",
 }
 MOST_PIXELS = 8192  # of a side
 FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -27,10 +35,12 @@ class Spec:
     kind: str
     path: Path | None = None
     size: int | None = None
+    resize: str = "stretch"
     limit: int | None = None
     gray: bool = False
     side: str | None = None
     seed: int = 0
+    validation: int | float | None = None
     own: Mapping[str, str] = field(default_factory=dict)  # options of a source from outside
 
     @property
@@ -81,15 +91,40 @@ def foreign_name(text: str) -> str | None:
     return body if name.isidentifier() and all(part.isidentifier() for part in module.split(".")) else None
 
 
+def with_option(text: str, name: str, value: str) -> str:
+    """Return a data spec with one more option.
+
+    Raises:
+        DataError: the spec has the option already, with another value.
+    """
+    _, tail = _halves(text)
+    found = [pair.partition("=")[2] for pair in tail.split("&") if pair.partition("=")[0] == name]
+    if found and found != [value]:
+        raise DataError(f"{text} says {name}={found[0]}, and {value} was asked for; give one of them")
+    return text if found else f"{text}{'&' if tail else '?'}{name}={value}"
+
+
+def without_option(text: str, name: str) -> str:
+    """Return a data spec without the option ``name``."""
+    body, tail = _halves(text)
+    rest = [pair for pair in tail.split("&") if pair and pair.partition("=")[0] != name]
+    return "?".join(filter(None, (body, "&".join(rest))))
+
+
 def _halves(text: str) -> tuple[str, str]:
     body, mark, tail = text.rpartition("?")
     return (body, tail) if mark else (text, "")
 
 
-def _value(name: str, value: str) -> int | bool | str:
+def _value(name: str, value: str) -> int | float | bool | str:
     lookup(OPTIONS, name, "option", DataError)
     if name == "gray":
         return _flag(value)
+    if name == "resize":
+        lookup(RESIZES, value, "way to resize", DataError)
+        return value
+    if name == "validation":
+        return _share(value)
     return value if name == "side" else _count(name, value, least=int(name != "seed"))
 
 
@@ -97,6 +132,14 @@ def _flag(value: str) -> bool:
     if value.lower() not in FLAGS:
         raise DataError(f"gray={value}: write gray=1 or gray=0")
     return FLAGS[value.lower()]
+
+
+def _share(value: str) -> int | float:
+    if re.fullmatch(r"0?\.[0-9]+", value) and float(value) > 0:
+        return float(value)
+    if not re.fullmatch(r"[1-9][0-9]{0,9}", value):
+        raise DataError(f"validation={value}: write a number of training items (5000), or a share below 1 (0.1)")
+    return int(value)
 
 
 def _count(name: str, value: str, least: int) -> int:

@@ -80,7 +80,7 @@ class Quality:
             f"{self.bits} bits, {kind}",
             f"  mAP                {self.map:.4f}  (orders of ties: {self.map_lowest:.4f} to {self.map_highest:.4f})",
         ]
-        for at in self.at:
+        for at in (at for at in self.at if at.k <= self.database):
             lines += [
                 f"  mAP@{at.k:<14} {at.map:.4f}  (published convention {at.published_map:.4f}, "
                 f"{at.published_lowest:.4f} to {at.published_highest:.4f})",

@@ -114,6 +114,8 @@ def training_step(
     """Return the line of history of a training, without its figures: what :func:`train` was asked for."""
     about = {"system": system, **(settings or {}), **schedule.to_json()}
     data = {"data": split.name, "protocol": split.protocol, "digest": split.digest}
+    if split.held_out is not None:
+        data["queries"] = split.queries.digest  # the same without the validation part
     where = {} if device == "cpu" else {"device": device}
     return Step("train", about | data | where, seed)
 

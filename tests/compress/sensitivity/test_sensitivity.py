@@ -27,7 +27,7 @@ from small_models import a_model
 
 @pytest.fixture(scope="module")
 def split():
-    return load_data("digits?size=16&limit=200")
+    return load_data("digits?size=16&limit=200&validation=40")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_every_layer_has_a_curve(found):
 
 def test_a_point_is_what_the_pass_does(found, split):
     model = a_model(widths=[4, 6, 20])
-    pixels = split.queries.pixels[np.sort(np.random.default_rng(0).permutation(len(split.queries))[:30])]
+    pixels = split.held_out.pixels[np.sort(np.random.default_rng(0).permutation(len(split.held_out))[:30])]
     before = outputs(model, pixels)
     for name, settings, layer, amount in (
         (Prune, {"density": {"encoder.fc1": 0.1}}, "encoder.fc1", 0.1),
@@ -231,7 +231,7 @@ def test_forms_that_need_training_are_probed_as_they_start(split):
     assert list(curves["hashed"]) == ["encoder.conv1", "encoder.conv2", "encoder.fc1", "head"]
     assert list(curves["fastfood"]) == ["encoder.fc1", "head"]
     assert found.skipped["fastfood encoder.conv1"] == "a convolution, and Fastfood replaces dense layers"
-    pixels = split.queries.pixels[np.sort(np.random.default_rng(0).permutation(len(split.queries))[:30])]
+    pixels = split.held_out.pixels[np.sort(np.random.default_rng(0).permutation(len(split.held_out))[:30])]
     before = outputs(model, pixels) >= 0
     for work, layer, amount in (
         (HashWeights(share={"encoder.fc1": 0.25}), "encoder.fc1", 0.25),

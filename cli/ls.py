@@ -62,9 +62,27 @@ def verb(
 ) -> None:
     """List systems, encoders, passes, targets, data sets, recipes, checkpoint formats and figures of reports."""
     kinds = listing(kind)
+    if kind == "targets":
+        _show_targets(json)
+        return
     if json:
         print_json(kinds)
         return
     for name, entries_ in kinds.items():
         rows = [(f"  {key}", what) for key, what in entries_.items()]
         console().print(f"[bold]{name}[/bold]", table("", ("", ""), rows))
+
+
+def _show_targets(json: bool) -> None:
+    from ..targets.summary import target_rows
+
+    rows = target_rows()
+    if json:
+        print_json(rows)
+        return
+    lines = [
+        (f"  {name}", row["vectors"], row["runs_on"] or "-", " ".join(row["needs"]) or "-", row["about"])
+        for name, row in rows.items()
+    ]
+    columns = ("  target", "vectors", "runs here on", "needs", "")
+    console().print("[bold]targets[/bold]", table("", columns, lines))

@@ -13,7 +13,7 @@ from .local import LocalDevice
 from .qemu import PROGRAMS, QemuTransport, qemu_program
 from .remote import RUNS_ON, RemoteDevice
 
-EMPTY = {
+EMPTY: dict[str, Any] = {
     "model": None, "cpu": None, "arch": None, "cores": None, "core_types": [], "features": [], "system": None,
     "governor": None, "mhz": None, "max_mhz": None, "load": None, "celsius": None, "memory_mb": None, "free_mb": None,
 }  # fmt: skip

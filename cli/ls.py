@@ -70,6 +70,9 @@ def verb(
 ) -> None:
     """List systems, encoders, passes, targets, data sets, recipes, checkpoint formats and figures of reports."""
     kinds = listing(kind)
+    if kind == "targets":
+        _show_targets(json)
+        return
     if json:
         print_json(kinds | ({"measured": measured()} if "recipes" in kinds else {}))
         return
@@ -95,3 +98,18 @@ def _recipe_table(recipes: Mapping[str, str]) -> Table:
         rows.append((f"  {name}", *figures, about))
     note = "measured on the embedded digits with a small network: size of the file, speed of the bundle, mAP in points"
     return table(f"  {note}", ("", "size", "speed", "mAP", "flips", ""), rows, right=(1, 2, 3, 4))
+
+
+def _show_targets(json: bool) -> None:
+    from ..targets.summary import target_rows
+
+    rows = target_rows()
+    if json:
+        print_json(rows)
+        return
+    lines = [
+        (f"  {name}", row["vectors"], row["runs_on"] or "-", " ".join(row["needs"]) or "-", row["about"])
+        for name, row in rows.items()
+    ]
+    columns = ("  target", "vectors", "runs here on", "needs", "")
+    console().print("[bold]targets[/bold]", table("", columns, lines))

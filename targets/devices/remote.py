@@ -179,16 +179,16 @@ class RemoteDeployment:
         return read_verification(self.session.run(verify_command(), self.machine, JOB_SECONDS), self._where)
 
     def bench(self, pixels: np.ndarray, runs: int, warmup: int = 0) -> np.ndarray:  # noqa: ARG002  # as the protocol asks
-        """Return milliseconds (runs,) of the whole network for one image of the program's own, in a new process."""
-        return self._bench(runs, warmup).runs
+        """Return the milliseconds of the median of ``runs`` runs in a new process, for an image of the program's own."""
+        return self._bench(runs).runs
 
     def bench_steps(self, pixels: np.ndarray, runs: int) -> dict[str, np.ndarray]:  # noqa: ARG002  # as the protocol asks
-        """Return milliseconds (runs,) of every step by name, in a process that times nothing else."""
-        return self._bench(runs, 1, layers=True).layers
+        """Return the milliseconds of the median of ``runs`` runs of every step by name, in a process of their own."""
+        return self._bench(runs, layers=True).layers
 
     def footprint(self) -> Footprint:
         """Return the time to open the bundle and the peak memory of a process that opens it and runs it."""
-        measured = self._bench(1, 0)
+        measured = self._bench(1)
         return Footprint(measured.open_ms, measured.peak_bytes)
 
     def pull(self, name: str) -> bytes:
@@ -205,6 +205,6 @@ class RemoteDeployment:
     def _where(self) -> str:
         return self.session.transport.name
 
-    def _bench(self, runs: int, warmup: int, *, layers: bool = False) -> Bench:
-        done = self.session.run(bench_command(runs, warmup, layers=layers), self.machine, JOB_SECONDS)
+    def _bench(self, runs: int, *, layers: bool = False) -> Bench:
+        done = self.session.run(bench_command(runs, layers=layers), self.machine, JOB_SECONDS)
         return read_bench(done, self._where)

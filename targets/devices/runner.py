@@ -1,8 +1,8 @@
 """How ``hashnet-run`` is called and what it answers: the one program that a bundle runs on a device.
 
-hashnet-run MODEL --verify --json                       the golden codes: bits, bits that differ, largest difference
-hashnet-run MODEL --encode RAW -o CODES                 uint8 pixels (N, C, H, W) to packed codes
-hashnet-run MODEL --bench --json [--runs N --warmup N]  milliseconds of each run and layer, of opening, peak memory
+hashnet-run MODEL --verify --json             the golden codes: bits, bits that differ, largest difference
+hashnet-run MODEL --encode RAW -o CODES       uint8 pixels (N, C, H, W) to packed codes
+hashnet-run MODEL --bench N [--layers] --json milliseconds of the median of N runs, of layers, of opening; peak memory
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ILLEGAL = 132  # 128 + SIGILL, as shells report it
 class Bench:
     """What a run of ``--bench`` measured on the device; times in milliseconds, sizes in bytes."""
 
-    runs: np.ndarray  # (runs,)
+    runs: np.ndarray  # of each run; of the median one alone, where the program tells no more
     layers: dict[str, np.ndarray]  # by the name of the step
     open_ms: float
     peak_bytes: int
@@ -42,9 +42,9 @@ def encode_command(raw: str, codes: str) -> str:
     return f"./{RUNNER} {quote(MODEL)} --encode {quote(raw)} -o {quote(codes)}"
 
 
-def bench_command(runs: int, warmup: int = 0, *, layers: bool = False) -> str:
-    """Return the command that measures; layers are timed in a run of their own."""
-    return f"./{RUNNER} {quote(MODEL)} --bench --json --runs {runs} --warmup {warmup}{' --layers' if layers else ''}"
+def bench_command(runs: int, *, layers: bool = False) -> str:
+    """Return the command that measures; layers are timed in a process that times nothing else of interest."""
+    return f"./{RUNNER} {quote(MODEL)} --bench {runs}{' --layers' if layers else ''} --json"
 
 
 def read_verification(done: Finished, where: str) -> Verification:
@@ -55,7 +55,7 @@ def read_verification(done: Finished, where: str) -> Verification:
     """
     value = _answer(done, where)
     try:
-        return Verification(int(value["bits"]), int(value["differing"]), float(value["worst"]))
+        return Verification(int(value["golden_bits"]), int(value["differing"]), float(value["worst"]))
     except (KeyError, TypeError, ValueError) as fault:
         raise _strange(where, value) from fault
 
@@ -68,8 +68,8 @@ def read_bench(done: Finished, where: str) -> Bench:
     """
     value = _answer(done, where)
     try:
-        layers = {entry["name"]: np.asarray(entry["ms"], dtype=np.float64) for entry in value.get("layers", ())}
-        runs = np.asarray(value["runs_ms"], dtype=np.float64)
+        layers = {name: np.array([float(ms)]) for name, ms in value.get("layers", ())}
+        runs = np.asarray(value.get("runs_ms") or [value["median_ms"]], dtype=np.float64)
         return Bench(runs, layers, float(value["open_ms"]), int(value["peak_bytes"]))
     except (KeyError, TypeError, ValueError) as fault:
         raise _strange(where, value) from fault

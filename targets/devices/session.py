@@ -210,7 +210,7 @@ class Session:
         script = script.replace("@QUIET@", str(QUIET_SECONDS))
         pipe = subprocess.PIPE
         try:
-            keeper = subprocess.Popen(
+            keeper: Any = subprocess.Popen(
                 self.transport.command(script), stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
             )
         except OSError as fault:

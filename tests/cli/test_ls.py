@@ -69,9 +69,25 @@ def test_every_recipe_has_its_measured_figures(capsys):
     assert load_recipe("int8").about.split()[0] in line
 
 
+def test_targets_say_what_they_need_and_what_runs_them_here(capsys, monkeypatch):
+    monkeypatch.setattr("hashpress.targets.summary.host_machine", lambda: "x86_64")
+    monkeypatch.setattr("hashpress.targets.summary.cpu_flags", lambda: frozenset(TARGETS["x86-64-v3"].needs))
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/it" if name == "qemu-aarch64" else None)
+    assert run(["ls", "targets", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert list(rows) == list(TARGETS)
+    places = {name: row["runs_on"] for name, row in rows.items()}
+    assert {name for name, place in places.items() if place == "local"} == {"host", "c", "x86-64-v2", "x86-64-v3"}
+    assert {name for name, place in places.items() if place == ""} == {"x86-64-v4", "armv7", "cortex-a7", "cortex-a15"}
+    assert rows["cortex-a76"]["vectors"] == "32 x 128 bits"
+    assert "asimddp" in rows["cortex-a76"]["needs"]
+    assert run(["ls", "targets"]) == 0
+    assert "asimddp" in capsys.readouterr().out
+
+
 def test_listing_imports_nothing_heavy():
     code = (
-        "import sys; from hashpress.cli.main import run; run(['ls']); "
+        "import sys; from hashpress.cli.main import run; run(['ls']); run(['ls', 'targets']); "
         "sys.exit(' '.join({'torch', 'tvm', 'numpy', 'sklearn', 'matplotlib'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

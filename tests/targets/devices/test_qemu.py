@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TRIPLES, codes_of, needs_program
+from conftest import CROSS, codes_of, cross_compiler, needs_program
 from hashpress.cli.main import run
 from hashpress.core.errors import InputError
 from hashpress.profiling.report import load_report
@@ -79,14 +77,12 @@ def test_processors_of_another_width(bundle_of, built, capsys):
 @pytest.fixture(scope="module")
 def probes(tmp_path_factory) -> dict[str, Path]:
     """Programs that print the words in which the kernel tells a program the instruction sets."""
-    if find_spec("ziglang") is None:
-        pytest.skip("needs a cross compiler: pip install ziglang")
     folder = tmp_path_factory.mktemp("probes")
     (folder / "auxv.c").write_text(AUXV)
-    for machine, triple in TRIPLES.items():
-        command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, "-static", "-o", str(folder / machine)]
-        subprocess.run([*command, str(folder / "auxv.c")], check=True, capture_output=True)
-    return {machine: folder / machine for machine in TRIPLES}
+    for machine in CROSS:
+        command = [*cross_compiler(machine), "-o", str(folder / machine), str(folder / "auxv.c")]
+        subprocess.run(command, check=True, capture_output=True)
+    return {machine: folder / machine for machine in CROSS}
 
 
 @pytest.mark.parametrize("cpu", CPUS)

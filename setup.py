@@ -26,6 +26,7 @@ setup(
     package_data={
         "hashpress": ["py.typed"],
         "hashpress.compress": ["recipes/*.toml"],
+        "hashpress.targets.native": ["src/*.c", "src/*.h"],
         "hashpress.profiling": ["html/*.html", "html/*.css"],
     },
     install_requires=[
@@ -50,6 +51,7 @@ setup(
         "tensorly>=0.9,<0.11",
     ],
     extras_require={
+        "cross": ["ziglang>=0.13,<0.18"],
         "dev": [
             "faiss-cpu>=1.9",
             "hypothesis>=6.100",

@@ -26,15 +26,19 @@ def linker(target: Target) -> str:
     raise TargetError(f"target {target.name!r} needs one of {', '.join(target.linker)} on the PATH, found none")
 
 
+def includes() -> list[str]:
+    """Return the options by which a compiler finds the headers that generated C includes."""
+    headers = [tvm.libinfo.find_include_path(), *tvm_ffi.libinfo.include_paths()]
+    return [f"-I{path}" for path in dict.fromkeys(headers)]
+
+
 def link(target: Target, output: str, objects: Sequence[str]) -> None:
     """Write ``output`` from objects, and from C sources, which are compiled with the target's flags.
 
     Raises:
         TargetError: the tool failed; its first error is in the message.
     """
-    headers = [tvm.libinfo.find_include_path(), *tvm_ffi.libinfo.include_paths()]
-    includes = [f"-I{path}" for path in dict.fromkeys(headers)]
-    command = [linker(target), "-shared", "-fPIC", *target.flags, *includes, "-o", output, *objects]
+    command = [linker(target), "-shared", "-fPIC", *target.flags, *includes(), "-o", output, *objects]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]

@@ -76,7 +76,7 @@ static bool escape(parser *p, size_t *out) {
 }
 
 static bool text(parser *p) {
-    size_t place;
+    size_t place = 0;
     if (peek(p) != '"') return bad(p, "a string is missing");
     p->at++;
     if (!add(p, HN_TEXT, &place)) return false;
@@ -100,7 +100,7 @@ static size_t digits(parser *p) {
 }
 
 static bool number(parser *p) {
-    size_t place, begin = p->at;
+    size_t place = 0, begin = p->at;
     if (!add(p, HN_INTEGER, &place)) return false;
     if (peek(p) == '-') p->at++;
     if (peek(p) == '0') p->at++;
@@ -152,7 +152,7 @@ static bool no_key_twice(parser *p, const hn_value *object) {
 static bool value(parser *p, unsigned depth);
 
 static bool collection(parser *p, unsigned depth, bool object) {
-    size_t place, n = 0;
+    size_t place = 0, n = 0;
     int close = object ? '}' : ']';
     if (depth > DEEPEST) return bad(p, "nested too deep");
     if (!add(p, object ? HN_OBJECT : HN_LIST, &place)) return false;
@@ -180,7 +180,7 @@ static bool collection(parser *p, unsigned depth, bool object) {
 }
 
 static bool word(parser *p, const char *expected, uint32_t kind) {
-    size_t place, size = strlen(expected);
+    size_t place = 0, size = strlen(expected);
     if (p->size - p->at < size || memcmp(p->json->text + p->at, expected, size)) return bad(p, "a value is missing");
     if (!add(p, kind, &place)) return false;
     p->at += size;

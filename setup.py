@@ -62,7 +62,7 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.9",
             "torch-pruning>=1.6,<2",
-        ]
+        ],
     },
     entry_points={"console_scripts": ["hashpress = hashpress.cli.main:run"]},
     classifiers=[

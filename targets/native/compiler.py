@@ -16,7 +16,7 @@ from pathlib import Path
 from ...core.errors import TargetError
 
 SOURCES = Path(__file__).parent / "src"
-PROGRAM, PROBE = "hashnet_run.c", "probe.c"  # of one executable, and of tests
+PROGRAM, FOR_TESTS = "hashnet_run.c", ("probe.c", "feed.c")  # of one executable each, and of tests
 FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-fPIC", "-fvisibility=hidden", "-ffunction-sections")
 STRICT = ("-Wall", "-Wextra", "-Werror")
 
@@ -66,7 +66,7 @@ def find_compiler(triple: str = "", cc: str = "", names: Sequence[str] = ("gcc",
 
 def runtime_objects(compiler: Compiler, header: str, flags: Sequence[str] = ()) -> list[Path]:
     """Return the runtime's objects, one a source, from a cache that is keyed by sources, flags and compiler."""
-    sources = sorted(path for path in SOURCES.glob("*.c") if path.name != PROBE)
+    sources = sorted(path for path in SOURCES.glob("*.c") if path.name not in FOR_TESTS)
     digest = hashlib.sha256(repr((compiler.command, compiler.version, FLAGS, tuple(flags), header)).encode())
     for path in sorted(SOURCES.iterdir()):
         digest.update(path.name.encode() + path.read_bytes())

@@ -23,6 +23,9 @@ def generate_library(module: IRModule, target: Target, path: Path, objects: Path
     """Compile ``module`` for ``target`` and link it into the shared library ``path``.
 
     Args:
+        module: ``run`` and ``pack`` with the kernels they call.
+        target: the machine.
+        path: the library.
         objects: a folder that gets the compiled objects, or C sources, for the native runtime.
 
     Raises:

@@ -26,6 +26,7 @@ setup(
     package_data={
         "hashpress": ["py.typed"],
         "hashpress.compress": ["recipes/*.toml", "recipes/measured.json"],
+        "hashpress.targets.native": ["src/*.c", "src/*.h"],
         "hashpress.profiling": ["html/*.html", "html/*.css"],
     },
     install_requires=[
@@ -50,6 +51,7 @@ setup(
         "tensorly>=0.9,<0.11",
     ],
     extras_require={
+        "cross": ["ziglang>=0.13,<0.18"],
         "dev": [
             "faiss-cpu>=1.9",
             "hypothesis>=6.100",
@@ -60,7 +62,7 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.9",
             "torch-pruning>=1.6,<2",
-        ]
+        ],
     },
     entry_points={
         "console_scripts": ["hashpress = hashpress.cli.main:run"],

@@ -13,7 +13,7 @@ from ..core.errors import ModelFileError
 from ..core.plugins import import_name
 from . import container
 from .coding import floats, integers
-from .decode import weights
+from .decode import fields, weights
 
 Kind = Literal["values", "codebooks", "biases", "metadata", "tables"]
 
@@ -60,6 +60,8 @@ def read_dense(path: str | os.PathLike[str], *, trust_code: bool = False) -> dic
         ModelFileError: as :func:`read_manifest`; the code of a layer is not trusted, or cannot decode it.
     """
     file, coded = checked(path)
+    for edit in file.manifest["edits"]:
+        fields.check_edit(edit)
     tensors = decode(file, coded, path)
     length = file.manifest_bytes + len(file.streams) + sum(array.nbytes for array in file.plain.values())
     for edit in layer_edits(file.manifest):
@@ -203,6 +205,7 @@ def _replace_by_weight(
     form = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
     try:
         if edit["kind"] in DECODERS:  # imported code checks its own fields
+            fields.check_parts(form, edit)
             weights.check_encoding(form, edit, FREE_ELEMENTS + ELEMENTS_PER_BYTE * length)
         with np.errstate(over="raise", invalid="raise"):
             weight = decoder(form, edit)

@@ -1,6 +1,7 @@
 """A bundle: a directory with kernels, model file, manifest and golden codes; whole or absent, and checked when opened.
 
-``lib.so`` holds compiled kernels and no weights, ``model.safetensors`` the compressed model, ``golden.npz`` images with
+``hashnet-run``, ``libhashnet.so``, ``libhashnet.a`` and ``hashnet.h`` are the native runtime with the same kernels, where
+a C compiler was there. ``lib.so`` holds compiled kernels and no weights, ``model.safetensors`` the compressed model, ``golden.npz`` images with
 the outputs torch gave for them, ``manifest.json`` everything else: sizes and hashes of the others, target, input, steps,
 memory plan and tool versions. Needs neither torch nor a compiler.
 """
@@ -60,7 +61,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     """
     path = Path(path)
     manifest = _manifest(path)
-    for name in PARTS:
+    for name in dict.fromkeys((*PARTS, *manifest["files"])):
         entry = manifest["files"].get(name)
         file = path / name
         if not isinstance(entry, dict) or not file.is_file():

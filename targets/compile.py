@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from ..modelfile.layers.densify import densified, own_encodings_only
 from .abi import PARAMETERS, itemsize
 from .bundle import FORMAT, GOLDEN, LIBRARY, MANIFEST, MODEL, PARTS, Bundle, new_bundle, open_bundle
 from .codegen.codegen import generate_library
-from .codegen.link import linker_version
+from .codegen.link import includes, linker_version
 from .codegen.plan import Plan, plan
 from .codegen.program import generate
 from .graph.export import export
 from .graph.fuse import fuse
 from .graph.import_relax import import_relax
+from .native.build import build_runtime
+from .native.compiler import runtime_compiler
 from .table import HostTarget, Target, resolve
 
 GOLDEN_IMAGES = 4
@@ -61,17 +64,34 @@ def compile_model(
     made = plan_model(plain, chosen)
     with new_bundle(out, force=force) as folder:
         module = generate(made, chosen)
-        generate_library(module, chosen, folder / LIBRARY)
+        with tempfile.TemporaryDirectory(prefix="hashpress-") as objects:
+            generate_library(module, chosen, folder / LIBRARY, Path(objects))
+            manifest = _manifest(model, chosen, made)
+            manifest["native"] = _native(manifest, chosen, Path(objects), folder)
         save(own_encodings_only(model), folder / MODEL)
         np.savez_compressed(folder / GOLDEN, **golden(plain))  # type: ignore[arg-type]
         files = {
-            name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in PARTS
+            name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
+            for name in (*PARTS, *manifest["native"]["files"])
         }
-        manifest = _manifest(model, chosen, made) | {"files": files}
+        manifest |= {"files": files}
         if source is not None:
             manifest["source"] = {"name": Path(source).name, "sha256": sha256_file(Path(source))}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return open_bundle(Path(out))
+
+
+def _native(manifest: dict[str, Any], target: Target, objects: Path, folder: Path) -> dict[str, Any]:
+    """Add the native runtime to a bundle; without a C compiler the bundle has none and says so."""
+    compiler, missing = runtime_compiler(target.machine, target.linker)
+    if compiler is None:
+        return {"files": [], "compiler": missing}
+    parts = []
+    for path in sorted(objects.iterdir()):
+        parts.append(path.with_suffix(".o"))
+        if path.suffix == ".c":
+            compiler.run("-fPIC", *target.flags, *includes(), "-c", str(path), "-o", str(parts[-1]))
+    return {"files": list(build_runtime(manifest, parts, folder, compiler)), "compiler": compiler.version}
 
 
 def check_images(model: HashModel) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,27 @@ from .link import link
 PUBLIC = 1  # TVM's calling convention of functions that Python may call
 
 
-def generate_library(module: IRModule, target: Target, path: Path) -> None:
+def generate_library(module: IRModule, target: Target, path: Path, objects: Path | None = None) -> None:
     """Compile ``module`` for ``target`` and link it into the shared library ``path``.
+
+    Args:
+        module: ``run`` and ``pack`` with the kernels they call.
+        target: the machine.
+        path: the library.
+        objects: a folder that gets the compiled objects, or C sources, for the native runtime.
 
     Raises:
         TargetError: no linker, or it failed.
     """
+
+    def collect(output: str, parts: Sequence[str], **_: Any) -> None:
+        if objects is not None:
+            for number, part in enumerate(parts):
+                shutil.copyfile(part, objects / f"network{number}{Path(part).suffix}")
+        link(target, output, parts)
+
     compiled = _compile(module, tvm.target.Target(dict(target.tvm)))
-    compiled.export_library(str(path), fcompile=lambda output, objects, **_: link(target, output, objects))
+    compiled.export_library(str(path), fcompile=collect)
 
 
 def _compile(module: IRModule, target: Any) -> Any:

@@ -33,6 +33,12 @@ def linker(target: Target) -> list[str]:
     raise TargetError(f"target {target.name!r} needs one of {', '.join(target.linker)} on the PATH, found none{zig}")
 
 
+def includes() -> list[str]:
+    """Return the options by which a compiler finds the headers that generated C includes."""
+    headers = [tvm.libinfo.find_include_path(), *tvm_ffi.libinfo.include_paths()]
+    return [f"-I{path}" for path in dict.fromkeys(headers)]
+
+
 def link(target: Target, output: str, objects: Sequence[str]) -> None:
     """Write ``output`` from objects, and from C sources, which are compiled with the target's flags.
 
@@ -40,12 +46,10 @@ def link(target: Target, output: str, objects: Sequence[str]) -> None:
         TargetError: the tool failed; its first error is in the message.
     """
     tool = linker(target)
-    headers = [tvm.libinfo.find_include_path(), *tvm_ffi.libinfo.include_paths()]
-    includes = [f"-I{path}" for path in dict.fromkeys(headers)]
     if tool[-1].endswith(("ld", LLD)):  # a linker alone, which takes no options of compilers
         command = [*tool, "-shared", "--hash-style=gnu", "-o", output, *objects]
     else:
-        command = [*tool, "-shared", "-fPIC", *target.flags, *includes, "-o", output, *objects]
+        command = [*tool, "-shared", "-fPIC", *target.flags, *includes(), "-o", output, *objects]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]

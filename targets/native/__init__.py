@@ -1,0 +1,1 @@
+"""The native runtime: C sources, and how they are compiled and linked with a network's kernels."""

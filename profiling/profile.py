@@ -61,12 +61,12 @@ def profile(
         manifest, model = deployment.bundle.manifest, read_manifest(path / MODEL_FILE)
         if quality:
             require_same_network(quality, manifest)
-        rows = measure_processes(
-            bundles, device, processes=processes, repeats=repeats, warmup=warmup, seconds=seconds, threads=threads
-        )
         layers = _layers(deployment, repeats, device.kind)
         measured = device.kind == "measured"  # an emulator's memory is not the program's
         fresh = deployment.footprint() if measured else None
+    rows = measure_processes(
+        bundles, device, processes=processes, repeats=repeats, warmup=warmup, seconds=seconds, threads=threads
+    )
     timing = timing_of(rows[0])
     if baseline is not None:
         timing["baseline"] = {

@@ -71,10 +71,15 @@ def measure_processes(
         turn = number % len(bundles)
         order = [*range(turn, len(bundles)), *range(turn)]
         chosen = [bundles[place] for place in order]
-        found = _child(chosen, settings) if own else one_process(chosen, device, **settings)
+        found = _child(chosen, settings) if own else _one_by_one(chosen, device, settings)
         for place, row in zip(order, found, strict=True):
             rows[place].append(row)
     return rows
+
+
+def _one_by_one(bundles: Sequence[Path], device: Device, settings: Mapping[str, Any]) -> list[Row]:
+    """Return what a device measures of one bundle after the other: it runs one job at a time."""
+    return [one_process([bundle], device, **settings)[0] for bundle in bundles]
 
 
 def one_process(

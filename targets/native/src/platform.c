@@ -7,6 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #endif
+#if defined(__linux__) && (defined(__aarch64__) || defined(__arm__))
+#include <sys/auxv.h>
+#endif
 
 #include <errno.h>
 #include <stdio.h>
@@ -83,6 +86,34 @@ uint64_t hn_peak_bytes(void) {
     return any_line("/proc/self/status", "VmHWM:", line, sizeof line) ? 1024 * strtoull(line + 6, NULL, 10) : 0;
 }
 
+#if defined(__linux__) && (defined(__aarch64__) || defined(__arm__))
+/* The kernel's word is better than /proc/cpuinfo's, which under an emulator is that of another machine. */
+static const struct {
+    const char *name;
+    unsigned word, bit;
+} HWCAPS[] = {
+#ifdef __aarch64__
+    {"fp", 0, 0}, {"asimd", 0, 1}, {"aes", 0, 3}, {"pmull", 0, 4}, {"sha1", 0, 5}, {"sha2", 0, 6}, {"crc32", 0, 7},
+    {"atomics", 0, 8}, {"fphp", 0, 9}, {"asimdhp", 0, 10}, {"asimdrdm", 0, 12}, {"fcma", 0, 14}, {"lrcpc", 0, 15},
+    {"asimddp", 0, 20}, {"sve", 0, 22}, {"i8mm", 1, 13}, {"bf16", 1, 14},
+#else
+    {"neon", 0, 12}, {"vfpv3", 0, 13}, {"vfpv4", 0, 16}, {"idiva", 0, 17}, {"idivt", 0, 18},
+#endif
+};
+
+static bool has_instructions(const char *name) {
+    const unsigned long words[2] = {getauxval(AT_HWCAP), getauxval(AT_HWCAP2)};
+    for (size_t i = 0; i < sizeof HWCAPS / sizeof HWCAPS[0]; i++)
+        if (!strcmp(HWCAPS[i].name, name)) return words[HWCAPS[i].word] >> HWCAPS[i].bit & 1;
+    return true; /* a name without a bit cannot be asked for */
+}
+
+bool hn_check_machine(const char *const *needs, hn_error *e) {
+    for (; *needs; needs++)
+        if (!has_instructions(*needs)) return hn_fail(e, HASHNET_BAD_MACHINE, "this processor lacks %s; compile for it", *needs);
+    return true;
+}
+#else
 static bool has_word(const char *line, const char *word) {
     size_t size = strlen(word);
     for (const char *at = strstr(line, word); at; at = strstr(at + 1, word))
@@ -100,3 +131,4 @@ bool hn_check_machine(const char *const *needs, hn_error *e) {
     }
     return true;
 }
+#endif

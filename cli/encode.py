@@ -67,7 +67,7 @@ def verb(
     from ..core.errors import InputError
     from ..core.files import atomic_write
     from ..core.inputs import ImageInput
-    from .inputs import read_inputs
+    from .support.inputs import read_inputs
 
     with progress():
         if model.is_dir():

@@ -14,7 +14,7 @@ from rich.table import Table
 from ..core.errors import lookup
 from . import options
 from .console import console, print_json, table
-from .registries import PACKAGE, entries
+from .support.registries import PACKAGE, entries
 
 NAME = "ls"
 EXAMPLES = options.examples("ls", "ls encoders", "ls recipes", "ls passes --json")

@@ -138,8 +138,7 @@ def verb(
             checkpoint.unlink(missing_ok=True)
         data = data if resize is None else with_option(data, "resize", resize)
         if init:
-            start = load(init, trust_code=trust_code)
-            start = _resizing(start, resize)
+            start = _resizing(load(init, trust_code=trust_code), resize)
             data = resized_as(data, start.arch.input)
         split = load_data(data, protocol=protocol, trust_code=trust_code)
         if not init:
@@ -148,7 +147,7 @@ def verb(
         step = training_step(split, system, schedule, seed=seed, settings=own, device=device)
         resuming = resume and not checkpoint.exists()
         model = _finished(output, start, step, trust_code=trust_code) if resuming else None
-        finished_before, chosen_by = model is not None, None
+        finished_before = model is not None
         if resuming and main and not finished_before:
             warn(f"nothing to resume: there is no {checkpoint}; starting with the first epoch")
         if model is None:
@@ -160,8 +159,8 @@ def verb(
         if main and not finished_before:
             save(model, output)
             checkpoint.unlink(missing_ok=True)
-        if main and split.held_out is not None:
-            chosen_by = evaluate(model, split.validation, device=device)
+        held_out = main and split.held_out is not None
+        chosen_by = evaluate(model, split.validation, device=device) if held_out else None
     if main:
         _report(model, output, chosen_by, finished_before=finished_before, json=json)
 

@@ -62,18 +62,16 @@ def profile(
         if quality:
             require_same_network(quality, manifest)
         layers = _layers(deployment, repeats, device.kind)
-        measured = device.kind == "measured"  # an emulator's memory is not the program's
-        fresh = deployment.footprint() if measured else None
+        fresh = (
+            deployment.footprint() if device.kind == "measured" else None
+        )  # an emulator's memory is not the program's
     rows = measure_processes(
         bundles, device, processes=processes, repeats=repeats, warmup=warmup, seconds=seconds, threads=threads
     )
     timing = timing_of(rows[0])
     if baseline is not None:
-        timing["baseline"] = {
-            "name": Path(baseline).resolve().name,
-            "hashes": hashes_of(Path(baseline)),
-            **timing_of(rows[1]),
-        }
+        of = {"name": Path(baseline).resolve().name, "hashes": hashes_of(Path(baseline))}
+        timing["baseline"] = of | timing_of(rows[1])
     parts = bundle_parts(path)
     figures = latency_figures(rows[0], device.kind)
     if fresh is not None:

@@ -12,7 +12,7 @@ from ...core.errors import InputError
 from .spec import Encoder, Shape, check_input, he_normal
 
 
-class Block(NamedTuple):
+class InvertedResidual(NamedTuple):
     """One inverted residual: channels in, expanded and out, kernel, stride, channels of the squeeze (0: none), activation."""
 
     inputs: int
@@ -79,7 +79,9 @@ def mobilenet_v2(shape: Shape, width_mult: float = 1.0, norm_eps: float = 1e-5) 
     for expansion, width, count, first in stages:
         outputs = _divisible(width * width_mult)
         for place in range(count):
-            block = Block(channels, channels * expansion, outputs, 3, first if place == 0 else 1, 0, nn.ReLU6)
+            block = InvertedResidual(
+                channels, channels * expansion, outputs, 3, first if place == 0 else 1, 0, nn.ReLU6
+            )
             *inner, project = _layers(block, norm_eps, nn.Sigmoid)
             inner += project.children()  # the projection has no Sequential of its own here
             layers.append(_Shortcut("conv", nn.Sequential(*inner), block.stride == 1 and channels == outputs))
@@ -143,7 +145,9 @@ def _mobilenet_v3(
     for kernel, wide, narrow, squeezes, swish, stride in table:
         expanded, outputs = _divisible(wide * width_mult), _divisible(narrow * width_mult)
         squeezed = _divisible(expanded // 4) if squeezes else 0
-        block = Block(channels, expanded, outputs, kernel, stride, squeezed, nn.Hardswish if swish else nn.ReLU)
+        block = InvertedResidual(
+            channels, expanded, outputs, kernel, stride, squeezed, nn.Hardswish if swish else nn.ReLU
+        )
         inner = nn.Sequential(*_layers(block, norm_eps, nn.Hardsigmoid, nn.ReLU))
         layers.append(_Shortcut("block", inner, stride == 1 and channels == outputs))
         channels = outputs
@@ -169,7 +173,9 @@ def efficientnet_b0(shape: Shape, norm_eps: float = 1e-5) -> InvertedResiduals:
         stage = []
         for place in range(count):
             stride = first if place == 0 else 1
-            block = Block(channels, channels * expansion, outputs, kernel, stride, max(1, channels // 4), nn.SiLU)
+            block = InvertedResidual(
+                channels, channels * expansion, outputs, kernel, stride, max(1, channels // 4), nn.SiLU
+            )
             inner = nn.Sequential(*_layers(block, norm_eps, nn.Sigmoid, nn.SiLU))
             stage.append(_Shortcut("block", inner, stride == 1 and channels == outputs))
             channels = outputs
@@ -179,7 +185,7 @@ def efficientnet_b0(shape: Shape, norm_eps: float = 1e-5) -> InvertedResiduals:
 
 
 def _layers(
-    block: Block, eps: float, gate: Callable[[], nn.Module], squeeze: Callable[[], nn.Module] = nn.ReLU
+    block: InvertedResidual, eps: float, gate: Callable[[], nn.Module], squeeze: Callable[[], nn.Module] = nn.ReLU
 ) -> Iterator[nn.Module]:
     """Yield expansion (where there is one), depthwise convolution, squeeze and excitation, projection."""
     if block.expanded != block.inputs:

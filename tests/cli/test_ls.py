@@ -10,7 +10,7 @@ from inspect import getmodule
 import pytest
 from hashpress.cli.ls import listing, measured
 from hashpress.cli.main import run
-from hashpress.cli.registries import first_line
+from hashpress.cli.support.registries import first_line
 from hashpress.compress.passes import PASSES
 from hashpress.compress.recipe.load import load_recipe, named_recipes
 from hashpress.core.data import DATASETS

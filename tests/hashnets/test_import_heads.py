@@ -99,7 +99,7 @@ def test_an_alexnet_of_a_public_port_is_imported_whole(tmp_path, dense, head, ot
     same_codes(model, pixels(), lambda images: layer(net(images)))
 
 
-def test_a_batch_norm_behind_the_head_is_folded_into_it(tmp_path):
+def test_a_batch_norm_behind_the_head_belongs_to_it(tmp_path):
     """OrthoHash: a dense layer without bias, a batch norm, and centres on the code."""
     net = encoder("alexnet", ALEXNET, SMALL)
     head = nn.Sequential(nn.Linear(24, 24, bias=False), nn.BatchNorm1d(24)).eval()
@@ -112,6 +112,7 @@ def test_a_batch_norm_behind_the_head_is_folded_into_it(tmp_path):
     }
     model = import_checkpoint(saved(tmp_path, state), input=SMALL)
     same_codes(model, pixels(), lambda images: head(net(images)))
+    assert model.history[0].settings["head"]["kept"]
 
 
 @pytest.mark.parametrize("activation", [None, "tanh"])

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.data import DATASETS, load_data, parse_spec
-from ..core.data.archive import files
-from ..core.data.image_files import decode, is_image
-from ..core.data.spec import Spec, foreign_name
-from ..core.data.texts import as_array
-from ..core.errors import DataError
-from ..core.inputs import ImageInput, Input, TextInput, resized_as
-from ..core.progress import track
+from ...core.data import DATASETS, load_data, parse_spec
+from ...core.data.archive import files
+from ...core.data.image_files import decode, is_image
+from ...core.data.spec import Spec, foreign_name
+from ...core.data.texts import as_array
+from ...core.errors import DataError
+from ...core.inputs import ImageInput, Input, TextInput, resized_as
+from ...core.progress import track
 
 SHOWN = 3  # files that an error names
 

@@ -6,9 +6,9 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from ..core.errors import HashpressError
+from ...core.errors import HashpressError
 
-PACKAGE = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parents[2]
 API = "api"  # the folder of ``hashpress`` itself; all others have the names of their packages
 
 

@@ -128,7 +128,8 @@ def verb(
         precision=precision,
     )
     own = dict(options.setting(text) for text in settings)
-    data = data if validation is None else with_option(data, "validation", validation)
+    for option, value in (("validation", validation), ("resize", resize)):
+        data = data if value is None else with_option(data, option, value)
     main = is_main_process()  # one of several under torchrun: the first speaks and writes
     if main:
         _check_outputs(output, init, data, resume=resume, restart=restart, force=force)
@@ -136,7 +137,6 @@ def verb(
     with locked(output) if main else nullcontext(), progress() if main else nullcontext():
         if restart and main:
             checkpoint.unlink(missing_ok=True)
-        data = data if resize is None else with_option(data, "resize", resize)
         if init:
             start = _resizing(load(init, trust_code=trust_code), resize)
             data = resized_as(data, start.arch.input)

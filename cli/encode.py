@@ -56,6 +56,7 @@ def verb(
             from ..targets.devices.table import parse_device
 
             deployment = parse_device(device).push(model, threads=threads)
+            deployment.verify()  # compiled elsewhere, the library may never have run here
             codes = deployment.encode(read_inputs(inputs, ImageInput(tuple(deployment.bundle.input_shape), (), ())))
         elif device != "local":
             raise InputError(

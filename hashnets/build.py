@@ -37,7 +37,7 @@ def build(arch: Arch, *, seed: int = 0, trust_code: bool = False) -> HashNet:
         except RuntimeError:  # it looks at its own values, and there are none on the meta device
             with torch.device("cpu"), torch.random.fork_rng(devices=[]):
                 width = _width(maker(arch.input.shape, **options), arch)
-        return HashNet(encoder, heads.linear(width, arch.bits))
+        return HashNet(encoder, heads.linear(width, arch.bits), guarded=":" in arch.encoder)
 
 
 def untrained(arch: Arch, *, seed: int = 0, trust_code: bool = False) -> HashModel:

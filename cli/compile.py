@@ -51,4 +51,10 @@ def verb(
     if json:
         print_json(bundle.manifest)
     else:
-        console().print(f"{bundle.path}: {target}")
+        checked = bundle.manifest["checked"]
+        codes = (
+            f"codes equal torch's ({checked['bits']} bits of random images, {checked['differing']} of them open)"
+            if checked["device"]
+            else f"codes not checked: {checked['why']}; profile and encode check them on the device"
+        )
+        console().print(f"{bundle.path}: {target}; {codes}", markup=False)

@@ -74,6 +74,7 @@ def verb(
             from ..targets.devices.table import parse_device
 
             with parse_device(device).push(model, threads=threads) as deployment:
+                deployment.verify()  # compiled elsewhere, the library may never have run here
                 how = deployment.bundle.manifest["input"].get("resize", "stretch")
                 taken = ImageInput(tuple(deployment.bundle.input_shape), (), (), how)
                 found = read_inputs(inputs, taken, skip_unreadable=skip_unreadable)

@@ -30,7 +30,7 @@ def build(arch: Arch, *, seed: int = 0, trust_code: bool = False) -> HashNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder, width = build_encoder(arch, trust_code=trust_code)
-        return HashNet(encoder, heads.build(width, arch.bits, arch.head))
+        return HashNet(encoder, heads.build(width, arch.bits, arch.head), guarded=":" in arch.encoder)
 
 
 def build_encoder(arch: Arch, *, trust_code: bool = False) -> tuple[nn.Module, int]:

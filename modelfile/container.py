@@ -23,6 +23,7 @@ from ..core.files import atomic_write
 FORMAT = 1
 CHECK_BYTES = 8
 MAX_MANIFEST = 1 << 24
+MAX_AXES = 8
 MANIFEST, STREAMS, CHECK = "manifest", "streams", "check"
 DTYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1"}
 DTYPES |= {"BOOL": "|b1"}
@@ -164,7 +165,7 @@ def _tensors(header: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
         if name == "__metadata__":
             continue
         code, shape = (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(code, str) or code not in DTYPES or not isinstance(shape, list) or len(shape) > 8:
+        if not isinstance(code, str) or code not in DTYPES or not isinstance(shape, list) or len(shape) > MAX_AXES:
             raise ModelFileError(f"header entry {name[:80]!r} is not a tensor of a known type")
         if not all(type(side) is int and 0 <= side < 1 << 48 for side in shape):
             raise ModelFileError(f"header entry {name[:80]!r} has an impossible shape")

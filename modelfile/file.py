@@ -13,6 +13,7 @@ from torch import nn
 
 from ..core.errors import HashpressError, ModelFileError
 from ..core.model import Arch, Edit, HashModel, Step
+from ..core.state import set_tensor, unsaved
 from ..core.usable_weights import not_finite
 from . import container, reader
 from .coding import floats, integers
@@ -60,8 +61,9 @@ def content(model: HashModel) -> list[bytes | memoryview]:
         raise ModelFileError(
             f"{fault}: a network whose weights are not finite gives no codes and is not saved; train it again"
         )
-    state = {name: value.detach().cpu() for name, value in model.net.state_dict().items()}
-    _check(rebuild(model.arch, model.edits, trust_code=True).state_dict(), _described(state), "the network")
+    expected = _whole_state(rebuild(model.arch, model.edits, trust_code=True))
+    state = {name: _strided(name, value) for name, value in _whole_state(model.net, expected).items()}
+    _check(expected, _described(state), "the network")
     rows: list[list[Any]] = []
     streams: list[bytes] = []
     plain: dict[str, np.ndarray] = {}
@@ -71,6 +73,8 @@ def content(model: HashModel) -> list[bytes | memoryview]:
                 f"{name}: a model file cannot store {tensor.dtype} (it stores {', '.join(container.DTYPES)}); "
                 "convert the network first, for example with net.float()"
             )
+        if tensor.ndim > container.MAX_AXES:
+            raise ModelFileError(f"{name}: a model file stores at most {container.MAX_AXES} axes, found {tensor.ndim}")
         array = tensor.contiguous().numpy()
         stream = coded(array)
         if stream is None:
@@ -78,13 +82,25 @@ def content(model: HashModel) -> list[bytes | memoryview]:
             continue
         rows.append([name, container.code_of(array), list(array.shape), len(stream.payload), stream.table_bytes])
         streams.append(stream.payload)
+    elements, length = (
+        sum(math.prod(row[2]) for row in rows),
+        sum(row[3] for row in rows) + sum(a.nbytes for a in plain.values()),
+    )
+    if elements > reader.FREE_ELEMENTS + reader.ELEMENTS_PER_BYTE * length:
+        raise ModelFileError(
+            f"{elements} numbers in {length} bytes are more than any reader of the file would believe; constant tensors of "
+            "this size belong into the code that builds the network"
+        )
     manifest = {
         "arch": model.arch.to_json(),
         "edits": [edit_to_json(edit) for edit in model.edits],
         "coded": rows,
         "history": [step.to_json() for step in model.history],
     }
-    return container.content(manifest, plain, b"".join(streams))
+    try:
+        return container.content(manifest, plain, b"".join(streams))
+    except ValueError as fault:
+        raise ModelFileError(f"the model's architecture or history holds what JSON has no word for: {fault}") from fault
 
 
 def load(path: str | os.PathLike[str], *, trust_code: bool = False) -> HashModel:
@@ -101,13 +117,16 @@ def load(path: str | os.PathLike[str], *, trust_code: bool = False) -> HashModel
         net = _rebuilt(arch, edits, trust_code)
         stored = {name: (container.code_of(array), array.shape) for name, array in file.plain.items()}
         stored |= {tensor.name: (tensor.dtype, tensor.shape) for tensor in coded_tensors}
-        _check(net.state_dict(), stored, "the file")
+        beside = _beside(net, stored)
+        _check(net.state_dict() | beside, stored, "the file")
     except ModelFileError as fault:
         raise ModelFileError(f"{path}: {fault}") from fault
     arrays = reader.decode(file, coded_tensors, path)
     state = {name: torch.from_numpy(_detached(array)) for name, array in arrays.items()}
     tied = _tied(net)
-    net.load_state_dict(state, strict=True, assign=True)
+    net.load_state_dict({name: value for name, value in state.items() if name not in beside}, strict=True, assign=True)
+    for name in beside:
+        set_tensor(net, name, state[name])
     for first, *others in tied:
         if all(torch.equal(state[first], state[name]) for name in others):
             _tie(net, first, others)
@@ -116,7 +135,42 @@ def load(path: str | os.PathLike[str], *, trust_code: bool = False) -> HashModel
         raise ModelFileError(
             f"{path}: {', '.join(missing)} are not in the state dict of the network, so the file has no values for them"
         )
-    return HashModel(net.requires_grad_(requires_grad=True).eval(), arch, edits, history)
+    for value in net.parameters():
+        value.requires_grad_(value.is_floating_point() or value.is_complex())
+    return HashModel(net.eval(), arch, edits, history)
+
+
+def _whole_state(net: nn.Module, expected: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    """Return the state dict, then the tensors that it leaves out and the rebuilt network, ``expected``, has as well."""
+    state = dict(net.state_dict())
+    buffers = {name for name, _ in net.named_buffers()}
+    for name, value in unsaved(net).items():
+        same = expected is None or (name in expected and expected[name].shape == value.shape)
+        if same or name in buffers:  # attributes of other shapes are what the network remembers of its last call
+            state[name] = value
+    return state
+
+
+def _beside(net: nn.Module, stored: Mapping[str, object]) -> dict[str, torch.Tensor]:
+    """Return the tensors outside of the state dict that a file has values for, and the buffers for which it should."""
+    buffers = {name for name, _ in net.named_buffers()}
+    return {name: value for name, value in unsaved(net).items() if name in stored or name in buffers}
+
+
+def _strided(name: str, value: Any) -> torch.Tensor:
+    """Return a tensor of the state dict as plain values in memory.
+
+    Raises:
+        ModelFileError: it is none, is sparse or quantized, or has no values yet.
+    """
+    kind = type(value).__name__ if not isinstance(value, torch.Tensor) else None
+    if kind is None and isinstance(value, nn.UninitializedParameter | nn.UninitializedBuffer):
+        kind = "a parameter without values: run the network once before saving it"
+    elif kind is None and (value.layout is not torch.strided or value.is_quantized or value.is_meta):
+        kind = f"a tensor of layout {value.layout} and type {value.dtype} on {value.device}"
+    if kind is not None:
+        raise ModelFileError(f"{name}: a model file stores tensors of numbers, found {kind}")
+    return value.detach().cpu().resolve_conj().resolve_neg()
 
 
 def _tied(net: nn.Module) -> list[list[str]]:
@@ -143,12 +197,12 @@ def _detached(array: np.ndarray) -> np.ndarray:
 def coded(array: np.ndarray) -> integers.Coded | None:
     """Return the stream that stores a tensor, None if the file stores it uncoded."""
     if array.dtype.kind in "iub":
-        return integers.encode(array)
+        return integers.encode(array) if integers.codable(array) else None
     max_bytes = PLAIN_GAIN * array.nbytes if array.nbytes >= PLAIN_FROM else math.inf
     return floats.encode_within(array, max_bytes) if array.dtype == np.float32 else None
 
 
-def _described(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _described(state: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {name: (KINDS.get(value.dtype, str(value.dtype)), tuple(value.shape)) for name, value in state.items()}
 
 

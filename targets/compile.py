@@ -21,6 +21,7 @@ from ..modelfile.file import save
 from ..modelfile.layers.densify import densified, own_encodings_only
 from .abi import PARAMETERS, itemsize
 from .bundle import FORMAT, GOLDEN, LIBRARY, MANIFEST, MODEL, PARTS, Bundle, new_bundle, open_bundle
+from .check import Lowered, check_codes
 from .codegen.codegen import generate_library
 from .codegen.link import includes, linker_version
 from .codegen.plan import Plan, plan
@@ -56,20 +57,22 @@ def compile_model(
         source: the file that ``model`` was loaded from, whose hash the manifest then holds.
 
     Raises:
-        TargetError: an unknown target, a layer without a kernel, no linker, a place that cannot be written.
+        TargetError: an unknown target, a layer without a kernel, no linker, a place that cannot be written, or a library
+            that gives other codes than torch; what stood at ``out`` is left as it was.
     """
     chosen = resolve(target, trust_code=trust_code)
     check_images(model)
     plain = densified(model)
-    made = plan_model(plain, chosen)
+    lowered = lower(plain, chosen)
     with new_bundle(out, force=force) as folder:
-        module = generate(made, chosen)
+        module = generate(lowered.plan, chosen)
         with tempfile.TemporaryDirectory(prefix="hashpress-") as objects:
             generate_library(module, chosen, folder / LIBRARY, Path(objects))
-            manifest = _manifest(model, chosen, made)
+            manifest = _manifest(model, chosen, lowered.plan)
             manifest["native"] = _native(manifest, chosen, Path(objects), folder)
         save(own_encodings_only(model), folder / MODEL)
-        np.savez_compressed(folder / GOLDEN, **golden(plain))  # type: ignore[arg-type]
+        truth = golden(plain)
+        np.savez_compressed(folder / GOLDEN, **truth)  # type: ignore[arg-type]
         files = {
             name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
             for name in (*PARTS, *manifest["native"]["files"])
@@ -77,7 +80,8 @@ def compile_model(
         manifest |= {"files": files}
         if source is not None:
             manifest["source"] = {"name": Path(source).name, "sha256": sha256_file(Path(source))}
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        _write(folder / MANIFEST, manifest)
+        _write(folder / MANIFEST, manifest | {"checked": check_codes(folder, lowered, truth)})
     return open_bundle(Path(out))
 
 
@@ -100,18 +104,24 @@ def check_images(model: HashModel) -> None:
         raise TargetError(f"{model.arch.encoder} takes {model.arch.input.kind} inputs; only networks of images compile")
 
 
-def plan_model(model: HashModel, target: Target) -> Plan:
-    """Return the steps that compute a model of plain layers.
+def _write(path: Path, manifest: dict[str, Any]) -> None:
+    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def lower(model: HashModel, target: Target) -> Lowered:
+    """Return the operators and the steps that compute a model of plain layers.
 
     Raises:
         TargetError: a layer without a kernel, or outputs that are not one number a bit.
     """
-    made = plan(fuse(import_relax(export(model.net, model.arch.input.shape))), target)
+    exported = export(model.net, model.arch.input.shape)
+    graph = fuse(import_relax(exported))
+    made = plan(graph, target)
     if made.output.shape != (model.arch.bits, 1, 1):
         raise TargetError(
             f"the network gives outputs of shape {made.output.shape}, a code of {model.arch.bits} bits is asked"
         )
-    return made
+    return Lowered(exported, graph, made)
 
 
 def golden(model: HashModel, seed: int = 0) -> dict[str, np.ndarray]:

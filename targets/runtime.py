@@ -5,18 +5,22 @@ Opening decodes the weights from the model file and packs them, once. A run is o
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from queue import LifoQueue
 from typing import Any
 
 import numpy as np
 
 from ..core.errors import DeviceError, InputError, ModelFileError, TargetError
 from ..modelfile.reader import read_dense
-from .abi import IMAGE, OUTPUTS, PACK, PARAMETERS, RUN, Argument, buffer_bytes, itemsize
+from .abi import IMAGE, OUTPUTS, PACK, PARAMETERS, RUN, WORKSPACE, Argument, buffer_bytes, itemsize
 from .bundle import GOLDEN, LIBRARY, MODEL, check_machine, open_bundle
 from .ffi import aligned, load_library, tensor
 from .verification import Verification
@@ -25,11 +29,12 @@ MARGIN = 1e-4  # a bit whose output is nearer to zero may differ between machine
 
 
 class Runtime:
-    """An open bundle.
+    """An open bundle, which several threads may use at once.
 
     Args:
         path: the bundle's directory.
-        threads: how many images are computed at the same time; one image is always one thread's work.
+        threads: how many images are computed at the same time; one image is always one thread's work. Calls from more
+            threads of the caller's wait for each other.
 
     Raises:
         TargetError: the bundle is broken or for another machine.
@@ -60,7 +65,9 @@ class Runtime:
             "pack": (packed - decoded) * 1e3,
         }
         self.threads = threads
-        self._contexts = [_ExecutionContext(self) for _ in range(threads)]
+        self._free: LifoQueue[_ExecutionContext] = LifoQueue()
+        for _ in range(threads):
+            self._free.put(_ExecutionContext(self))
 
     def outputs(self, inputs: np.ndarray) -> np.ndarray:
         """Return the real outputs, float32 (N, bits), of normalised images, float32 (N, C, H, W).
@@ -73,15 +80,28 @@ class Runtime:
                 f"the bundle takes float32 images of shape {self.input_shape}, found {inputs.dtype} {inputs.shape[1:]}"
             )
         values = np.empty((len(inputs), self.bits), dtype=np.float32)
-        if len(self._contexts) == 1 or len(inputs) == 1:
-            self._contexts[0].compute(inputs, values)
+        if self.threads == 1 or len(inputs) <= 1:
+            self._compute(inputs, values)
             return values
-        cuts = np.linspace(0, len(inputs), len(self._contexts) + 1).astype(int)
-        with ThreadPoolExecutor(len(self._contexts)) as pool:
-            parts = zip(self._contexts, cuts[:-1], cuts[1:], strict=True)
-            for done in [pool.submit(context.compute, inputs[a:b], values[a:b]) for context, a, b in parts]:
+        cuts = np.linspace(0, len(inputs), self.threads + 1).astype(int)
+        with ThreadPoolExecutor(self.threads) as pool:
+            parts = itertools.pairwise(cuts)
+            for done in [pool.submit(self._compute, inputs[a:b], values[a:b]) for a, b in parts]:
                 done.result()
         return values
+
+    @contextmanager
+    def _context(self) -> Iterator[_ExecutionContext]:
+        """Lend memory to compute in: nobody else has it meanwhile."""
+        context = self._free.get()
+        try:
+            yield context
+        finally:
+            self._free.put(context)
+
+    def _compute(self, inputs: np.ndarray, values: np.ndarray) -> None:
+        with self._context() as context:
+            context.compute(inputs, values)
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
         """Return uint8 ``pixels`` (N, C, H, W) as the float32 array that :meth:`outputs` takes.
@@ -131,15 +151,23 @@ class Runtime:
 
         The steps run one after the other as in a whole run; each time includes one call from Python (about 0.4 us).
         """
-        context = self._contexts[0]
-        context.compute(np.ascontiguousarray(inputs[:1]), np.empty((1, self.bits), dtype=np.float32))
         times = np.empty((len(self.steps), repeats))
-        for repeat in range(repeats):
-            for number in range(len(self.steps)):
-                start = time.perf_counter_ns()
-                self._run(*context.arguments, number, number + 1)
-                times[number, repeat] = (time.perf_counter_ns() - start) / 1e6
+        with self._context() as context:
+            context.compute(np.ascontiguousarray(inputs[:1]), np.empty((1, self.bits), dtype=np.float32))
+            for repeat in range(repeats):
+                for number in range(len(self.steps)):
+                    start = time.perf_counter_ns()
+                    self._run(*context.arguments, number, number + 1)
+                    times[number, repeat] = (time.perf_counter_ns() - start) / 1e6
         return dict(zip(self.steps, times, strict=True))
+
+    def trace(self, image: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the workspace, float32, after every step for one normalised image (1, C, H, W); valid until the next."""
+        with self._context() as context:
+            context.image[:] = image.ravel()
+            for number in range(len(self.steps)):
+                self._run(*context.arguments, number, number + 1)
+                yield context.workspace
 
     def _buffer(self, argument: Argument) -> np.ndarray:
         """Return memory of the size that the library wants for an argument of ``run``."""
@@ -177,7 +205,7 @@ class _ExecutionContext:
         shared = {PARAMETERS.name: runtime._parameters}  # noqa: SLF001 - one value in two halves
         buffers = [argument for argument in RUN if argument.is_buffer]
         memory = {a.name: shared[a.name] if a.name in shared else runtime._buffer(a) for a in buffers}  # noqa: SLF001
-        self.image, self.result = memory[IMAGE.name], memory[OUTPUTS.name]
+        self.image, self.result, self.workspace = memory[IMAGE.name], memory[OUTPUTS.name], memory[WORKSPACE.name]
         self.arguments = tuple(tensor(memory[argument.name]) for argument in buffers)
         self.steps = len(runtime.steps)
         self.run = runtime._run  # noqa: SLF001

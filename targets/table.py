@@ -73,12 +73,19 @@ class HostTarget:
         if machine not in ("x86_64", "aarch64"):
             raise TargetError(f"target {self.name!r}: no schedule rule for {machine}; use an x86-64 or AArch64 machine")
         cpu, level = _host_cpu(machine)
-        tvm = {"kind": "llvm", "mcpu": cpu} if self.vectors else {"kind": "c"}
+        tvm: dict[str, Any] = {"kind": "llvm", "mcpu": cpu} if self.vectors else {"kind": "c"}
+        flags = Target.flags
+        if machine == "x86_64":
+            if self.vectors:
+                tvm["mattr"] = [f"-{name}" for name in UNNEEDED]
+            march = [f"-march={level.name}" if flag == "-march=native" else flag for flag in flags]
+            flags = (*march, "-mtune=native")
         # sums that a C compiler shall keep in registers by itself are few
         registers = level.registers if self.vectors else 12
         return Target(
-            self.name, tvm, level.lanes, registers, machine, self.vectors, needs=level.needs, about=self.about
-        )
+            self.name, tvm, level.lanes, registers, machine, self.vectors, flags=flags, needs=level.needs,
+            about=self.about,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,16 +95,24 @@ class Level:
     name: str
     lanes: int
     registers: int
-    needs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()  # all that compilers may use of it, as /proc/cpuinfo calls them
 
 
 NEON = Level("generic", 4, 32)
 NEON32 = Level("generic", 4, 16)
+V3 = ("cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm",
+      "movbe")  # fmt: skip
 X86 = (
-    Level("x86-64-v4", 16, 32, ("avx512f", "avx512vl", "avx512bw", "avx512dq", "fma")),
-    Level("x86-64-v3", 8, 16, ("avx2", "fma")),
+    Level("x86-64-v4", 16, 32, ("avx512f", "avx512vl", "avx512bw", "avx512cd", "avx512dq", *V3)),
+    Level("x86-64-v3", 8, 16, V3),
     Level("x86-64", 4, 16),
 )
+LLVM_NAMES = {"pni": "sse3", "bmi1": "bmi", "abm": "lzcnt", "lahf_lm": "sahf", "sse4_1": "sse4.1", "sse4_2": "sse4.2"}
+UNNEEDED = (  # what newer processors have beside and LLVM or a C compiler would use unasked
+    "avx512fp16", "avx512bf16", "avx512vnni", "avx512vbmi", "avx512vbmi2", "avx512ifma", "avx512bitalg", "avx512vpopcntdq",
+    "avx512vp2intersect", "avxvnni", "avxvnniint8", "avxvnniint16", "avxifma", "avxneconvert", "gfni", "vaes", "vpclmulqdq",
+    "amx-tile", "amx-int8", "amx-bf16", "amx-fp16",
+)  # fmt: skip
 
 # instruction sets as /proc/cpuinfo calls them, of which compilers emit instructions unasked
 _SSE4 = ("ssse3", "sse4_1", "sse4_2", "popcnt")
@@ -195,7 +210,7 @@ def _host_cpu(machine: str) -> tuple[str, Level]:
     level = next(level for level in X86 if set(level.needs) <= cpu_flags())
     # a hypervisor may hide instruction sets that the processor's name promises
     known = not level.needs or codegen.llvm_cpu_has_features(
-        list(level.needs), TvmTarget({"kind": "llvm", "mcpu": cpu})
+        [LLVM_NAMES.get(name, name) for name in level.needs], TvmTarget({"kind": "llvm", "mcpu": cpu})
     )
     promises = codegen.llvm_cpu_has_features(["avx512f"], TvmTarget({"kind": "llvm", "mcpu": cpu}))
     return (cpu if known and (level is X86[0] or not promises) else level.name), level

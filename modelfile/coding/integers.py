@@ -16,6 +16,7 @@ from . import adaptive, alphabet, ans
 from .bits import ByteReader, signed
 
 CONSTANT, PACKED, ORDER0, ADAPTIVE = range(4)
+LARGEST = 1 << 61  # magnitude of a coded number
 BLOCK = 1 << 16  # values packed at once; a multiple of eight, so that every width ends in whole bytes
 
 
@@ -24,6 +25,11 @@ class Coded(NamedTuple):
 
     payload: bytes
     table_bytes: int
+
+
+def codable(values: np.ndarray) -> bool:
+    """Return whether the streams hold these integers: numbers and their differences below 2^62."""
+    return not values.size or -LARGEST <= int(values.min()) <= int(values.max()) <= LARGEST
 
 
 def encode(values: np.ndarray) -> Coded:

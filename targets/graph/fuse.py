@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .graph import Graph, Node
 
 PRODUCERS = ("conv", "dense", "pool", "pointwise")  # whose kernels have an epilogue
@@ -18,7 +20,7 @@ def fuse(graph: Graph) -> Graph:
             continue
         done.remove(producer)  # it moves to where its last operand exists; nobody else reads it
         done.append(_fused(producer, node))
-    return Graph(graph.input, graph.output, tuple(done))
+    return replace(graph, nodes=tuple(done))
 
 
 def _producer(graph: Graph, done: list[Node], node: Node) -> Node | None:

@@ -51,6 +51,8 @@ class Graph:
     input: Tensor
     output: Tensor
     nodes: tuple[Node, ...]
+    sources: Mapping[str, str] = field(default_factory=dict)  # activation -> torch's operator that gives it
+    layers: Mapping[str, str] = field(default_factory=dict)  # torch's operator -> the user's layer that calls it
 
     def readers(self, tensor: Tensor) -> list[Node]:
         """Return the nodes that read ``tensor``, once for each time they do."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +12,8 @@ from tvm.ir import Constant
 from ...core.errors import TargetError
 from .export import ExportedNet
 from .graph import Graph, Node, Op, Tensor
+from .operators import layer_of
+from .parameters import Parameter, computed, product
 
 Shape = tuple[int, int, int]  # of an activation: (C, H, W), of a vector (C, 1, 1)
 UNARY = {"relax.nn.relu": "relu", "relax.tanh": "tanh", "relax.sigmoid": "sigmoid", "relax.nn.relu6": "relu6",
@@ -20,19 +21,6 @@ UNARY = {"relax.nn.relu": "relu", "relax.tanh": "tanh", "relax.sigmoid": "sigmoi
 BINARY = {"relax.add": "add", "relax.subtract": "subtract", "relax.multiply": "multiply"}
 ROLES = {"add": "bias", "multiply": "multiplier"}  # of a parameter with one number for each channel
 SAME = {"relax.nn.dropout", "relax.reshape", "relax.flatten", "relax.squeeze", "relax.expand_dims"}
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A tensor of the model file, perhaps seen through a transpose or a reshape that adds ones."""
-
-    tensor: Tensor
-    transposed: bool = False
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape in the model file."""
-        return self.tensor.shape
 
 
 @dataclass
@@ -75,14 +63,17 @@ class Importer:
         """Return the tensor or parameter that an argument stands for."""
         if expr in self.env:
             return self.env[expr]
-        raise TargetError(f"the network computes with a constant of shape {_shape(expr)}; register it as a parameter")
+        raise TargetError(
+            f"it computes with a constant of shape {_shape(expr)} that the model file does not hold; register it as a "
+            "parameter or a buffer of numbers (batch norms: affine=True)"
+        )
 
 
 def import_relax(exported: ExportedNet) -> Graph:
     """Return the graph of an exported network.
 
     Raises:
-        TargetError: an operator without a kernel, with its name and shapes.
+        TargetError: an operator without a kernel, with the layer's name and shapes.
     """
     main, importer = exported.main, Importer()
     image = main.params[0]
@@ -91,11 +82,43 @@ def import_relax(exported: ExportedNet) -> Graph:
     for parameter in main.params[1:]:
         tensor = Tensor(exported.names[parameter.name], _dtype(parameter), _shape(parameter))
         importer.env[parameter] = Parameter(tensor)
-    for block in main.body.blocks:
-        for binding in block.bindings:
-            importer.env[binding.var] = _bind(importer, binding)
+    sources: dict[str, str] = {}
+    bindings = [binding for block in main.body.blocks for binding in block.bindings]
+    for binding, node in zip(bindings, _operators(exported, bindings), strict=True):
+        try:
+            found = importer.env[binding.var] = _bind(importer, binding)
+            _check_type(found, binding.var)
+        except TargetError as fault:
+            raise TargetError(f"{layer_of(node)}: {fault}" if node is not None else str(fault)) from fault
+        own = exported.nodes.get(binding.var.name)
+        if own is not None and own is node and isinstance(found, Tensor):
+            sources.setdefault(found.name, own.name)
     result = importer.value(main.body.body)
-    return Graph(graph_input, importer.stored[result.name], tuple(importer.nodes))
+    if not isinstance(result, Tensor):
+        raise TargetError("the network's outputs do not depend on its input")
+    layers = {node.name: layer_of(node) for node in exported.nodes.values()}
+    return Graph(graph_input, importer.stored[result.name], tuple(importer.nodes), sources, layers)
+
+
+def _operators(exported: ExportedNet, bindings: list[Any]) -> list[Any]:
+    """Return the operator that each binding belongs to: several bindings may be steps of one, of which the last is its result."""
+    node, found = None, []
+    for binding in reversed(bindings):
+        node = exported.nodes.get(binding.var.name, node)
+        found.append(node)
+    return found[::-1]
+
+
+def _check_type(value: Any, var: Any) -> None:
+    """Check that an activation is as TVM says: what broadcasts, and what has another type, is no element-wise operation."""
+    if not isinstance(value, Tensor) or not hasattr(var.ty, "shape"):
+        return
+    shape = _shape(var)
+    if not shape or shape[0] != 1 or _chw(shape[1:]) != value.shape or _dtype(var) != value.dtype:
+        raise TargetError(
+            f"no kernel for a result of shape {shape} and type {_dtype(var)} from operands of shape (1, C, H, W) or (1, C) "
+            "and type float32; operands that broadcast must be parameters with one number a channel"
+        )
 
 
 def _bind(importer: Importer, binding: Any) -> Any:
@@ -110,6 +133,8 @@ def _bind(importer: Importer, binding: Any) -> Any:
     if name not in CONVERTERS:
         shapes = ", ".join(str(_shape(arg)) for arg in call.args if arg in importer.env)
         raise TargetError(f"no kernel for {name} (inputs {shapes}); supported: {', '.join(sorted(CONVERTERS))}")
+    if name not in OF_PARAMETERS and isinstance(operand := importer.value(call.args[0]), Parameter):
+        raise TargetError(computed(operand, name.rpartition(".")[2]))
     return CONVERTERS[name](importer, call, binding.var)
 
 
@@ -123,7 +148,7 @@ def _dtype(expr: Any) -> str:
 
 def _chw(shape: tuple[int, ...]) -> Shape:
     """Return a shape without its batch as (C, H, W)."""
-    if len(shape) in (1, 3):
+    if len(shape) in (1, 3) or shape[1:] == (1,):
         return (*shape, 1, 1)[:3]  # type: ignore[return-value]
     raise TargetError(
         f"activations are images (C, H, W) or vectors (C,), found shape {shape} after the batch dimension"
@@ -137,14 +162,14 @@ def _same(importer: Importer, call: Any, var: Any) -> Any:
         return operand
     shape = _shape(var)
     if isinstance(operand, Parameter):
+        if operand.transposed and shape != _shape(call.args[0]):
+            raise TargetError(f"no kernel for {operand.tensor.name} transposed and then reshaped to {shape}")
         return operand
-    if shape[0] != 1 or len(shape) not in (2, 4):
+    if shape[0] != 1 or (len(shape) not in (2, 4) and shape[2:] != (1,)):
         raise TargetError(f"no kernel for a reshape of {operand.shape} to {shape}")
     target = _chw(shape[1:])
     if target == operand.shape:
         return operand
-    if len(shape) == 4 and math.prod(operand.shape[1:]) == 1 == math.prod(target[1:]):
-        return replace(operand, shape=target)
     if len(shape) == 2:
         return replace(operand, shape=target)
     raise TargetError(f"no kernel for a reshape of {operand.shape} to {shape}")
@@ -152,41 +177,82 @@ def _same(importer: Importer, call: Any, var: Any) -> Any:
 
 def _transpose(importer: Importer, call: Any, _: Any) -> Any:
     operand = importer.value(call.args[0])
-    if isinstance(operand, Parameter) and len(operand.shape) == 2:
+    rank = len(_shape(call.args[0]))
+    axes = [int(axis) % rank for axis in call.attrs.axes] if call.attrs.axes is not None else list(range(rank))[::-1]
+    if axes == list(range(rank)):
+        return operand
+    if isinstance(operand, Parameter) and rank == 2 and _shape(call.args[0]) in (operand.shape, operand.shape[::-1]):
         return replace(operand, transposed=not operand.transposed)
-    raise TargetError(f"no kernel for a transpose of shape {operand.shape}")
+    raise TargetError(f"no kernel for a transpose of shape {operand.shape} to axes {axes}")
+
+
+def _weight(importer: Importer, expr: Any, axes: int) -> Parameter:
+    """Return a layer's weight, which the model file holds in the shape and order in which it is used."""
+    weight = importer.value(expr)
+    if not isinstance(weight, Parameter):
+        raise TargetError("no kernel for a weight that is computed from activations")
+    shape = _shape(expr)[::-1] if weight.transposed else _shape(expr)
+    if weight.shape != shape or len(shape) != axes:
+        raise TargetError(f"no kernel for {weight.tensor.name}, stored as {weight.shape}, as a weight of shape {shape}")
+    return weight
+
+
+def _scaled(importer: Importer, found: Tensor, weight: Parameter) -> Tensor:
+    """Return what a layer gives, multiplied by the number its weight is multiplied with."""
+    return found if weight.factor == 1 else _constant(importer, found, Op("scale", (weight.factor,)))
 
 
 def _conv(importer: Importer, call: Any, var: Any) -> Tensor:
-    x, weight = importer.value(call.args[0]), importer.value(call.args[1])
+    x, weight = importer.value(call.args[0]), _weight(importer, call.args[1], 4)
     given = call.attrs
     padding = [int(p) for p in given.padding]
     if padding[:2] != padding[2:]:
         raise TargetError(f"{weight.tensor.name}: no kernel for uneven padding {padding}")
     attrs = {"kernel": weight.shape[2:], "stride": _ints(given.strides), "padding": tuple(padding[:2]),
              "dilation": _ints(given.dilation), "groups": int(given.groups)}  # fmt: skip
-    return importer.emit(
-        "conv", x, _chw(_shape(var)[1:]), parameters={"weight": weight}, attrs=attrs, dtype=_dtype(var)
+    shape, dtype = _chw(_shape(var)[1:]), _dtype(var)
+    return _scaled(
+        importer, importer.emit("conv", x, shape, parameters={"weight": weight}, attrs=attrs, dtype=dtype), weight
     )
 
 
 def _dense(importer: Importer, call: Any, var: Any) -> Tensor:
-    x, weight = importer.value(call.args[0]), importer.value(call.args[1])
-    if not isinstance(weight, Parameter) or not weight.transposed:
-        raise TargetError(f"no kernel for a product of activations of shapes {x.shape} and {weight.shape}")
-    return importer.emit("dense", x, _chw(_shape(var)[1:]), parameters={"weight": weight}, dtype=_dtype(var))
+    x, shapes = importer.value(call.args[0]), [_shape(arg) for arg in call.args]
+    transposed = isinstance(importer.value(call.args[1]), Parameter) and importer.value(call.args[1]).transposed
+    if not transposed or not isinstance(x, Tensor) or len(shapes[0]) != 2 or shapes[0][0] != 1:
+        raise TargetError(f"no kernel for a product of shapes {shapes[0]} and {shapes[1]}; only dense layers of (1, C)")
+    weight = _weight(importer, call.args[1], 2)
+    shape, dtype = _chw(_shape(var)[1:]), _dtype(var)
+    return _scaled(importer, importer.emit("dense", x, shape, parameters={"weight": weight}, dtype=dtype), weight)
 
 
 def _norm(importer: Importer, call: Any, var: Any) -> Tensor:  # noqa: ARG001 - a tuple, of which only the first is used
     x, *values = (importer.value(arg) for arg in call.args)
+    if int(call.attrs.axis) != 1 or any(not _per_channel(importer, arg, x) for arg in call.args[1:]):
+        raise TargetError(
+            f"no kernel for a batch norm of {x.shape} whose values are no parameters of one number a channel"
+        )
     roles = dict(zip(("gamma", "beta", "mean", "variance"), values, strict=True))
     return importer.emit("pointwise", x, x.shape, parameters=roles, attrs={"epsilon": float(call.attrs.epsilon)})
 
 
-def _unary(importer: Importer, call: Any, _: Any) -> Tensor:
-    x = importer.value(call.args[0])
-    name = UNARY[call.op.name]
+def _per_channel(importer: Importer, expr: Any, x: Tensor) -> bool:
+    """Tell whether an operand is a vector that the model file holds as it is, one number for each channel of ``x``."""
+    value = importer.value(expr)
+    return isinstance(value, Parameter) and value.factor == 1 and _shape(expr) == (x.shape[0],)
+
+
+def _unary(importer: Importer, call: Any, _: Any) -> Tensor | Parameter:
+    x, name = importer.value(call.args[0]), UNARY[call.op.name]
+    if isinstance(x, Parameter):
+        if name == "negative":
+            return replace(x, factor=-x.factor)
+        raise TargetError(computed(x, name))
     return importer.emit("pointwise", x, x.shape, epilogue=(Op(name),), label=name)
+
+
+def _leaky(importer: Importer, call: Any, _: Any) -> Tensor:
+    return _constant(importer, importer.value(call.args[0]), Op("leaky_relu", (float(call.attrs.alpha),)))
 
 
 def _clip(importer: Importer, call: Any, _: Any) -> Tensor:
@@ -194,32 +260,44 @@ def _clip(importer: Importer, call: Any, _: Any) -> Tensor:
     return _constant(importer, importer.value(x), Op("clamp", tuple(_number(limit) for limit in limits)))
 
 
-def _constant(importer: Importer, x: Tensor, op: Op) -> Tensor:
+def _constant(importer: Importer, x: Any, op: Op) -> Tensor:
+    if isinstance(x, Parameter):
+        raise TargetError(computed(x, op.name))
     return importer.emit("pointwise", x, x.shape, epilogue=(op,), label=op.name)
 
 
-def _binary(importer: Importer, call: Any, _: Any) -> Tensor:
+def _binary(importer: Importer, call: Any, _: Any) -> Any:
     name = BINARY[call.op.name]
-    one: Any
-    other: Any
-    one, other = (_number(arg) if _is_number(arg) else importer.value(arg) for arg in call.args)
-    if not isinstance(one, Tensor) and name in ROLES:
-        one, other = other, one
+    operands: list[Any] = [_number(arg) if _is_number(arg) else importer.value(arg) for arg in call.args]
+    exprs = list(call.args)
+    if not isinstance(operands[0], Tensor) and name in ROLES:
+        operands, exprs = operands[::-1], exprs[::-1]
+    one, other = operands
+    if not isinstance(one, Tensor) and not isinstance(other, Tensor):
+        return product(name, one, other)
     if isinstance(one, float):
         return _constant(importer, _constant(importer, other, Op("negative")), Op("shift", (one,)))
     if isinstance(other, float):
         scales = name == "multiply"
         return _constant(importer, one, Op("scale" if scales else "shift", (-other if name == "subtract" else other,)))
-    if isinstance(other, Parameter) and name in ROLES and math.prod(other.shape) == one.shape[0]:
-        return importer.emit("pointwise", one, one.shape, parameters={ROLES[name]: other})
-    if isinstance(other, Tensor) and isinstance(one, Tensor) and one.shape == other.shape:
+    if isinstance(one, Tensor) and isinstance(other, Tensor) and one.shape == other.shape:
         return importer.emit("pointwise", one, one.shape, epilogue=(Op(name),), label=name, others=(other,))
-    raise TargetError(f"no kernel for {name} of shapes {one.shape} and {other.shape}")
+    if isinstance(one, Tensor) and isinstance(other, Parameter) and name in ROLES:
+        if other.factor != 1:
+            raise TargetError(computed(other, "multiply"))
+        rank, shape = len(_shape(exprs[0])), _shape(exprs[1])  # as they broadcast, from the last axis on
+        aligned = (1,) * (rank - len(shape)) + shape
+        if not other.transposed and aligned == (1, one.shape[0], 1, 1)[:rank]:
+            return importer.emit("pointwise", one, one.shape, parameters={ROLES[name]: other})
+    shapes = " and ".join(str(_shape(expr)) for expr in exprs)
+    raise TargetError(f"no kernel for {name} of shapes {shapes}; a parameter must have one number a channel, (C, 1, 1)")
 
 
 def _pool(importer: Importer, call: Any, var: Any) -> Tensor:
     x, given = importer.value(call.args[0]), call.attrs
     kind = "max" if "max" in call.op.name else "avg"
+    if _ints(given.padding)[:2] != _ints(given.padding)[2:] or str(given.layout) != "NCHW":
+        raise TargetError(f"no kernel for pooling with uneven padding {_ints(given.padding)}")
     attrs = {"kind": kind, "kernel": _ints(given.pool_size), "stride": _ints(given.strides),
              "padding": _ints(given.padding)[:2], "dilation": _ints(given.dilation),
              "count_padding": bool(given.count_include_pad)}  # fmt: skip
@@ -236,8 +314,9 @@ def _adaptive(importer: Importer, call: Any, var: Any) -> Tensor:
 
 def _mean(importer: Importer, call: Any, var: Any) -> Tensor:
     x, shape = importer.value(call.args[0]), _shape(var)
-    if sorted(int(axis) % 4 for axis in call.attrs.axis) != [2, 3]:
-        raise TargetError(f"no kernel for a mean over axes {list(call.attrs.axis)} of {x.shape}")
+    rank = len(_shape(call.args[0]))
+    if call.attrs.axis is None or rank != 4 or sorted(int(axis) % rank for axis in call.attrs.axis) != [2, 3]:
+        raise TargetError(f"no kernel for a mean over axes {call.attrs.axis} of {x.shape}")
     return _average(importer, x, _chw(shape[1:]), x.shape[1:])
 
 
@@ -248,11 +327,13 @@ def _average(importer: Importer, x: Tensor, target: Shape, window: tuple[int, in
 
 
 def _slice(importer: Importer, call: Any, var: Any) -> Tensor:
-    x, axes = importer.value(call.args[0]), [int(a) % 4 for a in _tuple(call.args[1])]
+    x, rank = importer.value(call.args[0]), len(_shape(call.args[0]))
+    axes = [int(a) % rank for a in _tuple(call.args[1])]
     begin, steps = _tuple(call.args[2]), _tuple(call.args[4]) if len(call.args) > 4 else [1] * len(axes)
     offset, step = [0, 0, 0, 0], [1, 1, 1, 1]
     for axis, first, stride in zip(axes, begin, steps, strict=True):
-        offset[axis], step[axis] = first % (1, *x.shape)[axis], stride
+        size = (1, *x.shape)[axis]  # begins before the first element count from there, as in Python
+        offset[axis], step[axis] = max(first + size if first < 0 else first, 0), stride
     if step[1] != 1 or offset[0] or min(step) < 1:
         raise TargetError(f"no kernel for a slice with steps {step} over (N, C, H, W)")
     attrs = {"offset": tuple(offset[1:]), "step": tuple(step[2:])}
@@ -297,7 +378,9 @@ CONVERTERS: dict[str, Callable[[Importer, Any, Any], Any]] = {
     "relax.strided_slice": _slice,
     "relax.nn.pad": _pad,
     "relax.clip": _clip,
+    "relax.nn.leakyrelu": _leaky,
     **dict.fromkeys(SAME, _same),
     **dict.fromkeys(UNARY, _unary),
     **dict.fromkeys(BINARY, _binary),
 }
+OF_PARAMETERS = {"relax.permute_dims", *SAME, *UNARY, *BINARY}  # what may be applied to a weight, too

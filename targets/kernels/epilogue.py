@@ -16,7 +16,7 @@ from .vector import Index
 UNARY: dict[str, Callable[..., Any]] = {  # of a value, a function that broadcasts, and the operation's constants
     "relu": lambda value, splat: tir.max(value, splat(0)),
     "relu6": lambda value, splat: tir.min(tir.max(value, splat(0)), splat(6)),
-    "leaky_relu": lambda value, splat: tir.max(value, value * splat(0.01)),
+    "leaky_relu": lambda value, splat, slope: tir.max(value, splat(0)) + splat(slope) * tir.min(value, splat(0)),
     "tanh": lambda value, splat: tirx.tanh(value),  # noqa: ARG005
     "sigmoid": lambda value, splat: splat(1) / (splat(1) + tirx.exp(splat(0) - value)),
     "sqrt": lambda value, splat: tirx.sqrt(value),  # noqa: ARG005

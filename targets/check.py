@@ -19,6 +19,7 @@ from .graph.graph import Graph
 from .runtime import Runtime
 
 ROUNDING = 1e-3  # of the largest value of a layer: what sums of float32 in another order never reach
+TINY = float(np.finfo(np.float32).tiny)
 STEPS = 5e-2  # the same where activations are rounded to integers: one on the edge is a whole step away
 
 
@@ -58,7 +59,7 @@ def check_codes(path: str | os.PathLike[str], lowered: Lowered, golden: Mapping[
         verified = runtime.verify()
     except DeviceError as fault:
         raise TargetError(_report(runtime, lowered, images[number], wanted[number], found[number])) from fault
-    if not verified.worst <= lowered.tolerance * max(float(np.abs(wanted).max()), np.finfo(np.float32).tiny):
+    if not verified.worst <= lowered.tolerance * max(float(np.abs(wanted).max()), TINY):
         raise TargetError(_report(runtime, lowered, images[number], wanted[number], found[number]))
     return {"device": "local", "bits": verified.bits, "differing": verified.differing}
 
@@ -87,7 +88,7 @@ def first_difference(runtime: Runtime, lowered: Lowered, image: np.ndarray) -> s
         if found.size != wanted.size:
             continue
         difference = np.abs(found.ravel() - wanted.ravel())
-        if not difference.max() <= lowered.tolerance * max(np.abs(wanted).max(), np.finfo(np.float32).tiny):
+        if not difference.max() <= lowered.tolerance * max(float(np.abs(wanted).max()), TINY):
             worst = int(np.where(np.isfinite(difference), difference, np.inf).argmax())
             place = ", ".join(str(int(index)) for index in np.unravel_index(worst, wanted.shape)[1:])
             layer = lowered.graph.layers.get(source, step.name)

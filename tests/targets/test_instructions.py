@@ -18,7 +18,7 @@ from torch import nn
 
 NET = nn.Sequential(nn.Conv2d(3, 20, 3), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(180, 16), nn.Sigmoid())
 OTHER = r"v?(pdp|dpbf16|gf2p8|aes|pclmul|pmadd52|popcnt[bwdq]|permi?2?b|pshufbitqm|pcompress[bw]|pexpand[bw])\w*|tile\w*|td[pc]\w*"
-FP16 = r"v\w+[ps]h|vcvt\w*(ph|sh)\w*"
+FP16 = r"vmovw|v\w+[ps]h|vcvt\w*(ph|sh)\w*"
 BEYOND = {  # what the registers and mnemonics of a level must not be
     "x86-64-v4": (rf"\t(?!vcvtph2ps|vcvtps2ph|vperm2f128|vpermb\b)({OTHER}|{FP16})\s",),
     "x86-64-v3": (rf"\t(?!vcvtph2ps|vcvtps2ph)({OTHER}|{FP16})\s", r"%zmm|%[xy]mm(1[6-9]|2\d|3[01])|%k[0-7]"),

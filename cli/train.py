@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -145,24 +145,27 @@ def verb(
             arch = default_arch(encoder, bits, input_of(split, resize=parse_spec(data, foreign=True).resize))
             start = untrained(arch, seed=seed, trust_code=trust_code)
         step = training_step(split, system, schedule, seed=seed, settings=own, device=device)
-        resuming = resume and not checkpoint.exists()
-        model = _finished(output, start, step, trust_code=trust_code) if resuming else None
+        model = None
+        if resume and not checkpoint.exists():
+            model = _finished(output, start, step, trust_code=trust_code)
+            if main and model is None:
+                warn(f"nothing to resume: there is no {checkpoint}; starting with the first epoch")
         finished_before = model is not None
-        if resuming and main and not finished_before:
-            warn(f"nothing to resume: there is no {checkpoint}; starting with the first epoch")
         if model is None:
             with _named_when_interrupted(checkpoint, context):
-                model = train(
-                    start, split, system, schedule, seed=seed, checkpoint=checkpoint, settings=own, device=device,
-                    trust_code=trust_code,
-                )  # fmt: skip
+                told: dict[str, Any] = {
+                    "checkpoint": checkpoint,
+                    "settings": own,
+                    "device": device,
+                    "trust_code": trust_code,
+                }
+                model = train(start, split, system, schedule, seed=seed, **told)
         if main and not finished_before:
             save(model, output)
             checkpoint.unlink(missing_ok=True)
-        held_out = main and split.held_out is not None
-        chosen_by = evaluate(model, split.validation, device=device) if held_out else None
-    if main:
-        _report(model, output, chosen_by, finished_before=finished_before, json=json)
+        if main:
+            chosen_by = evaluate(model, split.validation, device=device) if split.held_out is not None else None
+            _report(model, output, chosen_by, finished_before=finished_before, json=json)
 
 
 def _report(model: HashModel, output: Path, chosen_by: Quality | None, *, finished_before: bool, json: bool) -> None:

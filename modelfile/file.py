@@ -82,15 +82,6 @@ def content(model: HashModel) -> list[bytes | memoryview]:
             continue
         rows.append([name, container.code_of(array), list(array.shape), len(stream.payload), stream.table_bytes])
         streams.append(stream.payload)
-    elements, length = (
-        sum(math.prod(row[2]) for row in rows),
-        sum(row[3] for row in rows) + sum(a.nbytes for a in plain.values()),
-    )
-    if elements > reader.FREE_ELEMENTS + reader.ELEMENTS_PER_BYTE * length:
-        raise ModelFileError(
-            f"{elements} numbers in {length} bytes are more than any reader of the file would believe; constant tensors of "
-            "this size belong into the code that builds the network"
-        )
     manifest = {
         "arch": model.arch.to_json(),
         "edits": [edit_to_json(edit) for edit in model.edits],
@@ -98,9 +89,17 @@ def content(model: HashModel) -> list[bytes | memoryview]:
         "history": [step.to_json() for step in model.history],
     }
     try:
-        return container.content(manifest, plain, b"".join(streams))
+        parts = container.content(manifest, plain, b"".join(streams))
     except ValueError as fault:
         raise ModelFileError(f"the model's architecture or history holds what JSON has no word for: {fault}") from fault
+    elements, (header, *_, packed, coded_bytes, _) = sum(math.prod(row[2]) for row in rows), parts
+    length = sum(len(part) for part in (header, packed, coded_bytes))
+    if elements > reader.FREE_ELEMENTS + reader.ELEMENTS_PER_BYTE * length:
+        raise ModelFileError(
+            f"{elements} numbers in {length} bytes are more than a reader of the file would believe; constant tensors of "
+            "this size belong into the code that builds the network"
+        )
+    return parts
 
 
 def load(path: str | os.PathLike[str], *, trust_code: bool = False) -> HashModel:
@@ -164,7 +163,11 @@ def _strided(name: str, value: Any) -> torch.Tensor:
         ModelFileError: it is none, is sparse or quantized, or has no values yet.
     """
     kind = type(value).__name__ if not isinstance(value, torch.Tensor) else None
+<<<<<<< HEAD
     if kind is None and isinstance(value, nn.UninitializedParameter | nn.UninitializedBuffer):
+=======
+    if kind is None and isinstance(value, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer):
+>>>>>>> wrong
         kind = "a parameter without values: run the network once before saving it"
     elif kind is None and (value.layout is not torch.strided or value.is_quantized or value.is_meta):
         kind = f"a tensor of layout {value.layout} and type {value.dtype} on {value.device}"

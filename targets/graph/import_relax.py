@@ -90,9 +90,15 @@ def import_relax(exported: ExportedNet) -> Graph:
             _check_type(found, binding.var)
         except TargetError as fault:
             raise TargetError(f"{layer_of(node)}: {fault}" if node is not None else str(fault)) from fault
+<<<<<<< HEAD
         own = exported.nodes.get(binding.var.name)
         if own is not None and own is node and isinstance(found, Tensor):
             sources.setdefault(found.name, own.name)
+=======
+        result_of: Any = exported.nodes.get(binding.var.name)
+        if isinstance(found, Tensor) and result_of is not None:
+            sources.setdefault(found.name, result_of.name)
+>>>>>>> wrong
     result = importer.value(main.body.body)
     if not isinstance(result, Tensor):
         raise TargetError("the network's outputs do not depend on its input")
@@ -102,7 +108,8 @@ def import_relax(exported: ExportedNet) -> Graph:
 
 def _operators(exported: ExportedNet, bindings: list[Any]) -> list[Any]:
     """Return the operator that each binding belongs to: several bindings may be steps of one, of which the last is its result."""
-    node, found = None, []
+    node: Any = None
+    found: list[Any] = []
     for binding in reversed(bindings):
         node = exported.nodes.get(binding.var.name, node)
         found.append(node)
@@ -242,7 +249,11 @@ def _per_channel(importer: Importer, expr: Any, x: Tensor) -> bool:
     return isinstance(value, Parameter) and value.factor == 1 and _shape(expr) == (x.shape[0],)
 
 
+<<<<<<< HEAD
 def _unary(importer: Importer, call: Any, _: Any) -> Tensor | Parameter:
+=======
+def _unary(importer: Importer, call: Any, _: Any) -> Any:
+>>>>>>> wrong
     x, name = importer.value(call.args[0]), UNARY[call.op.name]
     if isinstance(x, Parameter):
         if name == "negative":

@@ -163,11 +163,7 @@ def _strided(name: str, value: Any) -> torch.Tensor:
         ModelFileError: it is none, is sparse or quantized, or has no values yet.
     """
     kind = type(value).__name__ if not isinstance(value, torch.Tensor) else None
-<<<<<<< HEAD
-    if kind is None and isinstance(value, nn.UninitializedParameter | nn.UninitializedBuffer):
-=======
     if kind is None and isinstance(value, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer):
->>>>>>> wrong
         kind = "a parameter without values: run the network once before saving it"
     elif kind is None and (value.layout is not torch.strided or value.is_quantized or value.is_meta):
         kind = f"a tensor of layout {value.layout} and type {value.dtype} on {value.device}"

@@ -90,15 +90,9 @@ def import_relax(exported: ExportedNet) -> Graph:
             _check_type(found, binding.var)
         except TargetError as fault:
             raise TargetError(f"{layer_of(node)}: {fault}" if node is not None else str(fault)) from fault
-<<<<<<< HEAD
-        own = exported.nodes.get(binding.var.name)
-        if own is not None and own is node and isinstance(found, Tensor):
-            sources.setdefault(found.name, own.name)
-=======
         result_of: Any = exported.nodes.get(binding.var.name)
         if isinstance(found, Tensor) and result_of is not None:
             sources.setdefault(found.name, result_of.name)
->>>>>>> wrong
     result = importer.value(main.body.body)
     if not isinstance(result, Tensor):
         raise TargetError("the network's outputs do not depend on its input")
@@ -249,11 +243,7 @@ def _per_channel(importer: Importer, expr: Any, x: Tensor) -> bool:
     return isinstance(value, Parameter) and value.factor == 1 and _shape(expr) == (x.shape[0],)
 
 
-<<<<<<< HEAD
-def _unary(importer: Importer, call: Any, _: Any) -> Tensor | Parameter:
-=======
 def _unary(importer: Importer, call: Any, _: Any) -> Any:
->>>>>>> wrong
     x, name = importer.value(call.args[0]), UNARY[call.op.name]
     if isinstance(x, Parameter):
         if name == "negative":

@@ -145,11 +145,8 @@ def verb(
             arch = default_arch(encoder, bits, input_of(split, resize=parse_spec(data, foreign=True).resize))
             start = untrained(arch, seed=seed, trust_code=trust_code)
         step = training_step(split, system, schedule, seed=seed, settings=own, device=device)
-        model = None
-        if resume and not checkpoint.exists():
-            model = _finished(output, start, step, trust_code=trust_code)
-            if main and model is None:
-                warn(f"nothing to resume: there is no {checkpoint}; starting with the first epoch")
+        resuming = resume and not checkpoint.exists()
+        model = _finished(output, start, step, main=main, trust_code=trust_code) if resuming else None
         finished_before = model is not None
         if model is None:
             with _named_when_interrupted(checkpoint, context):
@@ -203,17 +200,21 @@ def _check_outputs(output: Path, init: Path | None, data: str, *, resume: bool, 
         )
 
 
-def _finished(output: Path, start: HashModel, step: Step, *, trust_code: bool) -> HashModel | None:
-    """Return the model in ``output`` if it is the result of this training."""
+def _finished(output: Path, start: HashModel, step: Step, *, main: bool, trust_code: bool) -> HashModel | None:
+    """Return the model in ``output`` if it is the result of this training; warn where it is not."""
     from ..core.errors import ModelFileError
     from ..modelfile.file import load
 
     try:
         model = load(output, trust_code=trust_code)
+        same = model.arch == start.arch and model.history[:-1] == start.history and bool(model.history)
+        if same and replace(model.history[-1], after={}).to_json() == step.to_json():
+            return model
     except ModelFileError:
-        return None
-    same = model.arch == start.arch and model.history[:-1] == start.history and bool(model.history)
-    return model if same and replace(model.history[-1], after={}).to_json() == step.to_json() else None
+        pass
+    if main:
+        warn(f"nothing to resume: there is no {output.with_suffix('.checkpoint')}; starting with the first epoch")
+    return None
 
 
 @contextmanager

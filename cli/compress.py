@@ -119,7 +119,9 @@ def _run(
     from ..core.errors import InputError, InterruptedRunError
 
     out, work = console(json), RunFiles(output).work
-    teller = StepTeller(split, lambda step: out.print(str(step), markup=False, soft_wrap=True))
+    teller = StepTeller(
+        None if split is None else split.for_settings, lambda step: out.print(str(step), markup=False, soft_wrap=True)
+    )
     try:
         run(on_step=teller)
     except KeyboardInterrupt:

@@ -103,7 +103,7 @@ def verb(
     """Train a hashing network with one of the published systems and write a model file."""
     set_threads(threads)
     from ..core.data import load_data
-    from ..core.data.spec import parse_spec, with_option
+    from ..core.data.spec import parse_spec
     from ..core.inputs import input_of, resized_as
     from ..core.lock import locked
     from ..hashnets.build import default_arch, untrained
@@ -128,8 +128,7 @@ def verb(
         precision=precision,
     )
     own = dict(options.setting(text) for text in settings)
-    for option, value in (("validation", validation), ("resize", resize)):
-        data = data if value is None else with_option(data, option, value)
+    data = _with_options(data, validation=validation, resize=resize)
     main = is_main_process()  # one of several under torchrun: the first speaks and writes
     if main:
         _check_outputs(output, init, data, resume=resume, restart=restart, force=force)
@@ -147,22 +146,25 @@ def verb(
         step = training_step(split, system, schedule, seed=seed, settings=own, device=device)
         resuming = resume and not checkpoint.exists()
         model = _finished(output, start, step, main=main, trust_code=trust_code) if resuming else None
-        finished_before = model is not None
-        if model is None:
+        if not (finished_before := model is not None):
             with _named_when_interrupted(checkpoint, context):
-                told: dict[str, Any] = {
-                    "checkpoint": checkpoint,
-                    "settings": own,
-                    "device": device,
-                    "trust_code": trust_code,
-                }
-                model = train(start, split, system, schedule, seed=seed, **told)
+                told: dict[str, Any] = {"seed": seed, "settings": own, "device": device, "trust_code": trust_code}
+                model = train(start, split, system, schedule, checkpoint=checkpoint, **told)
         if main and not finished_before:
             save(model, output)
             checkpoint.unlink(missing_ok=True)
         if main:
             chosen_by = evaluate(model, split.validation, device=device) if split.held_out is not None else None
             _report(model, output, chosen_by, finished_before=finished_before, json=json)
+
+
+def _with_options(data: str, **options_: str | None) -> str:
+    """Return the data spec with the options that were given."""
+    from ..core.data.spec import with_option
+
+    for option, value in options_.items():
+        data = data if value is None else with_option(data, option, value)
+    return data
 
 
 def _report(model: HashModel, output: Path, chosen_by: Quality | None, *, finished_before: bool, json: bool) -> None:

@@ -21,13 +21,12 @@ def max_abs(values: torch.Tensor) -> float:
 
 
 def not_finite(net: nn.Module) -> str:
-    """Return which value of a network is NaN or, other than in a constant, infinite, or an empty string."""
+    """Return which parameter or statistic of a network is NaN or infinite, or an empty string; tables may hold anything."""
     learned = {id(value) for value in net.parameters()}
     for name, value in net.state_dict(keep_vars=True).items():
-        if value.dtype not in FLOATS or value.is_meta:
+        if value.dtype not in FLOATS or value.is_meta or value.layout is not torch.strided:
             continue
-        most = max_abs(value)
-        if math.isnan(most) or (math.isinf(most) and (id(value) in learned or name.endswith(STATISTICS))):
+        if not math.isfinite(most := max_abs(value)) and (id(value) in learned or name.endswith(STATISTICS)):
             return f"{name} has {most:g} in it"
     return ""
 

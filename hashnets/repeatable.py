@@ -48,8 +48,8 @@ def _agree(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 def _items(taken: Input, split: Split | None) -> torch.Tensor:
     """Return a few inputs of a network."""
-    if split is not None and len(split.queries):
-        return taken.tensor(np.asarray(split.queries.values[:ITEMS]))
+    if split is not None and len(split.train):
+        return taken.tensor(np.asarray(split.train.values[:ITEMS]))
     generator = np.random.default_rng(0)
     if isinstance(taken, ImageInput):
         return taken.tensor(generator.integers(0, 256, (ITEMS, *taken.shape), dtype=np.uint8))

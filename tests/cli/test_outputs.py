@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -71,6 +72,7 @@ VERBS = {  # kind of output, and the command without it; {model} and so on are i
     "encode": (outputs.CODES, "encode {model} {images}"),
     "export": (outputs.ONNX, "export {model}"),
 }
+import_module("hashpress.cli.support.inputs")  # before a test replaces what it imports
 WORK = (  # where the work of the commands begins
     "hashpress.modelfile.file.load",
     "hashpress.core.data.load_data",

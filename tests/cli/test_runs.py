@@ -278,10 +278,13 @@ def test_no_folder_for_temporary_files(place, capsys, monkeypatch):
         ([*TRAIN, "-o", ""], "is a folder"),
         ([*TRAIN, "-o", "."], "is a folder"),
         (["compress", "base.st", "--recipe", "data-free", "-o", ".."], "is a folder"),
-        ([*TRAIN, "--encoder", "json:loads", "--trust-code", "-o", "x"], "encoder 'json:loads' failed: TypeError"),
+        (
+            [*TRAIN, "--encoder", "json:loads", "--trust-code", "-o", "x"],
+            "encoder 'json:loads' cannot be made by calling it",
+        ),
         (
             [*TRAIN, "--encoder", "collections:Counter", "--trust-code", "-o", "x"],
-            "must give a torch.nn.Module, gave a",
+            "must return a torch.nn.Module, gave a",
         ),
         ([*TRAIN, "--data", "json:loads", "--trust-code", "-o", "x"], "data set 'json:loads' failed: TypeError"),
         ([*TRAIN, "--data", "builtins:str", "--trust-code", "-o", "x"], "must give hashpress.Parts, gave a str"),

@@ -139,6 +139,7 @@ def test_every_error_has_its_exit_code():
     assert codes.pop("HashpressError") == 1
     assert codes.pop("OverBudgetError") == 3
     assert codes.pop("DeviceError") == 4
+    assert codes.pop("InconclusiveError") == 5
     assert codes.pop("InterruptedRunError") == 130
     assert set(codes.values()) == {2}
 

@@ -277,7 +277,6 @@ class Net(nn.Module):
 def test_networks_of_ones_own(tmp_path, capsys, monkeypatch):
     (tmp_path / "own_nets_17.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [entry for entry in __import__("sys").path if entry])
     start = ["import", "m.pth", "--encoder", "own_nets_17:Net", "-o", "o.safetensors"]
     torch.save({"conv.weight": torch.zeros(6, 3, 3, 3)}, "m.pth")
     assert "allow it with trust_code" in refused(capsys, *start)

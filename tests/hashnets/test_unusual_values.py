@@ -209,6 +209,7 @@ def test_a_data_set_without_training_images(item: Any, base: HashModel, split: S
 
 @pytest.mark.parametrize("width", [1, 3])
 @pytest.mark.parametrize("given", ["one", "two", "alike", "constant weights"])
+@pytest.mark.slow
 def test_error_correction_without_damping(given: str, width: int, base: HashModel, split: Split) -> None:
     """The responses that were seen come out right, though the inputs leave most of the weight open."""
     few = {"one": some(split, 1), "two": some(split, 2), "alike": some(split, 9, alike=True)}.get(given, split)

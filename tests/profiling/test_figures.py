@@ -77,35 +77,29 @@ def test_the_peak_is_in_bytes():
     assert fresh.peak_bytes() >= before or not block.all()
 
 
-def deployment(samples, steps):
-    """Return what a device gives: runs of these milliseconds one after the other, and those of each layer."""
-    runs, asked = iter(samples), []
-
-    def bench(pixels, count, warmup=0):
-        asked.append((count, warmup))
-        return [] if warmup else [next(runs) for _ in range(count)]
-
-    bundle = SimpleNamespace(input_shape=(3, 4, 4))
-    return SimpleNamespace(bundle=bundle, bench=bench, bench_steps=lambda pixels, count: steps, asked=asked)
-
-
 def test_latencies_are_those_of_the_runs_and_layers_their_medians():
-    samples = np.random.default_rng(0).lognormal(size=200)
-    steps = {"conv2d": [1.0, 2.0, 90.0], "dense": [0.5, 0.1, 0.2]}
-    device = deployment(samples, steps)
-    figures, layers = profile._latency(device, 200, 7, 0.0)
-    wanted = {
-        "min": samples.min(),
-        "p50": np.median(samples),
-        "p90": np.quantile(samples, 0.9),
-        "p99": np.quantile(samples, 0.99),
-    }
-    assert {name: figure.value for name, figure in figures.items()} == {
+    samples = np.random.default_rng(0).lognormal(size=(3, 200))
+    rows = [
+        {
+            "min": row.min(),
+            "p50": np.median(row),
+            "p90": np.quantile(row, 0.9),
+            "p99": np.quantile(row, 0.99),
+            "open": 4.0,
+        }
+        for row in samples
+    ]
+    figures = profile.latency_figures(rows)
+    wanted = {name: np.median([row[name] for row in rows]) for name in ("p50", "p90", "p99")} | {"min": samples.min()}
+    assert {name: figure.value for name, figure in figures.items() if name != "latency.open"} == {
         f"latency.{name}": pytest.approx(value) for name, value in wanted.items()
     }
     assert {figure.unit for figure in figures.values()} == {"ms"}
+    assert set(profile.latency_figures(rows, "emulated")) == {"emulated.p50"}
+    steps = {"conv2d": [1.0, 2.0, 90.0], "dense": [0.5, 0.1, 0.2]}
+    device = SimpleNamespace(bundle=SimpleNamespace(input_shape=(3, 4, 4)), bench_steps=lambda pixels, count: steps)
+    layers = profile._layers(device, 10, "measured")
     assert {layer.name: layer.cost.value for layer in layers} == {"conv2d": 2.0, "dense": 0.2}
-    assert device.asked[0] == (1, 7), "the warm-up is not counted"
 
 
 def test_times_are_milliseconds(monkeypatch):

@@ -92,6 +92,12 @@ def test_times_are_milliseconds():
     class Slow:
         bundle = type("B", (), {"input_shape": (1, 2, 2)})
 
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
         def bench(self, pixels, runs, warmup=0):
             start = time.perf_counter()
             time.sleep(0.02 * (runs + warmup))
@@ -263,7 +269,7 @@ def test_signs_of_a_disturbed_measurement():
 
 def test_a_process_that_fails_is_a_device_error(folder, monkeypatch, capsys):
     monkeypatch.setattr(rounds.sys, "executable", "/bin/false")
-    assert "the process that times" in refused(capsys, "profile", folder / "net.bundle", *QUICK, code=4)
+    assert "the process that" in refused(capsys, "profile", folder / "net.bundle", *QUICK, code=4)
 
 
 def test_torch_agrees_about_parameters():

@@ -86,7 +86,7 @@ def test_a_fresh_process_runs_it_without_torch_or_a_compiler(bundle):
 
 def test_manifest_tells_sizes_memory_and_work(bundle):
     manifest = open_bundle(bundle).manifest
-    assert manifest["files"].keys() == {"lib.so", "model.safetensors", "golden.npz"}
+    assert manifest["files"].keys() == {"lib.so", "model.safetensors", "golden.npz", *manifest["native"]["files"]}
     for name, entry in manifest["files"].items():
         assert entry["bytes"] == (bundle / name).stat().st_size
     macs = {step["name"]: step["macs"] for step in manifest["steps"]}

@@ -68,7 +68,9 @@ def test_a_trained_lenet_has_its_codes_on_every_target(split, tmp_path):
         assert np.array_equal(runtime.encode(pixels), pack(outputs(small, pixels)))
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "residual sums" else ()) for name in NETS]
+)
 def test_dead_rows_are_torchs_bit_for_bit(name, split, tmp_path):
     """Rows with no weights, or hardly any, beside their biases: sums in float32 have to stay exact."""
     encoder, options = NETS[name]

@@ -105,6 +105,7 @@ def test_priced_clusters_reach_the_theory_of_high_rates() -> None:
     assert np.mean(kmeans.priced(values, np.ones_like(values), 64, 0.5)[1] == 0) > 0.6
 
 
+@pytest.mark.slow
 def test_importance_against_the_jacobian() -> None:
     torch.manual_seed(0)
     arch = default_arch("lenet300", 3, ImageInput((1, 2, 2), (0.5,), (0.3,)), widths=(4, 3))

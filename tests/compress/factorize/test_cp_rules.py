@@ -58,6 +58,7 @@ def terms(chain):
 
 
 @pytest.mark.parametrize(("order", "path"), [(3, "encoder.conv2"), (4, "encoder.conv3"), ("tucker", "encoder.conv2")])
+@pytest.mark.slow
 def test_flips_hold_for_the_layer_that_is_put_in(order, path, model, digits):
     """Quick fits flip other bits than those of the pass: the ranks that they chose here flip up to 0.24."""
     decision = (

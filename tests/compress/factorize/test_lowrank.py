@@ -237,6 +237,7 @@ def test_pass_meets_its_target_and_its_file_is_the_same_model(settings, small, d
     )
 
 
+@pytest.mark.slow
 def test_the_papers_ordering_without_training(small, residual, digits):
     for model in (small, residual):
         truth = outputs(model, digits.queries.pixels)

@@ -16,7 +16,7 @@ from hashpress.core.errors import RecipeError
 from hashpress.core.inputs import ImageInput
 from hashpress.core.model import HashModel
 from hashpress.hashnets.build import default_arch, untrained
-from program import refused
+from program import run_program
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,9 @@ def test_a_shipped_command_says_it_before_it_works(model_file, tmp_path, capsys)
     )
     words = ["compress", model_file, "--recipe", tmp_path / "r.toml", "--data", "digits?limit=60"]
     for more in (["--dry-run"], ["-o", tmp_path / "out"], ["-o", tmp_path / "out", "--resume"]):
-        line = refused(capsys, *words, *more)
+        code, _, errors = run_program(capsys, *words, *more)
+        assert code == 2
+        line = errors.splitlines()[-1]
         assert "no layer matches 'typo'" in line
         assert "measure 'error' is for codes that are classes" in line
     assert [path.name for path in tmp_path.iterdir()] == ["r.toml"]

@@ -142,7 +142,7 @@ def test_size_and_gray_apply_to_batches(tmp_path):
 def test_only_the_images_that_a_limit_keeps_are_resized(tmp_path, monkeypatch):
     spec = written(tmp_path, files(binary, ".bin")) + "?size=40&limit=30"
     resized = []
-    monkeypatch.setattr(image_files, "_sized", lambda image, size: resized.append(size) or image.resize((40, 40)))
+    monkeypatch.setattr(image_files, "_sized", lambda image, size, *how: resized.append(size) or image.resize((40, 40)))
     assert load_data(spec).train.pixels.shape == (30, 3, 40, 40)
     assert resized == [40] * (30 + 20)  # there are twenty queries
 

@@ -20,7 +20,7 @@ from hashpress.core.errors import DataError
 from hashpress.core.inputs import ImageInput
 from hashpress.hashnets.build import default_arch, untrained
 from hashpress.hashnets.retrieval.evaluate import evaluate
-from hashpress.hashnets.retrieval.query_leakage import seen
+from hashpress.hashnets.retrieval.query_leakage import leakage_warning
 from hashpress.hashnets.training.schedule import Schedule
 from hashpress.hashnets.training.train import train
 from hashpress.modelfile.reader import read_manifest
@@ -210,6 +210,6 @@ def test_a_network_trained_on_everything_is_warned_of_on_validation():
     whole = load_data("digits?limit=300")
     start = untrained(default_arch("lenet300", 8, ImageInput.of(whole), widths=(20, 10)), seed=1)
     model = train(start, whole, "dlbhc", Schedule(epochs=1, batch=64))
-    assert "validation may be items that it has seen" in seen(
+    assert "validation may be items that it has seen" in leakage_warning(
         model, load_data("digits?limit=300&validation=60"), on="validation"
     )

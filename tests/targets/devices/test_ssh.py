@@ -118,6 +118,7 @@ def until(condition, seconds: float = 20.0) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_nothing_stays_after_ctrl_c(ssh, bundle_of, built, capsys):
     def interrupt():
         if until(lambda: any("--bench" in words for words in running(ssh.home))):
@@ -155,6 +156,7 @@ def test_a_connection_that_breaks_is_told(ssh, bundle_of, built):
     assert until(lambda: not ssh.cache.exists())
 
 
+@pytest.mark.slow
 def test_a_device_that_hears_nothing_any_more_cleans_up(ssh, bundle_of, built, monkeypatch):
     """As when a cable is pulled: the connection stands for the device, but nobody speaks."""
     monkeypatch.setattr(sessions, "QUIET_SECONDS", 1)

@@ -236,6 +236,7 @@ def test_finetune_learns_a_system_too(nets: dict[str, HashModel], split: Split) 
     assert after > before + 0.2
 
 
+@pytest.mark.slow
 def test_a_higher_price_gives_a_smaller_file(nets: dict[str, HashModel]) -> None:
     sizes = [file.file_size(Share(bits=5, lam=lam)(nets["resnet20"])) for lam in (0.001, 0.03, 0.3)]
     assert sizes == sorted(sizes, reverse=True)

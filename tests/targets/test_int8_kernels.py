@@ -45,7 +45,7 @@ def integers(name: str, split, **settings) -> HashModel:
     return Int8(images=64, **settings)(Fold()(HashModel(net, arch)), split)
 
 
-@pytest.mark.parametrize("target", ["host", "c"])
+@pytest.mark.parametrize("target", ["host", pytest.param("c", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NETS)
 def test_outputs_are_torchs_bit_for_bit(name, target, split, tmp_path):
     model = integers(name, split)
@@ -55,6 +55,7 @@ def test_outputs_are_torchs_bit_for_bit(name, target, split, tmp_path):
     assert np.array_equal(runtime.outputs(runtime.normalise(pixels)), outputs(model, pixels))
 
 
+@pytest.mark.slow
 def test_a_trained_lenet_has_its_codes_on_every_target(split, tmp_path):
     """Fewer bits and steps that are no multiples of each other; the golden codes come out of a file."""
     arch = default_arch("lenet5", 10, SPEC, widths=(8, 16, 60))
@@ -69,7 +70,7 @@ def test_a_trained_lenet_has_its_codes_on_every_target(split, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "residual sums" else ()) for name in NETS]
+    "name", [pytest.param(name, marks=() if name == "dense layers" else pytest.mark.slow) for name in NETS]
 )
 def test_dead_rows_are_torchs_bit_for_bit(name, split, tmp_path):
     """Rows with no weights, or hardly any, beside their biases: sums in float32 have to stay exact."""
@@ -92,7 +93,9 @@ def test_dead_rows_are_torchs_bit_for_bit(name, split, tmp_path):
     assert np.array_equal(open_session(tmp_path / "m.onnx").run(["outputs"], {"images": images})[0], wanted)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "residual sums" else ()) for name in NETS]
+)
 def test_onnx_computes_the_same_numbers(name, split, tmp_path):
     model = integers(name, split)
     export_onnx(model, tmp_path / "m.onnx")

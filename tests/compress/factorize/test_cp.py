@@ -130,6 +130,7 @@ def test_two_runs_give_the_same_bytes(model, digits, tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+@pytest.mark.slow
 def test_rules_choose_the_rank_they_promise(model, digits):
     energy = Cp(order=3, energy=0.8).decide(model, Context()).data["layers"]
     for path, decision in energy.items():
@@ -157,6 +158,7 @@ def test_whole_rank_is_the_identity(model, digits):
     np.testing.assert_allclose(decompose(kernel, "tucker2", (12, 8), FAST).kernel, kernel, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_data_aware_fit_answers_real_inputs_better(model, digits):
     pixels = choose(digits, 200)
     moments = patch_moments(model, pixels, "encoder.conv3")[0]

@@ -197,6 +197,7 @@ def test_densities_by_sensitivity_flip_fewer_bits_than_one_density(model: HashMo
     assert flips(model, spread, split) < flips(model, one, split)
 
 
+@pytest.mark.slow
 def test_a_budget_of_flips_is_kept_and_used(model: HashModel, split: Split) -> None:
     sparse, sparser = (Prune(flips=amount, scope="sensitivity", compensate="obs") for amount in (0.02, 0.1))
     for item, amount in ((sparse, 0.02), (sparser, 0.1)):

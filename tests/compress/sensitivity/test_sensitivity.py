@@ -116,7 +116,7 @@ def test_a_network_that_looks_at_its_values_has_curves():
     assert min(point.macs for point in found.points) < found.macs
 
 
-@pytest.mark.parametrize("name", ["untraceable", "chain"])
+@pytest.mark.parametrize("name", ["untraceable", pytest.param("chain", marks=pytest.mark.slow)])
 def test_bits_that_the_pass_overrules_are_no_points(name, split):
     if name == "chain":
         model = Cp(share={"encoder.conv1": 0.5}, skip=())(a_model(widths=[4, 6, 20]), split)

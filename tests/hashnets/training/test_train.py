@@ -259,7 +259,7 @@ def test_digits_are_learned_as_classes(digits, precision):
     assert step.settings["digest"] == digits.digest
 
 
-@pytest.mark.parametrize("system", ["dpsh", "dlbhc"])
+@pytest.mark.parametrize("system", ["dpsh", pytest.param("dlbhc", marks=pytest.mark.slow)])
 def test_digits_are_learned_as_codes(digits, system):
     """From scratch, without batch norm; nearest neighbours by brute force."""
     arch = default_arch("smallconv", 16, SPEC)

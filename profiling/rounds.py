@@ -7,10 +7,7 @@ networks is the ratio of their times in the same process, in which they take tur
 from __future__ import annotations
 
 import json
-import os
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -19,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import DeviceError, TargetError
 from ..core.progress import track
 from ..targets.devices.base import Deployment, Device
+from ..targets.devices.fresh import module_answer
 from ..targets.devices.local import LocalDevice
 from .clock import Timing, median_spread
 
@@ -157,20 +154,10 @@ def disturbances(rows: Sequence[Row], between: float) -> list[str]:
 
 def _child(bundles: Sequence[Path], settings: Mapping[str, Any]) -> list[Row]:
     """Return what a fresh process without torch measures."""
-    threads = str(settings["threads"])
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "TVM_NUM_THREADS": threads}
     given = json.dumps({"bundles": [str(bundle) for bundle in bundles], **settings})
-    command = [sys.executable, "-m", "hashpress.profiling.rounds_child", given]
     limit = _SECONDS + 2 * settings["seconds"] * len(bundles)
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=limit, check=False)
-    except subprocess.TimeoutExpired as fault:
-        raise DeviceError(f"the process that times {bundles[0]} did not end within {limit:.0f} s") from fault
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        wrong_bundle = last.startswith("hashpress.core.errors.TargetError: ")
-        raise (TargetError if wrong_bundle else DeviceError)(f"the process that times {bundles[0]} failed: {last}")
-    return list(json.loads(done.stdout))
+    what = f"times {bundles[0]}"
+    return list(module_answer("profiling.rounds_child", [given], what, settings["threads"], limit))
 
 
 def _preempted() -> int:

@@ -10,9 +10,11 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from ...core.errors import DeviceError
+from ...core.errors import DeviceError, TargetError
 from .base import Footprint
 
 _SECONDS = 300
@@ -24,16 +26,28 @@ def fresh_process(bundle: Path, runs: int = 3, threads: int = 1) -> Footprint:
     Raises:
         DeviceError: the process failed or timed out.
     """
+    words = [str(bundle), str(runs), str(threads)]
+    return Footprint(**module_answer("targets.devices.fresh_child", words, f"runs {bundle}", threads))
+
+
+def module_answer(module: str, words: Sequence[str], what: str, threads: int, seconds: float = _SECONDS) -> Any:
+    """Return the JSON that a module of hashpress prints when it is run with ``words`` in a process of its own.
+
+    Raises:
+        TargetError: a bundle is broken or for another machine, as the process said.
+        DeviceError: the process failed otherwise, or ran longer than ``seconds``.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TVM_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "hashpress.targets.devices.fresh_child", str(bundle), str(runs), str(threads)]
+    command = [sys.executable, "-m", f"hashpress.{module}", *words]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=seconds, check=False)
     except subprocess.TimeoutExpired as fault:
-        raise DeviceError(f"the process that runs {bundle} did not end within {_SECONDS} s") from fault
+        raise DeviceError(f"the process that {what} did not end within {seconds:.0f} s") from fault
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise DeviceError(f"the process that runs {bundle} failed: {last}")
-    return Footprint(**json.loads(done.stdout))
+        wrong_bundle = last.startswith("hashpress.core.errors.TargetError: ")
+        raise (TargetError if wrong_bundle else DeviceError)(f"the process that {what} failed: {last}")
+    return json.loads(done.stdout)
 
 
 def peak_bytes() -> int:

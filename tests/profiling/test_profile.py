@@ -18,7 +18,6 @@ from hashpress.core.inputs import ImageInput
 from hashpress.core.model import Arch
 from hashpress.hashnets.build import untrained
 from hashpress.modelfile.file import save
-from hashpress.profiling import rounds
 from hashpress.profiling.noop import resolution
 from hashpress.profiling.profile import latency_figures, profile, timing_of
 from hashpress.profiling.quality import load_evaluation, require_same_network
@@ -268,7 +267,7 @@ def test_signs_of_a_disturbed_measurement():
 
 
 def test_a_process_that_fails_is_a_device_error(folder, monkeypatch, capsys):
-    monkeypatch.setattr(rounds.sys, "executable", "/bin/false")
+    monkeypatch.setattr("sys.executable", "/bin/false")
     assert "the process that" in refused(capsys, "profile", folder / "net.bundle", *QUICK, code=4)
 
 
